@@ -1,0 +1,40 @@
+//! Compiles `proto/` into Rust. `protox` is used so that nobody has to install protoc.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use tonic_prost_build::configure;
+
+/// Messages that carry a secret: their `Debug` is written by hand and leaves the secret out.
+const SECRET_MESSAGES: [&str; 4] = [
+    "leadsmith.v1.UpdateLeadRequest",
+    "leadsmith.v1.SignInRequest",
+    "leadsmith.v1.SignInResponse",
+    "leadsmith.v1.ChangePasswordRequest",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // tonic-prost-build's own `emit_rerun_if_changed` has no effect on descriptors it is given.
+    println!("cargo:rerun-if-changed=proto/leadsmith/v1");
+    let mut files: Vec<PathBuf> = fs::read_dir("proto/leadsmith/v1")?
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<_, _>>()?;
+    files.sort();
+
+    // With the comments in, reflection serves the manual too (grpcurl describe shows it).
+    let descriptors = protox::Compiler::new(["proto"])?
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&files)?
+        .encode_file_descriptor_set();
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("leadsmith.binpb"), &descriptors)?;
+
+    // Maps are ordered so that equal answers are equal bytes.
+    let mut builder = configure().btree_map(".").build_transport(false);
+    for message in SECRET_MESSAGES {
+        builder = builder.skip_debug([message]);
+    }
+    let set = prost::Message::decode(descriptors.as_slice())?;
+    builder.compile_fds(set)?;
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! Leadsmith's database schema, one file per change, for SQLite and PostgreSQL.
+//!
+//! Nothing here takes a lock or decides when to run: the service's `db::migrate` does both. The
+//! rule for changing a schema that running replicas use is in this crate's README.
+
+pub use sea_orm_migration;
+use sea_orm_migration::prelude::*;
+
+mod m0001_operators;
+mod m0002_leads;
+mod m0003_opportunities;
+mod m0004_orders;
+mod m0005_ledgers;
+mod schema;
+
+/// All migrations, in the order in which they apply.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_operators::Migration),
+            Box::new(m0002_leads::Migration),
+            Box::new(m0003_opportunities::Migration),
+            Box::new(m0004_orders::Migration),
+            Box::new(m0005_ledgers::Migration),
+        ]
+    }
+}

@@ -1,0 +1,102 @@
+//! The few column types the schema uses, so that every migration spells them alike.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
+
+/// A UUID: 16 bytes on SQLite, `uuid` on PostgreSQL.
+pub fn id(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).uuid().not_null().take()
+}
+
+/// Text that may be empty, never NULL. Its limit is the service's to check, in characters.
+pub fn text(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).text().not_null().take()
+}
+
+/// Text that orders by its bytes on both databases, whatever the locale.
+pub fn sort_key(manager: &SchemaManager, name: &'static str) -> ColumnDef {
+    let mut column = text(name);
+    if postgres(manager) {
+        column.extra("COLLATE \"C\"");
+    }
+    column
+}
+
+/// A moment in UTC, to the microsecond.
+pub fn time(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name)
+        .timestamp_with_time_zone()
+        .not_null()
+        .take()
+}
+
+pub fn integer(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().take()
+}
+
+pub fn flag(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).boolean().not_null().take()
+}
+
+pub fn json(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).json_binary().not_null().take()
+}
+
+pub fn bytes(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).binary().not_null().take()
+}
+
+/// The same column, but NULL where there is nothing to say.
+pub fn optional(mut column: ColumnDef) -> ColumnDef {
+    column.null().take()
+}
+
+/// A number the database counts up, the table's primary key.
+pub fn sequence(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name)
+        .big_integer()
+        .not_null()
+        .auto_increment()
+        .primary_key()
+        .take()
+}
+
+pub fn postgres(manager: &SchemaManager) -> bool {
+    manager.get_database_backend() == DbBackend::Postgres
+}
+
+pub async fn create(
+    manager: &SchemaManager<'_>,
+    table: &'static str,
+    columns: impl IntoIterator<Item = ColumnDef>,
+) -> Result<(), DbErr> {
+    let mut statement = Table::create();
+    statement.table(table);
+    for mut column in columns {
+        statement.col(&mut column);
+    }
+    manager.create_table(statement).await
+}
+
+/// Runs statements that read the same on both databases, or differ by `postgres(manager)`.
+pub async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    for statement in statements {
+        manager
+            .get_connection()
+            .execute_unprepared(statement)
+            .await?;
+    }
+    Ok(())
+}
+
+pub async fn drop_tables(
+    manager: &SchemaManager<'_>,
+    tables: &[&'static str],
+) -> Result<(), DbErr> {
+    for table in tables {
+        manager
+            .drop_table(Table::drop().table(*table).take())
+            .await?;
+    }
+    Ok(())
+}

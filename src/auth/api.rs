@@ -1,0 +1,89 @@
+//! `AuthService` on the wire.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tonic::{Request, Response, Status};
+
+use super::passwords;
+use crate::changes::desk::Desk;
+use crate::wire::proto::{self, auth_service_server::AuthService};
+use crate::wire::violations::Violations;
+use crate::wire::{self, render};
+
+/// See `auth_service.proto`.
+pub struct AuthApi(pub Arc<Desk>);
+
+#[tonic::async_trait]
+impl AuthService for AuthApi {
+    async fn sign_in(
+        &self,
+        request: Request<proto::SignInRequest>,
+    ) -> Result<Response<proto::SignInResponse>, Status> {
+        let address = request.remote_addr().map(|address| address.ip());
+        let body = request.into_inner();
+        let mut violations = Violations::default();
+        if body.username.trim().is_empty() || body.username.len() > 254 {
+            violations.add("username", "must be 1 to 254 bytes long");
+        }
+        check_given(&mut violations, "password", &body.password);
+        violations.finish()?;
+        let password = SecretString::from(body.password);
+        let session = super::sign_in(&self.0, &body.username, password, address).await?;
+        Ok(Response::new(proto::SignInResponse {
+            token: session.token.expose().to_owned(),
+            expire_time: Some(render::time(session.expire_time)),
+            operator: Some(proto::Operator {
+                id: session.operator.id.to_string(),
+                username: session.operator.username,
+                display_name: session.operator.display_name,
+                role: session.operator.role.to_wire(),
+            }),
+        }))
+    }
+
+    async fn sign_out(
+        &self,
+        request: Request<proto::SignOutRequest>,
+    ) -> Result<Response<proto::SignOutResponse>, Status> {
+        let (call, _) = wire::open(request)?;
+        super::sign_out(&self.0, &call).await?;
+        Ok(Response::new(proto::SignOutResponse {}))
+    }
+
+    async fn who_am_i(
+        &self,
+        request: Request<proto::WhoAmIRequest>,
+    ) -> Result<Response<proto::WhoAmIResponse>, Status> {
+        let (call, _) = wire::open(request)?;
+        Ok(Response::new(proto::WhoAmIResponse {
+            principal: Some(render::principal(call.principal)),
+            role: call.role.to_wire(),
+        }))
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<proto::ChangePasswordRequest>,
+    ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
+        let (call, body) = wire::open(request)?;
+        call.operator()?;
+        if body.current_password.is_empty() {
+            return Err(crate::error::Error::CurrentPasswordRequired.into());
+        }
+        let mut violations = Violations::default();
+        check_given(&mut violations, "current_password", &body.current_password);
+        passwords::check_new(&mut violations, "new_password", &body.new_password);
+        violations.finish()?;
+        let (current, new) = (body.current_password.into(), body.new_password.into());
+        super::change_password(&self.0, &call, current, new).await?;
+        Ok(Response::new(proto::ChangePasswordResponse {}))
+    }
+}
+
+/// A password that is to be verified: only what argon2 must not be fed is refused.
+fn check_given(violations: &mut Violations, field: &str, password: &str) {
+    if password.is_empty() || password.len() > *passwords::LENGTH.end() {
+        violations.add(field, "must be 1 to 1,024 bytes long");
+    }
+}

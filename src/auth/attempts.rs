@@ -1,0 +1,171 @@
+//! Counting password attempts, so that guessing ends after a few.
+//!
+//! An attempt is claimed in a transaction of its own before the password is looked at, under a lock
+//! of its bucket: 200 guesses in parallel over several replicas get as many verifications as the
+//! bucket allows, and the count survives whatever happens to the call. A claim counts for 15
+//! minutes, and so does one whose verification never came to an end.
+//!
+//! A right password gives its claim back. If others were waiting for a place at that moment, the
+//! claim counts for two seconds more: a flood of guesses gets no extra verification because the
+//! right one was among them, and a busy operator is not locked out.
+
+use std::net::IpAddr;
+
+use chrono::Duration;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::store;
+use crate::changes::desk::Desk;
+use crate::db::Verdict;
+use crate::error::{Error, Result};
+
+const WINDOW: Duration = Duration::minutes(15);
+const LINGER: Duration = Duration::seconds(2);
+const PER_OPERATOR: usize = 5;
+const PER_USERNAME_AND_ADDRESS: usize = 5;
+const PER_USERNAME: usize = 50;
+
+/// What attempts are counted by.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// Its name in the database. A username is in it only as a hash: people type passwords into the
+    /// wrong field.
+    name: String,
+    limit: usize,
+}
+
+impl Bucket {
+    /// An operator's own password inside a session: a stranger cannot fill it.
+    pub fn current_password(operator: Uuid) -> Vec<Self> {
+        vec![Self {
+            name: current_password_name(operator),
+            limit: PER_OPERATOR,
+        }]
+    }
+
+    /// Signing in with a username, known or not, from an address.
+    pub fn sign_in(username: &str, address: Option<IpAddr>) -> Vec<Self> {
+        let name = sign_in_name(username);
+        let address = address.map_or_else(|| "local".to_owned(), |address| address.to_string());
+        vec![
+            Self {
+                name: format!("{name}/{address}"),
+                limit: PER_USERNAME_AND_ADDRESS,
+            },
+            Self {
+                name,
+                limit: PER_USERNAME,
+            },
+        ]
+    }
+}
+
+fn current_password_name(operator: Uuid) -> String {
+    format!("current_password/{operator}")
+}
+
+fn sign_in_name(username: &str) -> String {
+    use base64::Engine;
+    let hash = Sha256::digest(username.as_bytes());
+    let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash);
+    format!("sign_in/{hash}")
+}
+
+/// A place in each bucket, taken before the password is verified.
+#[derive(Debug)]
+pub struct Claim(Vec<(Uuid, Bucket)>);
+
+/// Takes a place in each bucket.
+///
+/// # Errors
+/// [`Error::PasswordAttemptsExceeded`] when one is full; then none is taken.
+pub async fn claim(desk: &Desk, buckets: Vec<Bucket>) -> Result<Claim> {
+    desk.db
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut places = Vec::new();
+                for bucket in buckets {
+                    tx.lock(&bucket.name).await?;
+                    let now = tx.clock.now();
+                    let counting = store::attempts(tx, &bucket.name, now).await?;
+                    if counting.len() >= bucket.limit {
+                        let free = counting.iter().map(|attempt| attempt.frees_at(now)).min();
+                        let wait = free.map_or(WINDOW, |time| time - now);
+                        return Err(Error::PasswordAttemptsExceeded {
+                            retry_after: wait.to_std().unwrap_or_default(),
+                        });
+                    }
+                    let id = tx.clock.new_id();
+                    store::insert_attempt(tx, id, &bucket.name, now, now + WINDOW).await?;
+                    places.push((id, bucket));
+                }
+                Ok(Verdict::Done(Claim(places)))
+            })
+        })
+        .await
+}
+
+/// The password was wrong: the claim goes on counting.
+pub async fn failed(desk: &Desk, claim: Claim) -> Result<()> {
+    desk.db
+        .write(move |tx| {
+            Box::pin(async move {
+                for (id, _) in claim.0 {
+                    store::attempt_failed(tx, id).await?;
+                }
+                Ok(Verdict::Done(()))
+            })
+        })
+        .await
+}
+
+/// The password was right: the claim stops counting, at once unless others wait for its place.
+pub async fn succeeded(desk: &Desk, claim: Claim) -> Result<()> {
+    desk.db
+        .write(move |tx| {
+            Box::pin(async move {
+                for (id, bucket) in claim.0 {
+                    tx.lock(&bucket.name).await?;
+                    let now = tx.clock.now();
+                    let full = store::attempts(tx, &bucket.name, now).await?.len() >= bucket.limit;
+                    let until = if full { now + LINGER } else { now };
+                    store::attempt_expires(tx, id, until).await?;
+                }
+                Ok(Verdict::Done(()))
+            })
+        })
+        .await
+}
+
+/// Forgets every attempt that counts against an operator.
+pub async fn unlock(db: &crate::db::Db, operator: Uuid, username: &str) -> Result<()> {
+    let names = (current_password_name(operator), sign_in_name(username));
+    db.write(move |tx| {
+        Box::pin(async move {
+            store::delete_attempts(tx, &names.0).await?;
+            store::delete_attempts(tx, &names.1).await?;
+            Ok(Verdict::Done(()))
+        })
+    })
+    .await
+}
+
+/// An attempt that counts.
+pub struct Attempt {
+    /// When it stops counting.
+    pub expire_time: chrono::DateTime<chrono::Utc>,
+    /// Whether the password was found wrong.
+    pub failed: bool,
+}
+
+impl Attempt {
+    /// When its place may be free: soon, as long as its verification is under way.
+    fn frees_at(&self, now: chrono::DateTime<chrono::Utc>) -> chrono::DateTime<chrono::Utc> {
+        if self.failed {
+            self.expire_time
+        } else {
+            self.expire_time.min(now + LINGER)
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Who calls, and what they may.
+//!
+//! A token is 256 random bits, so its SHA-256 is stored and looked up: nothing is gained by a slow
+//! hash. Passwords are people's, so they get argon2id ([`passwords`]), and every try at one is
+//! claimed before it is verified ([`attempts`]).
+
+pub mod api;
+pub mod attempts;
+pub mod passwords;
+pub mod roles;
+mod store;
+pub mod tokens;
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Duration, Utc};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::changes::RequestKey;
+use crate::changes::desk::Desk;
+use crate::db::{Db, Verdict};
+use crate::error::{Error, Result};
+use crate::operators::model::Operator;
+use crate::wire::words::{on_the_wire, words};
+use attempts::{Bucket, Claim};
+use roles::Role;
+use tokens::{Secret, TokenHash, TokenKind};
+
+/// How long a session lasts since it was last used.
+pub const SESSION: Duration = Duration::hours(12);
+/// A session is prolonged only when this much of it is gone, to spare the database a write a call.
+const PROLONG_AFTER: Duration = Duration::minutes(15);
+
+words! {
+    /// What kind of principal made a call.
+    pub enum PrincipalKind {
+        /// A person who signs in.
+        Operator = "OPERATOR",
+        /// A backend service with an API key.
+        ServiceAccount = "SERVICE_ACCOUNT",
+    }
+}
+
+on_the_wire!(PrincipalKind, crate::wire::proto::PrincipalKind, "PRINCIPAL_KIND_");
+
+/// Whoever made a call, as it is kept beside what they did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// Operator or service account.
+    pub kind: PrincipalKind,
+    /// The operator's or service account's id.
+    pub id: Uuid,
+    /// The username or the account's name at the time.
+    pub name: String,
+}
+
+/// A call by somebody known.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who calls.
+    pub principal: Principal,
+    /// What they may do.
+    pub role: Role,
+    /// Which RPC, as `package.Service/Method`.
+    pub rpc: &'static str,
+    /// The session the call was made in; none for a service account.
+    pub session: Option<TokenHash>,
+    /// The request id and what was asked under it.
+    pub key: Option<RequestKey>,
+}
+
+impl Call {
+    /// The operator who calls.
+    ///
+    /// # Errors
+    /// [`Error::OperatorRequired`] when it is a service account.
+    pub fn operator(&self) -> Result<Uuid> {
+        match self.principal.kind {
+            PrincipalKind::Operator => Ok(self.principal.id),
+            PrincipalKind::ServiceAccount => Err(Error::OperatorRequired),
+        }
+    }
+}
+
+/// Who a token belongs to.
+pub struct Identity {
+    /// Who.
+    pub principal: Principal,
+    /// What they may do.
+    pub role: Role,
+    /// The session, if the token is one's.
+    pub session: Option<TokenHash>,
+}
+
+/// Finds out who a token belongs to, and prolongs the session it stands for.
+///
+/// # Errors
+/// [`Error::TokenInvalid`] for every token that is not valid now, whatever the cause.
+pub async fn authenticate(desk: &Desk, token: &str) -> Result<Identity> {
+    let (kind, hash) = tokens::parse(token).ok_or(Error::TokenInvalid)?;
+    let now = desk.clock.now();
+    match kind {
+        TokenKind::Session => {
+            let (operator, expire_time) = store::session(desk.db.read(), &hash, now)
+                .await?
+                .ok_or(Error::TokenInvalid)?;
+            if expire_time - now < SESSION - PROLONG_AFTER {
+                tokio::spawn(prolong(desk.db.clone(), hash, now + SESSION));
+            }
+            Ok(Identity {
+                principal: operator.principal(),
+                role: operator.role,
+                session: Some(hash),
+            })
+        }
+        TokenKind::ApiKey => {
+            let (principal, role) = store::api_key(desk.db.read(), &hash)
+                .await?
+                .ok_or(Error::TokenInvalid)?;
+            Ok(Identity { principal, role, session: None })
+        }
+    }
+}
+
+/// A failure is only logged: the session then ends earlier than it could.
+async fn prolong(db: Db, hash: TokenHash, until: DateTime<Utc>) {
+    let written = db
+        .write(move |tx| {
+            Box::pin(async move { Ok(Verdict::Done(store::prolong(tx, &hash, until).await?)) })
+        })
+        .await;
+    if let Err(error) = written {
+        tracing::warn!(?error, "a session could not be prolonged");
+    }
+}
+
+/// A session just begun.
+pub struct Session {
+    /// Shown this once.
+    pub token: Secret,
+    /// When it ends unless it is used.
+    pub expire_time: DateTime<Utc>,
+    /// Whose it is.
+    pub operator: Operator,
+}
+
+/// Begins a session. An unknown or disabled operator costs the same time and gets the same answer
+/// as a wrong password.
+///
+/// # Errors
+/// [`Error::SignInFailed`], [`Error::PasswordAttemptsExceeded`].
+pub async fn sign_in(
+    desk: &Desk,
+    username: &str,
+    password: SecretString,
+    address: Option<IpAddr>,
+) -> Result<Session> {
+    let username = crate::operators::model::username(username);
+    let claim = attempts::claim(desk, Bucket::sign_in(&username, address)).await?;
+    let found = store::operator_by_username(desk.db.read(), &username).await?;
+    let right = desk
+        .passwords
+        .verify(password, found.as_ref().map(|(_, hash)| hash.clone()))
+        .await?;
+    let Some((operator, _)) = found.filter(|_| right) else {
+        attempts::failed(desk, claim).await?;
+        return Err(Error::SignInFailed);
+    };
+    attempts::succeeded(desk, claim).await?;
+    begin_session(desk, operator).await
+}
+
+/// Begins a session without a password: for who has been let in already.
+pub(crate) async fn begin_session(desk: &Desk, operator: Operator) -> Result<Session> {
+    let token = tokens::generate(TokenKind::Session);
+    let hash = token.hash();
+    let now = desk.clock.now();
+    let expire_time = now + SESSION;
+    let operator_id = operator.id;
+    desk.db
+        .write(move |tx| {
+            Box::pin(async move {
+                store::insert_session(tx, &hash, operator_id, now, expire_time).await?;
+                Ok(Verdict::Done(()))
+            })
+        })
+        .await?;
+    Ok(Session { token, expire_time, operator })
+}
+
+/// Ends the session the call was made in.
+///
+/// # Errors
+/// [`Error::OperatorRequired`] when there is none.
+pub async fn sign_out(desk: &Desk, call: &Call) -> Result<()> {
+    let hash = call.session.ok_or(Error::OperatorRequired)?;
+    desk.db
+        .write(move |tx| {
+            Box::pin(async move { Ok(Verdict::Done(store::delete_session(tx, &hash).await?)) })
+        })
+        .await
+}
+
+/// Verifies the calling operator's own password, claiming the attempt first.
+///
+/// # Errors
+/// [`Error::OperatorRequired`], [`Error::CurrentPasswordRequired`],
+/// [`Error::CurrentPasswordInvalid`], [`Error::PasswordAttemptsExceeded`].
+pub async fn verify_own_password(
+    desk: &Desk,
+    call: &Call,
+    password: Option<&SecretString>,
+) -> Result<()> {
+    let operator = call.operator()?;
+    let password = password.ok_or(Error::CurrentPasswordRequired)?;
+    let claim: Claim = attempts::claim(desk, Bucket::current_password(operator)).await?;
+    let hash = store::password_hash(desk.db.read(), operator).await?;
+    if desk.passwords.verify(password.clone(), hash).await? {
+        attempts::succeeded(desk, claim).await
+    } else {
+        attempts::failed(desk, claim).await?;
+        Err(Error::CurrentPasswordInvalid)
+    }
+}
+
+/// Changes the calling operator's own password and ends their other sessions.
+///
+/// # Errors
+/// As [`verify_own_password`].
+pub async fn change_password(
+    desk: &Desk,
+    call: &Call,
+    current: SecretString,
+    new: SecretString,
+) -> Result<()> {
+    verify_own_password(desk, call, Some(&current)).await?;
+    let operator = call.operator()?;
+    let hash = desk.passwords.hash(new).await?;
+    crate::operators::set_password_hash(&desk.db, operator, hash, call.session).await
+}

@@ -1,0 +1,188 @@
+//! Every query about sessions, keys and attempts.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
+};
+use uuid::Uuid;
+
+use super::attempts::Attempt;
+use super::tokens::TokenHash;
+use super::{Principal, PrincipalKind, Role};
+use crate::db::Tx;
+use crate::db::entities::{api_key, operator, password_attempt, service_account, session};
+use crate::error::{Error, Result};
+use crate::operators::model::Operator;
+use crate::operators::store::from_row;
+
+/// The operator of a session that is valid now, and when it ends.
+pub async fn session(
+    db: &impl ConnectionTrait,
+    hash: &TokenHash,
+    now: DateTime<Utc>,
+) -> Result<Option<(Operator, DateTime<Utc>)>> {
+    let found = session::Entity::find_by_id(hash.to_vec())
+        .filter(session::Column::ExpireTime.gt(now))
+        .find_also_related(operator::Entity)
+        .one(db)
+        .await?;
+    let Some((session, Some(operator))) = found else {
+        return Ok(None);
+    };
+    if operator.disable_time.is_some() {
+        return Ok(None);
+    }
+    Ok(Some((from_row(operator)?, session.expire_time)))
+}
+
+/// The service account of a key that is valid now.
+pub async fn api_key(
+    db: &impl ConnectionTrait,
+    hash: &TokenHash,
+) -> Result<Option<(Principal, Role)>> {
+    let found = api_key::Entity::find()
+        .filter(api_key::Column::KeyHash.eq(hash.to_vec()))
+        .filter(api_key::Column::RevokeTime.is_null())
+        .find_also_related(service_account::Entity)
+        .one(db)
+        .await?;
+    let Some((_, Some(account))) = found else {
+        return Ok(None);
+    };
+    if account.disable_time.is_some() {
+        return Ok(None);
+    }
+    let role = Role::from_word(&account.role)
+        .ok_or_else(|| Error::internal(format!("unknown role {}", account.role)))?;
+    let principal = Principal {
+        kind: PrincipalKind::ServiceAccount,
+        id: account.id,
+        name: account.name,
+    };
+    Ok(Some((principal, role)))
+}
+
+pub async fn insert_session(
+    tx: &Tx,
+    hash: &TokenHash,
+    operator_id: Uuid,
+    create_time: DateTime<Utc>,
+    expire_time: DateTime<Utc>,
+) -> Result<()> {
+    let row = session::ActiveModel {
+        token_hash: Set(hash.to_vec()),
+        operator_id: Set(operator_id),
+        create_time: Set(create_time),
+        expire_time: Set(expire_time),
+    };
+    session::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+pub async fn prolong(tx: &Tx, hash: &TokenHash, until: DateTime<Utc>) -> Result<()> {
+    session::Entity::update_many()
+        .col_expr(session::Column::ExpireTime, Expr::value(until))
+        .filter(session::Column::TokenHash.eq(hash.to_vec()))
+        .filter(session::Column::ExpireTime.lt(until))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+pub async fn delete_session(tx: &Tx, hash: &TokenHash) -> Result<()> {
+    session::Entity::delete_by_id(hash.to_vec()).exec(&**tx).await?;
+    Ok(())
+}
+
+/// The enabled operator with this username, and their password's hash.
+pub async fn operator_by_username(
+    db: &impl ConnectionTrait,
+    username: &str,
+) -> Result<Option<(Operator, String)>> {
+    let found = operator::Entity::find()
+        .filter(operator::Column::Username.eq(username))
+        .filter(operator::Column::DisableTime.is_null())
+        .one(db)
+        .await?;
+    found
+        .map(|row| {
+            let hash = row.password_hash.clone();
+            Ok((from_row(row)?, hash))
+        })
+        .transpose()
+}
+
+pub async fn password_hash(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<String>> {
+    let row = operator::Entity::find_by_id(id).one(db).await?;
+    Ok(row.map(|row| row.password_hash))
+}
+
+/// The attempts of a bucket that still count. Those that no longer do are removed.
+pub async fn attempts(tx: &Tx, bucket: &str, now: DateTime<Utc>) -> Result<Vec<Attempt>> {
+    password_attempt::Entity::delete_many()
+        .filter(password_attempt::Column::Bucket.eq(bucket))
+        .filter(password_attempt::Column::ExpireTime.lte(now))
+        .exec(&**tx)
+        .await?;
+    let rows = password_attempt::Entity::find()
+        .filter(password_attempt::Column::Bucket.eq(bucket))
+        .all(&**tx)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Attempt {
+            expire_time: row.expire_time,
+            failed: row.failed,
+        })
+        .collect())
+}
+
+pub async fn insert_attempt(
+    tx: &Tx,
+    id: Uuid,
+    bucket: &str,
+    claim_time: DateTime<Utc>,
+    expire_time: DateTime<Utc>,
+) -> Result<()> {
+    let row = password_attempt::ActiveModel {
+        id: Set(id),
+        bucket: Set(bucket.to_owned()),
+        claim_time: Set(claim_time),
+        expire_time: Set(expire_time),
+        failed: Set(false),
+    };
+    password_attempt::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+pub async fn attempt_failed(tx: &Tx, id: Uuid) -> Result<()> {
+    password_attempt::Entity::update_many()
+        .col_expr(password_attempt::Column::Failed, Expr::value(true))
+        .filter(password_attempt::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+pub async fn attempt_expires(tx: &Tx, id: Uuid, time: DateTime<Utc>) -> Result<()> {
+    password_attempt::Entity::update_many()
+        .col_expr(password_attempt::Column::ExpireTime, Expr::value(time))
+        .filter(password_attempt::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Removes the attempts of a bucket and of those below it.
+pub async fn delete_attempts(tx: &Tx, bucket: &str) -> Result<()> {
+    password_attempt::Entity::delete_many()
+        .filter(
+            Condition::any()
+                .add(password_attempt::Column::Bucket.eq(bucket))
+                .add(password_attempt::Column::Bucket.starts_with(format!("{bucket}/"))),
+        )
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! The outbox: one event for every accepted change, with the whole record after it, so that those
+//! outside can follow without asking back. `seq` is the order in which events were written.
+
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, EntityTrait};
+
+use super::{Change, history::to_json};
+use crate::auth::Call;
+use crate::db::{Tx, entities::event};
+use crate::error::Result;
+
+pub(super) async fn write(tx: &Tx, call: &Call, change: Change) -> Result<()> {
+    let row = event::ActiveModel {
+        seq: NotSet,
+        id: Set(tx.clock.new_id()),
+        lead_id: Set(change.lead_id),
+        r#type: Set(change.event.to_owned()),
+        subject_id: Set(change.subject_id),
+        version: Set(change.version),
+        time: Set(change.time),
+        actor: Set(to_json(&call.principal)?),
+        record: Set(change.record),
+    };
+    event::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}

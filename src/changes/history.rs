@@ -1,0 +1,84 @@
+//! The history: one row for every accepted change.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use super::{Change, FieldChange};
+use crate::auth::{Call, Principal};
+use crate::db::{Tx, entities::history};
+use crate::error::{Error, Result};
+
+/// A change as it is looked up later.
+pub struct Entry {
+    /// The entry's id.
+    pub id: Uuid,
+    /// The record's version after the change.
+    pub version: i64,
+    /// When.
+    pub time: DateTime<Utc>,
+    /// Who.
+    pub actor: Principal,
+    /// By which RPC.
+    pub rpc: String,
+    /// From what to what.
+    pub changes: Vec<FieldChange>,
+}
+
+pub(super) async fn write(tx: &Tx, call: &Call, change: &Change) -> Result<()> {
+    let row = history::ActiveModel {
+        id: Set(tx.clock.new_id()),
+        lead_id: Set(change.lead_id),
+        subject: Set(change.subject.word().to_owned()),
+        subject_id: Set(change.subject_id),
+        version: Set(change.version),
+        time: Set(change.time),
+        actor: Set(to_json(&call.principal)?),
+        rpc: Set(call.rpc.to_owned()),
+        changes: Set(to_json(&change.changes)?),
+    };
+    history::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// A record's changes, newest first, from below the version `before`.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    subject_id: Uuid,
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Vec<Entry>> {
+    let mut query = history::Entity::find()
+        .filter(history::Column::SubjectId.eq(subject_id))
+        .order_by_desc(history::Column::Version)
+        .limit(limit);
+    if let Some(before) = before {
+        query = query.filter(history::Column::Version.lt(before));
+    }
+    let rows = query.all(db).await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Entry {
+                id: row.id,
+                version: row.version,
+                time: row.time,
+                actor: from_json(row.actor)?,
+                rpc: row.rpc,
+                changes: from_json(row.changes)?,
+            })
+        })
+        .collect()
+}
+
+/// To what a JSON column takes.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(Error::internal)
+}
+
+/// From what a JSON column gives.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T> {
+    serde_json::from_value(value).map_err(Error::internal)
+}

@@ -1,0 +1,107 @@
+//! What every change carries along, in its own transaction: a history row (who, when, which RPC,
+//! from what to what), an event with the whole record after it for those outside, and the answer
+//! kept under the request id. [`Change::record`] is the one door to the first two, [`desk`] to the
+//! third.
+
+pub mod desk;
+pub mod events;
+pub mod history;
+pub mod idempotency;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::auth::Call;
+use crate::db::Tx;
+use crate::error::Result;
+use crate::wire::words::words;
+
+pub use idempotency::RequestKey;
+
+words! {
+    /// What kind of record a change is of.
+    pub enum Subject {
+        /// A lead.
+        Lead = "LEAD",
+        /// An opportunity.
+        Opportunity = "OPPORTUNITY",
+        /// An order.
+        Order = "ORDER",
+    }
+}
+
+/// How one field changed. Empty stands for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// The field's path. Examples: `email`, `address.city`, `custom_fields.tier`.
+    pub field: String,
+    /// The value before.
+    pub from: String,
+    /// The value after.
+    pub to: String,
+}
+
+impl FieldChange {
+    /// A change of `field`.
+    pub fn new(field: impl Into<String>, from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            from: from.into(),
+            to: to.into(),
+        }
+    }
+}
+
+/// One accepted change of one record.
+pub struct Change {
+    /// What kind of record.
+    pub subject: Subject,
+    /// Which record.
+    pub subject_id: Uuid,
+    /// The lead it belongs to, or is.
+    pub lead_id: Uuid,
+    /// The record's version after the change. No version comes about twice: an index holds that.
+    pub version: i64,
+    /// What happened, for those outside. Example: `lead.converted`.
+    pub event: &'static str,
+    /// When.
+    pub time: DateTime<Utc>,
+    /// From what to what.
+    pub changes: Vec<FieldChange>,
+    /// The whole record after it, and what changed beside it, as JSON.
+    pub record: serde_json::Value,
+}
+
+impl Change {
+    /// Writes the change's history row and its event.
+    pub async fn record(self, tx: &Tx, call: &Call) -> Result<()> {
+        history::write(tx, call, &self).await?;
+        events::write(tx, call, self).await
+    }
+}
+
+/// The time of a change to a record last changed at `before`: now, but always later than before, so
+/// that a clock that is set back, or another replica's, does not turn a record's history around.
+pub fn time_after(tx: &Tx, before: DateTime<Utc>) -> DateTime<Utc> {
+    tx.clock.now().max(before + chrono::Duration::microseconds(1))
+}
+
+/// The version of a record as the caller sees it.
+pub fn etag(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+/// Checks a caller's etag against a record's version. None given matches everything; the quotes may
+/// be left out, which spares people on a command line from quoting quotes.
+///
+/// # Errors
+/// [`crate::error::Error::EtagMismatch`] when the record has changed since.
+pub fn check_etag(given: &str, version: i64) -> Result<()> {
+    let current = etag(version);
+    if given.is_empty() || given == current || given == current.trim_matches('"') {
+        Ok(())
+    } else {
+        Err(crate::error::Error::EtagMismatch { current })
+    }
+}

@@ -1,0 +1,80 @@
+//! The command line: one file per subcommand.
+
+mod demo;
+mod healthcheck;
+mod migrate;
+mod operator;
+mod secret;
+mod serve;
+mod service_account;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::{DatabaseSettings, Limits, LogSettings, Refusal, ServeSettings};
+use crate::db::{Db, connect, migrate as schema};
+use crate::telemetry;
+
+/// The life of a sales lead as a gRPC service.
+///
+/// Every flag can also be given by the environment variable named beside it.
+#[derive(Debug, Parser)]
+#[command(name = "leadsmith", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogSettings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop (SIGTERM or Ctrl-C)
+    Serve(ServeSettings),
+    /// Serve a database of example data and print what to try on it
+    Demo(demo::DemoSettings),
+    /// Look at or change the database's schema
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
+    /// Create and look after the people who sign in
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
+    /// Create and look after the backend services that call with an API key
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccountCommand),
+    /// Ask a running server for its health; exits with 0 if it serves
+    Healthcheck(healthcheck::HealthcheckSettings),
+    /// Print the settings that serve would use, with secrets hidden
+    Config(ServeSettings),
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to do.
+    pub async fn run(self) -> Result<(), Refusal> {
+        telemetry::init(&self.log);
+        match self.command {
+            Command::Serve(settings) => serve::run(&settings).await,
+            Command::Demo(settings) => demo::run(settings).await,
+            Command::Migrate(command) => migrate::run(command).await,
+            Command::Operator(command) => operator::run(command).await,
+            Command::ServiceAccount(command) => service_account::run(command).await,
+            Command::Healthcheck(settings) => healthcheck::run(&settings).await,
+            Command::Config(settings) => {
+                settings.check()?;
+                print!("{}", settings.describe());
+                println!("{:<22}{}", "log", self.log.log.to_string().to_lowercase());
+                println!("{:<22}{:?}", "log-format", self.log.log_format);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Opens the database for a command, migrated if it is new.
+async fn open(settings: &DatabaseSettings) -> Result<Db, Refusal> {
+    schema::up(&settings.database_url).await?;
+    connect::open(&settings.database_url, &Limits::default(), Clock::default()).await
+}

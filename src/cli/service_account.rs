@@ -1,0 +1,65 @@
+//! `leadsmith service-account`.
+
+use clap::Subcommand;
+use uuid::Uuid;
+
+use super::open;
+use super::operator::role;
+use crate::auth::roles::Role;
+use crate::config::{DatabaseSettings, Refusal};
+use crate::service_accounts;
+
+#[derive(Debug, Subcommand)]
+pub enum ServiceAccountCommand {
+    /// Create a service account
+    Create {
+        #[command(flatten)]
+        database: DatabaseSettings,
+        /// What it is called
+        #[arg(long)]
+        name: String,
+        /// What it may do
+        #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
+        role: Role,
+    },
+    /// Create an API key of a service account and print it, this once
+    CreateKey {
+        #[command(flatten)]
+        database: DatabaseSettings,
+        /// Which service account
+        #[arg(long)]
+        name: String,
+    },
+    /// Revoke an API key, by the id that was printed with it
+    RevokeKey {
+        #[command(flatten)]
+        database: DatabaseSettings,
+        /// Which key
+        #[arg(long)]
+        id: Uuid,
+    },
+}
+
+pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
+    match command {
+        ServiceAccountCommand::Create { database, name, role } => {
+            let db = open(&database).await?;
+            let id = service_accounts::create(&db, &name, role).await?;
+            println!("{id} {name} {role}");
+            db.close().await;
+        }
+        ServiceAccountCommand::CreateKey { database, name } => {
+            let db = open(&database).await?;
+            let (id, key) = service_accounts::create_key(&db, &name).await?;
+            eprintln!("The key's id, for revoking it: {id}. The key is shown this once:");
+            println!("{}", key.expose());
+            db.close().await;
+        }
+        ServiceAccountCommand::RevokeKey { database, id } => {
+            let db = open(&database).await?;
+            service_accounts::revoke_key(&db, id).await?;
+            db.close().await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! Every query about clients.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use uuid::Uuid;
+
+use crate::db::entities::lead::{Column, Entity};
+use crate::error::Result;
+use crate::leads::model::Lead;
+use crate::leads::store::from_row;
+
+/// Converted leads, the latest first, from behind `before`.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    before: Option<(DateTime<Utc>, Uuid)>,
+    limit: u64,
+) -> Result<Vec<Lead>> {
+    let mut query = Entity::find()
+        .filter(Column::ConversionTime.is_not_null())
+        .order_by_desc(Column::ConversionTime)
+        .order_by_desc(Column::Id)
+        .limit(limit);
+    if let Some((time, id)) = before {
+        let here = Expr::tuple([
+            Expr::col(Column::ConversionTime).into(),
+            Expr::col(Column::Id).into(),
+        ]);
+        query = query.filter(here.lt(Expr::tuple([Expr::value(time), Expr::value(id)])));
+    }
+    query.all(db).await?.into_iter().map(from_row).collect()
+}

@@ -1,0 +1,231 @@
+//! Settings and limits, checked once at the start. Nothing here opens or binds anything.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+/// Why the program does not start: one sentence that says what to do.
+#[derive(Debug)]
+pub struct Refusal(String);
+
+impl Refusal {
+    /// `sentence` says what is wrong and what to do.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<crate::error::Error> for Refusal {
+    fn from(error: crate::error::Error) -> Self {
+        use crate::error::Error as E;
+        match error {
+            E::Internal(cause) | E::DatabaseUnavailable(cause) => Self(cause),
+            error => Self(error.answer().message),
+        }
+    }
+}
+
+/// Which database, for every command that uses one.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseSettings {
+    /// The database: sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE. Give one with a
+    /// password by the environment, where other users of the machine do not see it
+    #[arg(
+        long,
+        env = "LEADSMITH_DATABASE_URL",
+        default_value = "sqlite:leadsmith.db",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub database_url: SecretString,
+}
+
+/// How lines of the log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, for every command.
+#[derive(Args, Clone, Debug)]
+pub struct LogSettings {
+    /// What to log: error, warn, info, debug or trace. Other libraries' logs stay at info at most,
+    /// because theirs may show what passes through them
+    #[arg(long, env = "LEADSMITH_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log: tracing::Level,
+    /// How to log
+    #[arg(long, env = "LEADSMITH_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// What `serve` needs to know.
+#[derive(Args, Clone, Debug)]
+pub struct ServeSettings {
+    /// Which database
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// Where to listen
+    #[arg(long, env = "LEADSMITH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Apply pending migrations at the start. Without it, a schema that lacks some is refused
+    #[arg(
+        long,
+        env = "LEADSMITH_MIGRATE",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub migrate: bool,
+    /// How much at once and for how long
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Every limit that can be set. Those that nobody has reason to change are constants beside what
+/// they limit.
+#[derive(Args, Clone, Debug)]
+pub struct Limits {
+    /// Calls worked on at once; more are refused with RESOURCE_EXHAUSTED
+    #[arg(long, env = "LEADSMITH_MAX_CALLS", default_value_t = 1_000, value_name = "N")]
+    pub max_calls: usize,
+    /// Seconds a call without a deadline of its own may take
+    #[arg(long, env = "LEADSMITH_DEFAULT_DEADLINE", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    pub default_deadline: Duration,
+    /// Seconds a call may take at most, whatever its deadline
+    #[arg(long, env = "LEADSMITH_MAX_DEADLINE", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub max_deadline: Duration,
+    /// Seconds that calls under way get to finish when the service is told to stop
+    #[arg(long, env = "LEADSMITH_DRAIN", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
+    pub drain: Duration,
+    /// Connections to PostgreSQL
+    #[arg(long, env = "LEADSMITH_POSTGRES_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    pub postgres_connections: u32,
+    /// Connections that read SQLite; one more writes
+    #[arg(long, env = "LEADSMITH_SQLITE_READERS", default_value_t = 4, value_name = "N")]
+    pub sqlite_readers: u32,
+    /// Seconds a call waits for a connection before it answers UNAVAILABLE
+    #[arg(long, env = "LEADSMITH_CONNECTION_WAIT", default_value = "1", value_parser = seconds, value_name = "SECONDS")]
+    pub connection_wait: Duration,
+    /// Seconds a change waits for its turn to write to SQLite before it answers UNAVAILABLE
+    #[arg(long, env = "LEADSMITH_SQLITE_WRITE_WAIT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    pub sqlite_write_wait: Duration,
+    /// Seconds one statement may take on PostgreSQL
+    #[arg(long, env = "LEADSMITH_STATEMENT_TIME", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    pub statement_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_calls: 1_000,
+            default_deadline: Duration::from_secs(10),
+            max_deadline: Duration::from_secs(60),
+            drain: Duration::from_secs(25),
+            postgres_connections: 16,
+            sqlite_readers: 4,
+            connection_wait: Duration::from_secs(1),
+            sqlite_write_wait: Duration::from_secs(5),
+            statement_time: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServeSettings {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    /// A sentence that names the setting and what it may be.
+    pub fn check(&self) -> Result<(), Refusal> {
+        crate::db::connect::Target::parse(&self.database.database_url)?;
+        let limits = &self.limits;
+        let at_least_one = [
+            ("--max-calls", limits.max_calls),
+            ("--postgres-connections", limits.postgres_connections as usize),
+            ("--sqlite-readers", limits.sqlite_readers as usize),
+        ];
+        for (flag, value) in at_least_one {
+            if value == 0 {
+                return Err(Refusal::new(format!("{flag} must be at least 1")));
+            }
+        }
+        if limits.default_deadline > limits.max_deadline {
+            return Err(Refusal::new(
+                "--default-deadline must not be longer than --max-deadline",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The settings in force, one a line, with secrets hidden.
+    pub fn describe(&self) -> String {
+        let limits = &self.limits;
+        let lines = [
+            ("database-url", redact_url(&self.database.database_url)),
+            ("listen", self.listen.to_string()),
+            ("migrate", self.migrate.to_string()),
+            ("max-calls", limits.max_calls.to_string()),
+            ("default-deadline", in_seconds(limits.default_deadline)),
+            ("max-deadline", in_seconds(limits.max_deadline)),
+            ("drain", in_seconds(limits.drain)),
+            ("postgres-connections", limits.postgres_connections.to_string()),
+            ("sqlite-readers", limits.sqlite_readers.to_string()),
+            ("connection-wait", in_seconds(limits.connection_wait)),
+            ("sqlite-write-wait", in_seconds(limits.sqlite_write_wait)),
+            ("statement-time", in_seconds(limits.statement_time)),
+        ];
+        lines
+            .iter()
+            .map(|(name, value)| format!("{name:<22}{value}\n"))
+            .collect()
+    }
+}
+
+/// A database URL whose user's password and parameters, which may hold secrets, are hidden.
+fn redact_url(url: &SecretString) -> String {
+    let url = url.expose_secret();
+    let (url, parameters) = match url.split_once('?') {
+        Some((url, _)) => (url, "?…"),
+        None => (url, ""),
+    };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    // The last @ divides: a password may hold one that was not encoded.
+    match rest.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:…"));
+            format!("{scheme}://{user}@{host}{parameters}")
+        }
+        None => format!("{scheme}://{rest}{parameters}"),
+    }
+}
+
+fn in_seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+/// Reads a number of seconds, more than 0 and at most an hour.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "a number of seconds, such as 2.5".to_owned())?;
+    if value > 0.0 && value <= 3600.0 {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err("more than 0 and at most 3600 seconds".to_owned())
+    }
+}

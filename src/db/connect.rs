@@ -1,0 +1,229 @@
+//! Opens the database with the settings its defaults get wrong, and refuses an unsafe one.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Db;
+use crate::clock::Clock;
+use crate::config::{Limits, Refusal};
+
+/// Which database a URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A file.
+    Sqlite(std::path::PathBuf),
+    /// A server.
+    Postgres,
+}
+
+impl Target {
+    /// Reads a database URL: `sqlite:FILE` (also `sqlite://FILE`) or `postgres://…`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it, without the URL, which may hold a password.
+    pub fn parse(url: &SecretString) -> Result<Self, Refusal> {
+        let url = url.expose_secret();
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            PgConnectOptions::from_str(url).map_err(|_| {
+                Refusal::new(
+                    "the database URL is not a PostgreSQL URL: write \
+                     postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters \
+                     percent-encoded",
+                )
+            })?;
+            return Ok(Self::Postgres);
+        }
+        let Some(file) = url.strip_prefix("sqlite:") else {
+            return Err(Refusal::new(
+                "the database URL must begin with sqlite: or postgres://, \
+                 as in sqlite:leadsmith.db or postgres://leadsmith@localhost/leadsmith",
+            ));
+        };
+        let file = file.strip_prefix("//").unwrap_or(file);
+        if file.is_empty() || file.contains(":memory:") || file.contains('?') {
+            return Err(Refusal::new(
+                "the database URL must name a file behind sqlite:, without parameters: a database \
+                 in memory would lose every lead at the end",
+            ));
+        }
+        let path = Path::new(file).to_path_buf();
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+                Err(Refusal::new(format!(
+                    "the folder {} of the database file does not exist: create it first",
+                    folder.display()
+                )))
+            }
+            _ => Ok(Self::Sqlite(path)),
+        }
+    }
+}
+
+/// Opens the database for serving.
+///
+/// # Errors
+/// When it cannot be reached, or is set up so that an acknowledged change could be lost.
+pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, Refusal> {
+    let (readers, writer) = match Target::parse(url)? {
+        Target::Sqlite(file) => {
+            let writer = connect(sqlite(&file, 1, limits.sqlite_write_wait, false)).await?;
+            let readers = connect(sqlite(
+                &file,
+                limits.sqlite_readers,
+                limits.connection_wait,
+                true,
+            ))
+            .await?;
+            (readers, writer)
+        }
+        Target::Postgres => {
+            let pool = connect(postgres(url, limits.postgres_connections, limits)).await?;
+            check_postgres(&pool).await?;
+            (pool.clone(), pool)
+        }
+    };
+    Ok(Db {
+        readers,
+        writer,
+        clock,
+        writes: std::sync::Arc::default(),
+    })
+}
+
+/// One connection without a limit on a statement's time, for migrations.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
+    let wait = Duration::from_secs(10);
+    match Target::parse(url)? {
+        Target::Sqlite(file) => connect(sqlite(&file, 1, wait, false)).await,
+        Target::Postgres => {
+            let limits = Limits {
+                statement_time: Duration::ZERO,
+                connection_wait: wait,
+                ..Limits::default()
+            };
+            connect(postgres(url, 1, &limits)).await
+        }
+    }
+}
+
+async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, Refusal> {
+    Database::connect(options).await.map_err(|error| {
+        Refusal::new(format!(
+            "the database cannot be opened ({error}): check that it runs and that the database URL \
+             names it and a user who may use it"
+        ))
+    })
+}
+
+/// What both databases share: quiet logs, bounded waits, and no ping before each use.
+fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .acquire_timeout(wait)
+        .connect_timeout(wait)
+        .sqlx_logging_level(tracing::log::LevelFilter::Debug)
+        .test_before_acquire_if_idle_for(Duration::from_secs(5));
+    options
+}
+
+fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectOptions {
+    let mut options = pooled("sqlite::memory:".into(), connections, wait);
+    let file = file.to_path_buf();
+    options
+        // SQLite's connections cost a file handle and a cache: keep them.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .map_sqlx_sqlite_opts(move |defaults| {
+            let log = defaults;
+            SqliteConnectOptions::clone(&log)
+                .filename(&file)
+                .in_memory(false)
+                .shared_cache(false)
+                .create_if_missing(!read)
+                .busy_timeout(Duration::from_secs(5))
+                .journal_mode(SqliteJournalMode::Wal)
+                // An OK is on disk: the log is synced at every commit.
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                .pragma("journal_size_limit", "67108864")
+                .pragma("query_only", if read { "ON" } else { "OFF" })
+        });
+    options
+}
+
+fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOptions {
+    let url = url.expose_secret().to_owned();
+    let names_ssl_mode = url.contains("sslmode=") || url.contains("ssl-mode=");
+    let statement_time = limits.statement_time;
+    let mut options = pooled(url, connections, limits.connection_wait);
+    options
+        .set_application_name("leadsmith")
+        .map_sqlx_postgres_opts(move |options| {
+            let local = options.get_socket().is_some()
+                || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1" | "[::1]")
+                || options.get_host().starts_with('/');
+            let options = if names_ssl_mode || local {
+                options
+            } else {
+                options.ssl_mode(PgSslMode::VerifyFull)
+            };
+            let milliseconds = |time: Duration| time.as_millis().to_string();
+            options.options([
+                ("statement_timeout", milliseconds(statement_time)),
+                ("lock_timeout", milliseconds(statement_time / 2)),
+                (
+                    "idle_in_transaction_session_timeout",
+                    milliseconds(statement_time * 2),
+                ),
+                ("default_transaction_isolation", "read\\ committed".into()),
+            ])
+        });
+    options
+}
+
+/// Settings of the server under which an answered change could be lost, or text mangled.
+async fn check_postgres(pool: &DatabaseConnection) -> Result<(), Refusal> {
+    let unreadable = |error| Refusal::new(format!("the database's settings cannot be read: {error}"));
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
+               current_setting('full_page_writes'), current_setting('synchronous_commit'), \
+               current_setting('server_encoding')";
+    let row = pool
+        .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
+        .await
+        .map_err(unreadable)?
+        .ok_or_else(|| Refusal::new("the database answers nothing about its settings"))?;
+    let version: i32 = row.try_get_by_index(0).map_err(unreadable)?;
+    if version < 150_000 {
+        return Err(Refusal::new(
+            "the database is older than PostgreSQL 15: upgrade it",
+        ));
+    }
+    for (index, setting) in [(1, "fsync"), (2, "full_page_writes"), (3, "synchronous_commit")] {
+        let value: String = row.try_get_by_index(index).map_err(unreadable)?;
+        if value == "off" {
+            return Err(Refusal::new(format!(
+                "the database has {setting} = off, under which an answered change can be lost: set \
+                 it to on in postgresql.conf (or for the user or database) and reload"
+            )));
+        }
+    }
+    let encoding: String = row.try_get_by_index(4).map_err(unreadable)?;
+    if encoding != "UTF8" {
+        return Err(Refusal::new(format!(
+            "the database's encoding is {encoding}: create one with ENCODING 'UTF8'"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+use sea_orm::entity::prelude::*;
+
+/// An attempt to run an action.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "action_runs")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub order_id: Uuid,
+    pub lead_id: Uuid,
+    pub action: String,
+    pub time: DateTimeUtc,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub actor: Json,
+    pub outcome: String,
+    pub no_change: bool,
+    pub automatic: bool,
+    pub error_reason: String,
+    pub error_message: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,24 @@
+use sea_orm::entity::prelude::*;
+
+/// A change for those outside, with the whole record after it.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "events")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub seq: i64,
+    pub id: Uuid,
+    pub lead_id: Uuid,
+    pub r#type: String,
+    pub subject_id: Uuid,
+    pub version: i64,
+    pub time: DateTimeUtc,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub actor: Json,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub record: Json,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,45 @@
+use sea_orm::entity::prelude::*;
+
+/// An opportunity.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "opportunities")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub lead_id: Uuid,
+    pub version: i64,
+    pub name: String,
+    pub stage: String,
+    pub state: String,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub amount: Option<Json>,
+    pub probability: i32,
+    pub expected_close_date: Option<Date>,
+    pub owner_id: String,
+    pub next_step: String,
+    pub description: String,
+    pub close_time: Option<DateTimeUtc>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub close_actor: Option<Json>,
+    pub close_reason: Option<String>,
+    pub create_time: DateTimeUtc,
+    pub update_time: DateTimeUtc,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {
+    #[sea_orm(
+        belongs_to = "super::lead::Entity",
+        from = "Column::LeadId",
+        to = "super::lead::Column::Id"
+    )]
+    Lead,
+}
+
+impl Related<super::lead::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Lead.def()
+    }
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,30 @@
+use sea_orm::entity::prelude::*;
+
+/// A session of an operator, by its token's hash.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "sessions")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub token_hash: Vec<u8>,
+    pub operator_id: Uuid,
+    pub create_time: DateTimeUtc,
+    pub expire_time: DateTimeUtc,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {
+    #[sea_orm(
+        belongs_to = "super::operator::Entity",
+        from = "Column::OperatorId",
+        to = "super::operator::Column::Id"
+    )]
+    Operator,
+}
+
+impl Related<super::operator::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Operator.def()
+    }
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,97 @@
+//! The index that finds leads by any part of their texts: where SQLite and PostgreSQL differ most.
+//!
+//! Both index every run of three characters. SQLite's FTS5 makes them itself. PostgreSQL's own
+//! extension for it sees only what the database's locale calls a letter, so here the service makes
+//! them, hashed to 32 bits, and an array index holds them; the text is compared afterwards, so that
+//! a collision costs time and never gives a wrong answer.
+//!
+//! A query of one or two characters has no such run: the leads are looked through, newest first.
+
+use std::collections::BTreeSet;
+
+use sea_orm::sea_query::{ArrayType, Condition, Expr, ExprTrait, Func, SimpleExpr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+
+use super::Tx;
+
+/// How many characters a query needs before the index can answer it.
+pub const INDEXED_FROM: usize = 3;
+
+/// Keeps `text` as what the lead with this `seq` is found by. The text is folded already.
+pub async fn put(tx: &Tx, seq: i64, text: &str) -> Result<(), DbErr> {
+    let backend = tx.get_database_backend();
+    let statements = if backend == DbBackend::Postgres {
+        vec![Statement::from_sql_and_values(
+            backend,
+            "INSERT INTO lead_search (seq, text, trigrams) VALUES ($1, $2, $3) \
+             ON CONFLICT (seq) DO UPDATE SET text = $2, trigrams = $3",
+            [seq.into(), text.into(), trigrams(text)],
+        )]
+    } else {
+        vec![
+            Statement::from_sql_and_values(
+                backend,
+                "DELETE FROM lead_search WHERE rowid = ?",
+                [seq.into()],
+            ),
+            Statement::from_sql_and_values(
+                backend,
+                "INSERT INTO lead_search (rowid, text) VALUES (?, ?)",
+                [seq.into(), text.into()],
+            ),
+        ]
+    };
+    for statement in statements {
+        tx.execute_raw(statement).await?;
+    }
+    Ok(())
+}
+
+/// The column that joins `lead_search` to `leads.seq`.
+pub fn key(backend: DbBackend) -> SimpleExpr {
+    let column = if backend == DbBackend::Postgres {
+        "seq"
+    } else {
+        "rowid"
+    };
+    Expr::col(("lead_search", column)).into()
+}
+
+/// What a row of `lead_search` must meet to contain the folded `query`.
+pub fn contains(backend: DbBackend, query: &str) -> Condition {
+    let text = Expr::col(("lead_search", "text"));
+    let position = if backend == DbBackend::Postgres {
+        "strpos"
+    } else {
+        "instr"
+    };
+    let exact = Expr::expr(Func::cust(position).arg(text).arg(query)).gt(0);
+    let condition = Condition::all();
+    if query.chars().count() < INDEXED_FROM {
+        return condition.add(exact);
+    }
+    let indexed = if backend == DbBackend::Postgres {
+        Expr::cust_with_values("\"lead_search\".\"trigrams\" @> $1", [trigrams(query)])
+    } else {
+        // A quoted phrase: everything in it is plain, and a quote is doubled.
+        let phrase = format!("\"{}\"", query.replace('"', "\"\""));
+        Expr::cust_with_values("\"lead_search\" MATCH ?", [phrase])
+    };
+    condition.add(indexed).add(exact)
+}
+
+/// Every run of three characters, hashed (FNV-1a), each once.
+fn trigrams(text: &str) -> Value {
+    let characters: Vec<char> = text.chars().collect();
+    let hashes: BTreeSet<i32> = characters
+        .windows(INDEXED_FROM)
+        .map(|run| {
+            let hash = run.iter().fold(0x811c_9dc5_u32, |hash, character| {
+                (hash ^ u32::from(*character)).wrapping_mul(0x0100_0193)
+            });
+            hash.cast_signed()
+        })
+        .collect();
+    let values = hashes.into_iter().map(|hash| Value::Int(Some(hash))).collect();
+    Value::Array(ArrayType::Int, Some(Box::new(values)))
+}

@@ -1,0 +1,226 @@
+//! `LeadService` on the wire.
+
+mod parse;
+pub mod render;
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::model::{Filter, LeadState, Ordering};
+use super::{Update, model};
+use crate::changes::RequestKey;
+use crate::changes::desk::Desk;
+use crate::operators;
+use crate::wire::proto::{self, lead_service_server::LeadService};
+use crate::wire::violations::Violations;
+use crate::wire::{self, read};
+
+/// See `lead_service.proto`.
+pub struct LeadApi(pub Arc<Desk>);
+
+/// How many characters a reason may have.
+const REASON: usize = 1_000;
+/// How many characters a query may have.
+const QUERY: usize = 200;
+
+#[tonic::async_trait]
+impl LeadService for LeadApi {
+    async fn create(
+        &self,
+        request: Request<proto::CreateLeadRequest>,
+    ) -> Result<Response<proto::CreateLeadResponse>, Status> {
+        let (mut call, body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let details = parse::details(&mut violations, body.lead);
+        let owner = ("lead.owner_id", details.owner_id.as_str());
+        operators::check_owner(&self.0, &mut violations, owner).await?;
+        violations.finish()?;
+        let render: fn(model::Lead) -> _ = if body.validate_only {
+            |lead| proto::CreateLeadResponse { lead: Some(render::unstored(lead)) }
+        } else {
+            |lead| proto::CreateLeadResponse { lead: Some(render::lead(lead)) }
+        };
+        let (allow_duplicate, validate_only) = (body.allow_duplicate, body.validate_only);
+        let answer =
+            super::create(&self.0, call, details, allow_duplicate, validate_only, render).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn get(
+        &self,
+        request: Request<proto::GetLeadRequest>,
+    ) -> Result<Response<proto::GetLeadResponse>, Status> {
+        let (_, body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let lead = super::get(&self.0, id).await?;
+        Ok(Response::new(proto::GetLeadResponse { lead: Some(render::lead(lead)) }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListLeadsRequest>,
+    ) -> Result<Response<proto::ListLeadsResponse>, Status> {
+        let (call, mut body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
+        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let ordering = ordering(&mut violations, &body.order_by);
+        let filter = filter(&mut violations, body);
+        violations.finish()?;
+        let page = super::list(&self.0, &filter, ordering, window, render::lead).await?;
+        Ok(Response::new(proto::ListLeadsResponse {
+            leads: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn search(
+        &self,
+        request: Request<proto::SearchLeadsRequest>,
+    ) -> Result<Response<proto::SearchLeadsResponse>, Status> {
+        let (call, mut body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
+        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let query = read::text(&mut violations, "query", &body.query, QUERY);
+        if query.is_empty() {
+            violations.add("query", "is required: give a part of a name, company, email or phone");
+        }
+        let states = read::enums(&mut violations, "states", &body.states, LeadState::from_wire);
+        violations.finish()?;
+        let page = super::search(&self.0, &query, &states, window, render::lead).await?;
+        Ok(Response::new(proto::SearchLeadsResponse {
+            leads: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<proto::UpdateLeadRequest>,
+    ) -> Result<Response<proto::UpdateLeadResponse>, Status> {
+        let (mut call, mut body) = wire::open(request)?;
+        let password = std::mem::take(&mut body.current_password);
+        let mut violations = Violations::default();
+        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let lead = body.lead.unwrap_or_else(|| {
+            violations.add("lead", "is required");
+            proto::Lead::default()
+        });
+        let id = read::id(&mut violations, "lead.id", &lead.id);
+        let etag = lead.etag.clone();
+        let patch = parse::patch(&mut violations, lead, body.update_mask);
+        if patch.names("owner_id") {
+            let owner = ("lead.owner_id", patch.values.owner_id.as_str());
+            operators::check_owner(&self.0, &mut violations, owner).await?;
+        }
+        violations.finish()?;
+        let update = Update {
+            id,
+            etag,
+            patch,
+            current_password: (!password.is_empty()).then(|| password.into()),
+            validate_only: body.validate_only,
+        };
+        let render = |lead| proto::UpdateLeadResponse { lead: Some(render::lead(lead)) };
+        Ok(Response::new(super::update(&self.0, call, update, render).await?))
+    }
+
+    async fn deactivate(
+        &self,
+        request: Request<proto::DeactivateLeadRequest>,
+    ) -> Result<Response<proto::DeactivateLeadResponse>, Status> {
+        let (mut call, body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        let reason = read::text(&mut violations, "reason", &body.reason, REASON);
+        violations.finish()?;
+        let render = |lead| proto::DeactivateLeadResponse { lead: Some(render::lead(lead)) };
+        let answer = super::deactivate(&self.0, call, id, body.etag, reason, render).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn reactivate(
+        &self,
+        request: Request<proto::ReactivateLeadRequest>,
+    ) -> Result<Response<proto::ReactivateLeadResponse>, Status> {
+        let (mut call, body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let render = |lead| proto::ReactivateLeadResponse { lead: Some(render::lead(lead)) };
+        let answer = super::reactivate(&self.0, call, id, body.etag, render).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn convert(
+        &self,
+        request: Request<proto::ConvertLeadRequest>,
+    ) -> Result<Response<proto::ConvertLeadResponse>, Status> {
+        let (mut call, body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let render = |lead: model::Lead| proto::ConvertLeadResponse {
+            client: render::client(lead.clone()),
+            lead: Some(render::lead(lead)),
+        };
+        let (etag, validate_only) = (body.etag, body.validate_only);
+        let answer =
+            super::convert_by_hand(&self.0, call, id, etag, validate_only, render).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<proto::ListHistoryRequest>,
+    ) -> Result<Response<proto::ListHistoryResponse>, Status> {
+        let (call, mut body) = wire::open(request)?;
+        let mut violations = Violations::default();
+        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
+        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let page = super::list_history(&self.0, id, window, render::entry).await?;
+        Ok(Response::new(proto::ListHistoryResponse {
+            entries: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+}
+
+fn ordering(violations: &mut Violations, order_by: &str) -> Ordering {
+    Ordering::parse(order_by).unwrap_or_else(|| {
+        violations.add(
+            "order_by",
+            "must be create_time, update_time, last_name or company, with \" desc\" behind it for \
+             the reverse",
+        );
+        Ordering { key: model::OrderKey::CreateTime, descending: true }
+    })
+}
+
+fn filter(violations: &mut Violations, body: proto::ListLeadsRequest) -> Filter {
+    let mut states = read::enums(violations, "states", &body.states, LeadState::from_wire);
+    if states.is_empty() {
+        states.push(LeadState::Open);
+    }
+    read::country(violations, "country_code", &body.country_code);
+    Filter {
+        states,
+        owner_id: read::optional_id(violations, "owner_id", &body.owner_id),
+        country_code: body.country_code,
+        source: read::text(violations, "source", &body.source, 100),
+        create_time_after: read::time(violations, "create_time_after", body.create_time_after),
+        create_time_before: read::time(violations, "create_time_before", body.create_time_before),
+        update_time_after: read::time(violations, "update_time_after", body.update_time_after),
+        update_time_before: read::time(violations, "update_time_before", body.update_time_before),
+    }
+}

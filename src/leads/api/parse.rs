@@ -1,0 +1,204 @@
+//! Reading a lead and an update mask.
+
+use std::str::FromStr;
+
+use email_address::{EmailAddress, Options};
+use uuid::Uuid;
+
+use crate::leads::model::{
+    Address, CUSTOM_KEY, CUSTOM_VALUE, CustomPatch, Details, FIELDS, Field, Patch,
+};
+use crate::wire::proto;
+use crate::wire::read;
+use crate::wire::violations::Violations;
+
+const OUTPUT_ONLY: [&str; 6] = [
+    "id",
+    "etag",
+    "create_time",
+    "update_time",
+    "deactivation",
+    "conversion",
+];
+
+/// The details of a lead that is to be created.
+pub fn details(violations: &mut Violations, lead: Option<proto::Lead>) -> Details {
+    let Some(lead) = lead else {
+        violations.add("lead", "is required");
+        return Details::default();
+    };
+    let mut details = raw(lead);
+    for field in FIELDS {
+        check(violations, field, &mut details);
+    }
+    check_custom(violations, &details, |_| true);
+    details.check_whole(violations);
+    details
+}
+
+/// What an update is to change.
+pub fn patch(
+    violations: &mut Violations,
+    lead: proto::Lead,
+    mask: Option<prost_types::FieldMask>,
+) -> Patch {
+    let values = raw(lead);
+    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+    let (fields, custom) = if paths.is_empty() {
+        populated(&values)
+    } else {
+        masked(violations, &paths)
+    };
+    let mut patch = Patch { fields, custom, values };
+    for field in &patch.fields {
+        check(violations, field, &mut patch.values);
+    }
+    check_custom(violations, &patch.values, |key| match &patch.custom {
+        CustomPatch::All => true,
+        CustomPatch::Keys(keys) => keys.iter().any(|named| named == key),
+    });
+    patch
+}
+
+/// Without a mask: every field that has a value.
+fn populated(values: &Details) -> (Vec<&'static Field>, CustomPatch) {
+    let fields = FIELDS
+        .iter()
+        .filter(|field| !field.of(values).is_empty())
+        .collect();
+    let keys = values.custom_fields.keys().cloned().collect();
+    (fields, CustomPatch::Keys(keys))
+}
+
+fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>, CustomPatch) {
+    let mut fields: Vec<&'static Field> = Vec::new();
+    let mut keys = Vec::new();
+    let mut all_custom = false;
+    for path in paths {
+        match path.as_str() {
+            "*" => {
+                fields.extend(FIELDS);
+                all_custom = true;
+            }
+            "address" => {
+                fields.extend(FIELDS.iter().filter(|field| field.path.starts_with("address.")));
+            }
+            "custom_fields" => all_custom = true,
+            path => {
+                if let Some(key) = path.strip_prefix("custom_fields.") {
+                    if is_custom_key(key) {
+                        keys.push(key.to_owned());
+                    } else {
+                        violations.add("update_mask", format!("names {path:?}: {CUSTOM_KEY_RULE}"));
+                    }
+                } else if let Some(field) = FIELDS.iter().find(|field| field.path == path) {
+                    fields.push(field);
+                } else {
+                    violations.add("update_mask", format!("names {path:?}, {}", problem(path)));
+                }
+            }
+        }
+    }
+    fields.sort_unstable_by_key(|field| field.path);
+    fields.dedup_by_key(|field| field.path);
+    let custom = if all_custom { CustomPatch::All } else { CustomPatch::Keys(keys) };
+    (fields, custom)
+}
+
+/// Why a path cannot be updated.
+fn problem(path: &str) -> &'static str {
+    let top = path.split('.').next().unwrap_or_default();
+    if top == "state" {
+        "which only Deactivate, Reactivate and Convert change: call one of these"
+    } else if OUTPUT_ONLY.contains(&top) {
+        "which is output only: leave it out"
+    } else {
+        "which is not a field of a lead: name fields as in lead.proto, such as address.city"
+    }
+}
+
+/// The texts as they came.
+fn raw(lead: proto::Lead) -> Details {
+    let address = lead.address.unwrap_or_default();
+    Details {
+        first_name: lead.first_name,
+        last_name: lead.last_name,
+        company: lead.company,
+        email: lead.email,
+        phone: lead.phone,
+        fax: lead.fax,
+        vat_id: lead.vat_id,
+        address: Address {
+            street: address.street,
+            city: address.city,
+            region: address.region,
+            postal_code: address.postal_code,
+            country_code: address.country_code,
+        },
+        language: lead.language,
+        owner_id: lead.owner_id,
+        source: lead.source,
+        custom_fields: lead.custom_fields,
+    }
+}
+
+/// Cleans one text and notes what is wrong with it.
+fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
+    let name = format!("lead.{}", field.path);
+    let value = read::text(violations, &name, field.of(details), field.limit);
+    let value = match field.path {
+        _ if value.is_empty() => value,
+        "email" => {
+            let options = Options::default().without_display_text().with_minimum_sub_domains(0);
+            if EmailAddress::parse_with_options(&value, options).is_err() {
+                violations.add(name, "must be one email address, such as ada@example.com");
+            }
+            value
+        }
+        "address.country_code" => {
+            read::country(violations, &name, &value);
+            value
+        }
+        "language" => {
+            if oxilangtag::LanguageTag::parse(value.as_str()).is_err() {
+                violations.add(name, "must be a BCP 47 language tag, such as pt-BR");
+            }
+            value
+        }
+        "owner_id" => match Uuid::from_str(&value) {
+            Ok(id) => id.to_string(),
+            Err(_) => {
+                violations.add(name, "must be an operator's id, a UUID");
+                value
+            }
+        },
+        _ => value,
+    };
+    *field.of_mut(details) = value;
+}
+
+const CUSTOM_KEY_RULE: &str = "a custom field's key is 1 to 64 characters of a-z, 0-9 and _";
+
+fn is_custom_key(key: &str) -> bool {
+    (1..=CUSTOM_KEY).contains(&key.len())
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn check_custom(violations: &mut Violations, details: &Details, used: impl Fn(&str) -> bool) {
+    for (key, value) in details.custom_fields.iter().filter(|(key, _)| used(key)) {
+        if !is_custom_key(key) {
+            let problem = format!("has the key {key:?}: {CUSTOM_KEY_RULE}");
+            violations.add("lead.custom_fields", problem);
+            continue;
+        }
+        let name = format!("lead.custom_fields.{key}");
+        if value.len() > CUSTOM_VALUE {
+            violations.add(&name, format!("must be at most {CUSTOM_VALUE} bytes long"));
+        }
+        if read::has_control(value) {
+            violations.add(name, "must not contain control characters other than tab and newline");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Writing leads, clients and history entries.
+
+use crate::changes::FieldChange;
+use crate::changes::history::Entry;
+use crate::leads::model::{Address, Conversion, Lead, Status};
+use crate::wire::proto;
+use crate::wire::render::{principal, time};
+
+/// A lead.
+pub fn lead(lead: Lead) -> proto::Lead {
+    let state = lead.state().to_wire();
+    let etag = lead.etag();
+    let (deactivation, conversion) = match lead.status {
+        Status::Open => (None, None),
+        Status::Deactivated { deactivation } => (
+            Some(proto::Deactivation {
+                time: Some(time(deactivation.time)),
+                actor: Some(principal(deactivation.actor)),
+                reason: deactivation.reason,
+            }),
+            None,
+        ),
+        Status::Converted { conversion } => (None, Some(self::conversion(lead.id, conversion))),
+    };
+    let details = lead.details;
+    proto::Lead {
+        id: lead.id.to_string(),
+        first_name: details.first_name,
+        last_name: details.last_name,
+        company: details.company,
+        email: details.email,
+        phone: details.phone,
+        fax: details.fax,
+        vat_id: details.vat_id,
+        address: address(details.address),
+        language: details.language,
+        owner_id: details.owner_id,
+        source: details.source,
+        custom_fields: details.custom_fields,
+        state,
+        etag,
+        create_time: Some(time(lead.create_time)),
+        update_time: Some(time(lead.update_time)),
+        deactivation,
+        conversion,
+    }
+}
+
+/// A lead that was only to be created: without what it would get by being stored.
+pub fn unstored(lead: Lead) -> proto::Lead {
+    proto::Lead {
+        id: String::new(),
+        etag: String::new(),
+        create_time: None,
+        update_time: None,
+        ..self::lead(lead)
+    }
+}
+
+/// The client a lead is; none until it is converted.
+pub fn client(lead: Lead) -> Option<proto::Client> {
+    let Status::Converted { conversion } = lead.status else {
+        return None;
+    };
+    let details = lead.details;
+    Some(proto::Client {
+        id: lead.id.to_string(),
+        first_name: details.first_name,
+        last_name: details.last_name,
+        company: details.company,
+        email: details.email,
+        phone: details.phone,
+        fax: details.fax,
+        vat_id: details.vat_id,
+        address: address(details.address),
+        language: details.language,
+        owner_id: details.owner_id,
+        source: details.source,
+        custom_fields: details.custom_fields,
+        conversion: Some(self::conversion(lead.id, conversion)),
+    })
+}
+
+/// An entry of a lead's history.
+pub fn entry(entry: Entry) -> proto::HistoryEntry {
+    let change = |change: FieldChange| proto::FieldChange {
+        field: change.field,
+        from: change.from,
+        to: change.to,
+    };
+    proto::HistoryEntry {
+        id: entry.id.to_string(),
+        time: Some(time(entry.time)),
+        actor: Some(principal(entry.actor)),
+        rpc: entry.rpc,
+        changes: entry.changes.into_iter().map(change).collect(),
+    }
+}
+
+fn conversion(client_id: uuid::Uuid, conversion: Conversion) -> proto::Conversion {
+    let trigger = if conversion.order_id.is_some() {
+        proto::ConversionTrigger::OrderAction
+    } else {
+        proto::ConversionTrigger::Manual
+    };
+    proto::Conversion {
+        time: Some(time(conversion.time)),
+        actor: Some(principal(conversion.actor)),
+        client_id: client_id.to_string(),
+        order_id: conversion.order_id.map(|id| id.to_string()).unwrap_or_default(),
+        trigger: trigger.into(),
+    }
+}
+
+/// None for an address in which nothing stands.
+fn address(address: Address) -> Option<proto::Address> {
+    (address != Address::default()).then_some(proto::Address {
+        street: address.street,
+        city: address.city,
+        region: address.region,
+        postal_code: address.postal_code,
+        country_code: address.country_code,
+    })
+}

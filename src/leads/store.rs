@@ -1,0 +1,314 @@
+//! Every query about leads.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{
+    Asterisk, Expr, ExprTrait, LockType, Order, Query, SelectStatement, UnionType, Value,
+};
+use sea_orm::{
+    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbBackend,
+    EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
+};
+use uuid::Uuid;
+
+use super::model::{
+    Address, Conversion, Deactivation, Details, Filter, Lead, LeadState, OrderKey, Ordering,
+    Position, PositionKey, Status, fold,
+};
+use crate::changes::history::{from_json, to_json};
+use crate::db::entities::lead::{ActiveModel, Column, Entity, Model};
+use crate::db::{Tx, search};
+use crate::error::{Error, Result};
+
+/// A lead, whatever its state.
+pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Lead>> {
+    let row = Entity::find_by_id(id).one(db).await?;
+    row.map(from_row).transpose()
+}
+
+/// A lead that nobody else can change until the transaction ends.
+///
+/// # Errors
+/// [`Error::LeadNotFound`].
+pub async fn get_to_change(tx: &Tx, id: Uuid) -> Result<Lead> {
+    let row = Entity::find_by_id(id)
+        // Not FOR UPDATE: rows that refer to this one may go on being written.
+        .lock(LockType::NoKeyUpdate)
+        .one(&**tx)
+        .await?
+        .ok_or(Error::LeadNotFound(id))?;
+    from_row(row)
+}
+
+/// The first lead with this normalised email.
+pub async fn with_email(db: &impl ConnectionTrait, email_key: &str) -> Result<Option<Lead>> {
+    let row = Entity::find()
+        .filter(Column::EmailKey.eq(email_key))
+        // Said apart so that the index, which leaves out empty ones, can be used.
+        .filter(Column::EmailKey.ne(""))
+        .order_by_asc(Column::CreateTime)
+        .one(db)
+        .await?;
+    row.map(from_row).transpose()
+}
+
+/// Writes a new lead and what it is found by.
+pub async fn insert(tx: &Tx, lead: &Lead) -> Result<()> {
+    let row = to_row(lead)?;
+    let seq = Entity::insert(row).exec_with_returning(&**tx).await?.seq;
+    search::put(tx, seq, &lead.details.search_text()).await?;
+    Ok(())
+}
+
+/// Writes the next version of a lead over `before`.
+///
+/// # Errors
+/// [`Error::WriteConflict`] when `before` is not the stored version any more.
+pub async fn update(tx: &Tx, before: &Lead, after: &Lead) -> Result<()> {
+    let changed = Entity::update_many()
+        .set(ActiveModel { seq: NotSet, id: NotSet, create_time: NotSet, ..to_row(after)? })
+        .filter(Column::Id.eq(before.id))
+        .filter(Column::Version.eq(before.version))
+        .exec(&**tx)
+        .await?;
+    if changed.rows_affected != 1 {
+        return Err(Error::WriteConflict);
+    }
+    let text = after.details.search_text();
+    if text != before.details.search_text() {
+        search::put(tx, before.seq, &text).await?;
+    }
+    Ok(())
+}
+
+/// Leads by filter and order, from behind `after`.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    filter: &Filter,
+    ordering: Ordering,
+    after: Option<&Position>,
+    limit: u64,
+) -> Result<Vec<Lead>> {
+    let statement = list_statement(db.get_database_backend(), filter, ordering, after, limit);
+    rows(db, statement).await
+}
+
+/// Leads that contain the folded `query`, newest first, from below `before`.
+pub async fn search(
+    db: &impl ConnectionTrait,
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Vec<Lead>> {
+    let statement = search_statement(db.get_database_backend(), query, states, before, limit);
+    rows(db, statement).await
+}
+
+async fn rows(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
+    let rows = Model::find_by_statement(statement).all(db).await?;
+    rows.into_iter().map(from_row).collect()
+}
+
+/// The statement of [`list`]: for each state a walk along the index of that state and order, and
+/// the walks merged, so that no combination of states reads more rows than it answers.
+pub fn list_statement(
+    backend: DbBackend,
+    filter: &Filter,
+    ordering: Ordering,
+    after: Option<&Position>,
+    limit: u64,
+) -> Statement {
+    let key = order_column(ordering.key);
+    let order = if ordering.descending { Order::Desc } else { Order::Asc };
+    let walk = |state: LeadState| {
+        let mut query = Entity::find()
+            .filter(Column::State.eq(state.word()))
+            .filter(conditions(filter))
+            .order_by(key, order.clone())
+            .order_by(Column::Id, order.clone())
+            .limit(limit);
+        if let Some(Position(value, id)) = after {
+            let here = Expr::tuple([Expr::col(key).into(), Expr::col(Column::Id).into()]);
+            let there = Expr::tuple([Expr::value(position_value(value)), Expr::value(*id)]);
+            query = query.filter(if ordering.descending {
+                here.lt(there)
+            } else {
+                here.gt(there)
+            });
+        }
+        query.into_query()
+    };
+    let mut walks = filter.states.iter().map(|state| walk(*state));
+    let Some(first) = walks.next() else {
+        return backend.build(&walk(LeadState::Open));
+    };
+    let rest: Vec<SelectStatement> = walks.collect();
+    if rest.is_empty() {
+        return backend.build(&first);
+    }
+    let all = |walk| Query::select().column(Asterisk).from_subquery(walk, "walk").take();
+    let mut merged = all(first);
+    for walk in rest {
+        merged.union(UnionType::All, all(walk));
+    }
+    merged
+        .order_by(key, order.clone())
+        .order_by(Column::Id, order)
+        .limit(limit);
+    backend.build(&merged)
+}
+
+/// The statement of [`search`()].
+pub fn search_statement(
+    backend: DbBackend,
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Statement {
+    let mut select = Entity::find().into_query();
+    select
+        .inner_join(
+            "lead_search",
+            search::key(backend).equals((crate::db::entities::lead::Entity, Column::Seq)),
+        )
+        .cond_where(search::contains(backend, query))
+        .order_by_expr(search::key(backend), Order::Desc)
+        .limit(limit);
+    if states.len() < LeadState::ALL.len() && !states.is_empty() {
+        let words = states.iter().map(|state| state.word());
+        select.and_where(Expr::col((Entity, Column::State)).is_in(words));
+    }
+    if let Some(before) = before {
+        select.and_where(search::key(backend).lt(before));
+    }
+    backend.build(&select)
+}
+
+fn order_column(key: OrderKey) -> Column {
+    match key {
+        OrderKey::CreateTime => Column::CreateTime,
+        OrderKey::UpdateTime => Column::UpdateTime,
+        OrderKey::LastName => Column::LastNameKey,
+        OrderKey::Company => Column::CompanyKey,
+    }
+}
+
+fn position_value(key: &PositionKey) -> Value {
+    match key {
+        PositionKey::Time(time) => (*time).into(),
+        PositionKey::Text(text) => text.clone().into(),
+    }
+}
+
+fn conditions(filter: &Filter) -> Condition {
+    let time = |column: Column, time: Option<DateTime<Utc>>, after: bool| {
+        time.map(|time| if after { column.gt(time) } else { column.lt(time) })
+    };
+    let text = |column: Column, text: &str| (!text.is_empty()).then(|| column.eq(text));
+    let owner = filter.owner_id.map(|id| id.to_string()).unwrap_or_default();
+    Condition::all()
+        .add_option(text(Column::OwnerId, &owner))
+        .add_option((!owner.is_empty()).then(|| Column::OwnerId.ne("")))
+        .add_option(text(Column::CountryCode, &filter.country_code))
+        .add_option(text(Column::Source, &filter.source))
+        .add_option(time(Column::CreateTime, filter.create_time_after, true))
+        .add_option(time(Column::CreateTime, filter.create_time_before, false))
+        .add_option(time(Column::UpdateTime, filter.update_time_after, true))
+        .add_option(time(Column::UpdateTime, filter.update_time_before, false))
+}
+
+fn to_row(lead: &Lead) -> Result<ActiveModel> {
+    let details = lead.details.clone();
+    let (deactivation, conversion) = match &lead.status {
+        Status::Open => (None, None),
+        Status::Deactivated { deactivation } => (Some(deactivation), None),
+        Status::Converted { conversion } => (None, Some(conversion)),
+    };
+    Ok(ActiveModel {
+        seq: NotSet,
+        id: Set(lead.id),
+        version: Set(lead.version),
+        state: Set(lead.state().word().to_owned()),
+        last_name_key: Set(fold(&details.last_name)),
+        company_key: Set(fold(&details.company)),
+        email_key: Set(details.email_key()),
+        first_name: Set(details.first_name),
+        last_name: Set(details.last_name),
+        company: Set(details.company),
+        email: Set(details.email),
+        phone: Set(details.phone),
+        fax: Set(details.fax),
+        vat_id: Set(details.vat_id),
+        street: Set(details.address.street),
+        city: Set(details.address.city),
+        region: Set(details.address.region),
+        postal_code: Set(details.address.postal_code),
+        country_code: Set(details.address.country_code),
+        language: Set(details.language),
+        owner_id: Set(details.owner_id),
+        source: Set(details.source),
+        custom_fields: Set(to_json(&details.custom_fields)?),
+        deactivation_time: Set(deactivation.map(|by| by.time)),
+        deactivation_actor: Set(deactivation.map(|by| to_json(&by.actor)).transpose()?),
+        deactivation_reason: Set(deactivation.map(|by| by.reason.clone())),
+        conversion_time: Set(conversion.map(|by| by.time)),
+        conversion_actor: Set(conversion.map(|by| to_json(&by.actor)).transpose()?),
+        conversion_order_id: Set(conversion.and_then(|by| by.order_id)),
+        create_time: Set(lead.create_time),
+        update_time: Set(lead.update_time),
+    })
+}
+
+/// A lead from its row.
+///
+/// # Errors
+/// [`Error::Internal`] for a row this service cannot have written.
+pub fn from_row(row: Model) -> Result<Lead> {
+    let broken = || Error::internal(format!("the row of lead {} contradicts itself", row.id));
+    let status = match LeadState::from_word(&row.state).ok_or_else(broken)? {
+        LeadState::Open => Status::Open,
+        LeadState::Deactivated => Status::Deactivated {
+            deactivation: Deactivation {
+                time: row.deactivation_time.ok_or_else(broken)?,
+                actor: from_json(row.deactivation_actor.clone().ok_or_else(broken)?)?,
+                reason: row.deactivation_reason.clone().unwrap_or_default(),
+            },
+        },
+        LeadState::Converted => Status::Converted {
+            conversion: Conversion {
+                time: row.conversion_time.ok_or_else(broken)?,
+                actor: from_json(row.conversion_actor.clone().ok_or_else(broken)?)?,
+                order_id: row.conversion_order_id,
+            },
+        },
+    };
+    Ok(Lead {
+        id: row.id,
+        seq: row.seq,
+        version: row.version,
+        status,
+        create_time: row.create_time,
+        update_time: row.update_time,
+        details: Details {
+            first_name: row.first_name,
+            last_name: row.last_name,
+            company: row.company,
+            email: row.email,
+            phone: row.phone,
+            fax: row.fax,
+            vat_id: row.vat_id,
+            address: Address {
+                street: row.street,
+                city: row.city,
+                region: row.region,
+                postal_code: row.postal_code,
+                country_code: row.country_code,
+            },
+            language: row.language,
+            owner_id: row.owner_id,
+            source: row.source,
+            custom_fields: from_json(row.custom_fields)?,
+        },
+    })
+}

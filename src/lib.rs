@@ -1,0 +1,22 @@
+//! Leadsmith: the life of a sales lead as a gRPC service.
+//!
+//! `ARCHITECTURE.md` tells how the parts fit. In short: a request passes [`server`]'s gate, a room's
+//! `api.rs` reads it, its `mod.rs` decides by `model.rs` and, inside [`db::Db::write`], has
+//! `store.rs` write; what every change carries along is in [`changes`].
+
+pub mod auth;
+pub mod changes;
+pub mod cli;
+pub mod clients;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod leads;
+pub mod operators;
+pub mod opportunities;
+pub mod orders;
+pub mod server;
+pub mod service_accounts;
+pub mod telemetry;
+pub mod wire;

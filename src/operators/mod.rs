@@ -1,0 +1,169 @@
+//! Operators: the people who sign in. The command line creates and changes them.
+
+pub mod model;
+pub mod store;
+
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use crate::auth::passwords::{self, Passwords};
+use crate::auth::roles::Role;
+use crate::auth::tokens::TokenHash;
+use crate::changes::desk::Desk;
+use crate::config::Refusal;
+use crate::db::{Db, Verdict};
+use crate::error::Result;
+use crate::wire::violations::Violations;
+use model::Operator;
+
+/// Notes when a record's owner is no operator. `owner` is the field's path and its value, which may
+/// be empty or not an id at all; the latter is noted elsewhere.
+pub async fn check_owner(
+    desk: &Desk,
+    violations: &mut Violations,
+    (field, value): (&str, &str),
+) -> Result<()> {
+    if let Ok(id) = Uuid::try_parse(value)
+        && !store::exists(desk.db.read(), id).await?
+    {
+        violations.add(field, "is not the id of an operator");
+    }
+    Ok(())
+}
+
+/// Creates an operator.
+///
+/// # Errors
+/// A sentence when the username is taken or something given is not as it must be.
+pub async fn create(
+    db: &Db,
+    passwords: &Passwords,
+    username: &str,
+    display_name: &str,
+    role: Role,
+    password: SecretString,
+) -> Result<Operator, Refusal> {
+    let username = model::username(username);
+    let ok = |character: char| character.is_alphanumeric() || "._-@+".contains(character);
+    if username.is_empty() || username.chars().count() > 64 || !username.chars().all(ok) {
+        return Err(Refusal::new(
+            "a username is 1 to 64 letters, digits and characters of . _ - @ +",
+        ));
+    }
+    check_password(&password)?;
+    let hash = passwords.hash(password).await?;
+    let display_name = match display_name.trim() {
+        "" => username.clone(),
+        name => name.to_owned(),
+    };
+    let created = db
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.lock("operators").await?;
+                if store::by_username(&**tx, &username).await?.is_some() {
+                    return Ok(Verdict::Checked(Err(username)));
+                }
+                let operator = Operator {
+                    id: tx.clock.new_id(),
+                    username,
+                    display_name,
+                    role,
+                    disable_time: None,
+                };
+                store::insert(tx, &operator, hash, tx.clock.now()).await?;
+                Ok(Verdict::Done(Ok(operator)))
+            })
+        })
+        .await?;
+    created.map_err(|username| {
+        Refusal::new(format!("there is an operator {username:?} already: choose another username"))
+    })
+}
+
+/// Every operator, by username.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn list(db: &Db) -> Result<Vec<Operator>> {
+    store::all(db.read()).await
+}
+
+/// The operator with this username.
+///
+/// # Errors
+/// A sentence when there is none.
+pub async fn find(db: &Db, username: &str) -> Result<Operator, Refusal> {
+    let username = model::username(username);
+    let found = store::by_username(db.read(), &username).await?;
+    found.ok_or_else(|| {
+        Refusal::new(format!(
+            "there is no operator {username:?}: leadsmith operator list shows them all"
+        ))
+    })
+}
+
+/// Sets an operator's password and ends all their sessions.
+///
+/// # Errors
+/// A sentence when there is no such operator or the password is too short or long.
+pub async fn set_password(
+    db: &Db,
+    passwords: &Passwords,
+    username: &str,
+    password: SecretString,
+) -> Result<(), Refusal> {
+    let operator = find(db, username).await?;
+    check_password(&password)?;
+    let hash = passwords.hash(password).await?;
+    Ok(set_password_hash(db, operator.id, hash, None).await?)
+}
+
+/// Stores a new password's hash and ends the operator's sessions, except `kept`.
+pub async fn set_password_hash(
+    db: &Db,
+    id: Uuid,
+    hash: String,
+    kept: Option<TokenHash>,
+) -> Result<()> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            store::set_password_hash(tx, id, hash).await?;
+            store::end_sessions(tx, id, kept).await?;
+            Ok(Verdict::Done(()))
+        })
+    })
+    .await
+}
+
+/// Keeps an operator from signing in and ends their sessions.
+///
+/// # Errors
+/// A sentence when there is no such operator.
+pub async fn disable(db: &Db, username: &str) -> Result<(), Refusal> {
+    let id = find(db, username).await?.id;
+    db.write(move |tx| {
+        Box::pin(async move {
+            store::disable(tx, id).await?;
+            store::end_sessions(tx, id, None).await?;
+            Ok(Verdict::Done(()))
+        })
+    })
+    .await?;
+    Ok(())
+}
+
+/// Forgets the wrong passwords that count against an operator.
+///
+/// # Errors
+/// A sentence when there is no such operator.
+pub async fn unlock(db: &Db, username: &str) -> Result<(), Refusal> {
+    let operator = find(db, username).await?;
+    Ok(crate::auth::attempts::unlock(db, operator.id, &operator.username).await?)
+}
+
+fn check_password(password: &SecretString) -> Result<(), Refusal> {
+    use secrecy::ExposeSecret;
+    let mut violations = Violations::default();
+    passwords::check_new(&mut violations, "the password", password.expose_secret());
+    Ok(violations.finish()?)
+}

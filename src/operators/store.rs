@@ -1,0 +1,91 @@
+//! Every query about operators.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use uuid::Uuid;
+
+use super::model::Operator;
+use crate::auth::roles::Role;
+use crate::auth::tokens::TokenHash;
+use crate::db::Tx;
+use crate::db::entities::operator::{ActiveModel, Column, Entity, Model};
+use crate::db::entities::session;
+use crate::error::{Error, Result};
+
+pub async fn exists(db: &impl ConnectionTrait, id: Uuid) -> Result<bool> {
+    Ok(Entity::find_by_id(id).one(db).await?.is_some())
+}
+
+pub async fn by_username(db: &impl ConnectionTrait, username: &str) -> Result<Option<Operator>> {
+    let row = Entity::find().filter(Column::Username.eq(username)).one(db).await?;
+    row.map(from_row).transpose()
+}
+
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Operator>> {
+    let rows = Entity::find().order_by_asc(Column::Username).all(db).await?;
+    rows.into_iter().map(from_row).collect()
+}
+
+pub async fn insert(tx: &Tx, operator: &Operator, hash: String, now: DateTime<Utc>) -> Result<()> {
+    let row = ActiveModel {
+        id: Set(operator.id),
+        username: Set(operator.username.clone()),
+        display_name: Set(operator.display_name.clone()),
+        role: Set(operator.role.word().to_owned()),
+        password_hash: Set(hash),
+        disable_time: Set(operator.disable_time),
+        create_time: Set(now),
+        update_time: Set(now),
+    };
+    Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+pub async fn set_password_hash(tx: &Tx, id: Uuid, hash: String) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::PasswordHash, Expr::value(hash))
+        .col_expr(Column::UpdateTime, Expr::value(tx.clock.now()))
+        .filter(Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+pub async fn disable(tx: &Tx, id: Uuid) -> Result<()> {
+    let now = tx.clock.now();
+    Entity::update_many()
+        .col_expr(Column::DisableTime, Expr::value(now))
+        .col_expr(Column::UpdateTime, Expr::value(now))
+        .filter(Column::Id.eq(id))
+        .filter(Column::DisableTime.is_null())
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Ends an operator's sessions, except `kept`.
+pub async fn end_sessions(tx: &Tx, id: Uuid, kept: Option<TokenHash>) -> Result<()> {
+    let mut query = session::Entity::delete_many().filter(session::Column::OperatorId.eq(id));
+    if let Some(kept) = kept {
+        query = query.filter(session::Column::TokenHash.ne(kept.to_vec()));
+    }
+    query.exec(&**tx).await?;
+    Ok(())
+}
+
+/// An operator from its row.
+///
+/// # Errors
+/// [`Error::Internal`] for a row this service cannot have written.
+pub fn from_row(row: Model) -> Result<Operator> {
+    let role = Role::from_word(&row.role)
+        .ok_or_else(|| Error::internal(format!("unknown role {}", row.role)))?;
+    Ok(Operator {
+        id: row.id,
+        username: row.username,
+        display_name: row.display_name,
+        role,
+        disable_time: row.disable_time,
+    })
+}

@@ -1,0 +1,104 @@
+//! Opportunities: possible sales, attached to a lead and staying attached for life, shown whatever
+//! the lead's state.
+
+pub mod api;
+pub mod model;
+mod store;
+
+use prost::Message;
+use uuid::Uuid;
+
+use crate::auth::Call;
+use crate::changes::desk::{Answering, Desk};
+use crate::changes::history::to_json;
+use crate::changes::{Change, FieldChange, Subject};
+use crate::db::Verdict;
+use crate::error::{Error, Result};
+use crate::leads;
+use crate::wire::page::{Page, Window};
+use model::{Details, Filter, Opportunity, OpportunityState, View};
+
+pub(crate) use store::get as find;
+
+/// Creates an OPEN opportunity of a lead.
+///
+/// # Errors
+/// [`Error::LeadNotFound`].
+pub async fn create<R: Message + Default + 'static>(
+    desk: &Desk,
+    call: Call,
+    lead_id: Uuid,
+    details: Details,
+    validate_only: bool,
+    render: fn(View) -> R,
+) -> Result<R> {
+    let answering = Answering { render, lead: |view| view.opportunity.lead_id };
+    desk.change(call, answering, move |tx, call| {
+        Box::pin(async move {
+            let lead = leads::store::get(&**tx, lead_id).await?;
+            let lead = lead.ok_or(Error::LeadNotFound(lead_id))?;
+            let now = tx.clock.now();
+            let opportunity = Opportunity {
+                id: tx.clock.new_id(),
+                lead_id,
+                version: 1,
+                state: OpportunityState::Open,
+                details,
+                close: None,
+                create_time: now,
+                update_time: now,
+            };
+            let view = View {
+                opportunity,
+                lead_display_name: lead.details.display_name(),
+                lead_state: lead.state(),
+            };
+            if validate_only {
+                return Ok(Verdict::Checked(view));
+            }
+            let opportunity = &view.opportunity;
+            store::insert(tx, opportunity).await?;
+            Change {
+                subject: Subject::Opportunity,
+                subject_id: opportunity.id,
+                lead_id,
+                version: opportunity.version,
+                event: "opportunity.created",
+                time: now,
+                changes: vec![
+                    FieldChange::new("state", "", opportunity.state.word()),
+                    FieldChange::new("name", "", &opportunity.details.name),
+                ],
+                record: serde_json::json!({ "opportunity": to_json(opportunity)? }),
+            }
+            .record(tx, call)
+            .await?;
+            Ok(Verdict::Done(view))
+        })
+    })
+    .await
+}
+
+/// An opportunity with its lead's name and state.
+///
+/// # Errors
+/// [`Error::OpportunityNotFound`].
+pub async fn get(desk: &Desk, id: Uuid) -> Result<View> {
+    let found = store::get(desk.db.read(), id).await?;
+    found.ok_or(Error::OpportunityNotFound(id))
+}
+
+/// A page of opportunities, newest first.
+///
+/// # Errors
+/// [`Error::PageTokenInvalid`].
+pub async fn list<R: Message>(
+    desk: &Desk,
+    filter: &Filter,
+    window: Window,
+    render: fn(View) -> R,
+) -> Result<Page<R>> {
+    let before = window.begin()?;
+    let rows = store::list(desk.db.read(), filter, before, window.limit()).await?;
+    window.cut(rows, |last| last.opportunity.id, render)
+}

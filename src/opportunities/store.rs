@@ -1,0 +1,110 @@
+//! Every query about opportunities.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage, View};
+use crate::changes::history::{from_json, to_json};
+use crate::db::Tx;
+use crate::db::entities::lead;
+use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
+use crate::error::{Error, Result};
+
+pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>> {
+    let row = Entity::find_by_id(id).find_also_related(lead::Entity).one(db).await?;
+    row.map(view).transpose()
+}
+
+/// Opportunities by filter, newest first, from below the id `before`.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<View>> {
+    let mut query = Entity::find()
+        .find_also_related(lead::Entity)
+        .filter(Column::State.is_in(filter.states.iter().map(|state| state.word())))
+        .order_by_desc(Column::Id)
+        .limit(limit);
+    if let Some(lead_id) = filter.lead_id {
+        query = query.filter(Column::LeadId.eq(lead_id));
+    }
+    if let Some(owner_id) = filter.owner_id {
+        query = query
+            .filter(Column::OwnerId.eq(owner_id.to_string()))
+            .filter(Column::OwnerId.ne(""));
+    }
+    if let Some(before) = before {
+        query = query.filter(Column::Id.lt(before));
+    }
+    query.all(db).await?.into_iter().map(view).collect()
+}
+
+pub async fn insert(tx: &Tx, opportunity: &Opportunity) -> Result<()> {
+    let details = opportunity.details.clone();
+    let close = opportunity.close.as_ref();
+    let row = ActiveModel {
+        id: Set(opportunity.id),
+        lead_id: Set(opportunity.lead_id),
+        version: Set(opportunity.version),
+        name: Set(details.name),
+        stage: Set(details.stage.word().to_owned()),
+        state: Set(opportunity.state.word().to_owned()),
+        amount: Set(details.amount.map(|amount| to_json(&amount)).transpose()?),
+        probability: Set(details.probability),
+        expected_close_date: Set(details.expected_close_date),
+        owner_id: Set(details.owner_id),
+        next_step: Set(details.next_step),
+        description: Set(details.description),
+        close_time: Set(close.map(|close| close.time)),
+        close_actor: Set(close.map(|close| to_json(&close.actor)).transpose()?),
+        close_reason: Set(close.map(|close| close.reason.clone())),
+        create_time: Set(opportunity.create_time),
+        update_time: Set(opportunity.update_time),
+    };
+    Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
+    let broken = || Error::internal(format!("the row of opportunity {} contradicts itself", row.id));
+    let lead = crate::leads::store::from_row(lead.ok_or_else(broken)?)?;
+    let close = match (row.close_time, row.close_actor.clone()) {
+        (Some(time), Some(actor)) => Some(Close {
+            time,
+            actor: from_json(actor)?,
+            reason: row.close_reason.clone().unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    let state = OpportunityState::from_word(&row.state).ok_or_else(broken)?;
+    let stage = Stage::from_word(&row.stage).ok_or_else(broken)?;
+    let opportunity = Opportunity {
+        id: row.id,
+        lead_id: row.lead_id,
+        version: row.version,
+        state,
+        details: Details {
+            name: row.name,
+            stage,
+            amount: row.amount.map(from_json).transpose()?,
+            probability: row.probability,
+            expected_close_date: row.expected_close_date,
+            owner_id: row.owner_id,
+            next_step: row.next_step,
+            description: row.description,
+        },
+        close,
+        create_time: row.create_time,
+        update_time: row.update_time,
+    };
+    Ok(View {
+        opportunity,
+        lead_display_name: lead.details.display_name(),
+        lead_state: lead.state(),
+    })
+}

@@ -1,0 +1,205 @@
+//! What every call passes before it reaches its service, in this order: is there room, is there
+//! time, who is it, may they. What tonic itself refuses behind it gets its details here, so that
+//! every error a caller sees has a reason.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::LARGEST_REQUEST;
+use crate::auth::roles::{self, Access};
+use crate::auth::{self, Call};
+use crate::changes::desk::Desk;
+use crate::config::Limits;
+use crate::error::{Error, Result};
+
+/// Puts the gate before the services.
+#[derive(Clone)]
+pub struct GateLayer(Arc<Gate>);
+
+struct Gate {
+    desk: Arc<Desk>,
+    room: Semaphore,
+    default_deadline: Duration,
+    max_deadline: Duration,
+}
+
+impl GateLayer {
+    pub fn new(desk: Arc<Desk>, limits: &Limits) -> Self {
+        Self(Arc::new(Gate {
+            desk,
+            room: Semaphore::new(limits.max_calls),
+            default_deadline: limits.default_deadline,
+            max_deadline: limits.max_deadline,
+        }))
+    }
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated { gate: Arc::clone(&self.0), inner }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone)]
+pub struct Gated<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let gate = Arc::clone(&self.gate);
+        // The one that is ready is used; its clone stays for the next call.
+        let inner = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, inner);
+        Box::pin(async move { Ok(gate.pass(request, inner).await) })
+    }
+}
+
+impl Gate {
+    async fn pass<S>(&self, request: Request<Body>, mut inner: S) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        let begun = Instant::now();
+        let known = roles::lookup(request.uri().path().trim_start_matches('/'));
+        if let Some((rpc, Access::Open)) = known
+            && rpc.starts_with("grpc.")
+        {
+            // Health and reflection answer always, and their streams last as long as they last.
+            let Ok(response) = inner.call(request).await;
+            return response;
+        }
+        let deadline = self.deadline(request.headers());
+        let work = async {
+            let _place = self.room.try_acquire().map_err(|_| Error::ServerOverloaded)?;
+            let request = self.admit(request, known).await?;
+            let Ok(response) = inner.call(request).await;
+            Ok(with_reason(response))
+        };
+        let answer = match tokio::time::timeout(deadline, work).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::DeadlineExceeded),
+        };
+        let response = answer.unwrap_or_else(|error: Error| Status::from(error).into_http());
+        let rpc = known.map_or("unknown", |(rpc, _)| rpc);
+        let code = code(&response);
+        tracing::debug!(rpc, ?code, elapsed = ?begun.elapsed(), "answered");
+        response
+    }
+
+    /// Finds out who calls and whether they may.
+    async fn admit(
+        &self,
+        mut request: Request<Body>,
+        known: Option<(&'static str, Access)>,
+    ) -> Result<Request<Body>> {
+        if let Some((_, Access::Open)) = known {
+            return Ok(request);
+        }
+        let token = bearer(request.headers()).ok_or(Error::TokenInvalid)?;
+        let identity = auth::authenticate(&self.desk, token).await?;
+        // Who is nobody learns not even which RPCs there are.
+        let (rpc, access) = known.ok_or(Error::MethodUnknown)?;
+        if let Access::AtLeast(required) = access
+            && identity.role < required
+        {
+            return Err(Error::RoleInsufficient { role: identity.role, required });
+        }
+        request.extensions_mut().insert(Call {
+            principal: identity.principal,
+            role: identity.role,
+            rpc,
+            session: identity.session,
+            key: None,
+        });
+        Ok(request)
+    }
+
+    /// How long the call may take: what it asks for, or the default, but never more than allowed.
+    /// A little less, because tonic's own clock for `grpc-timeout`, which began to run before this
+    /// one, would answer CANCELLED.
+    fn deadline(&self, headers: &HeaderMap) -> Duration {
+        let asked = headers
+            .get("grpc-timeout")
+            .and_then(|value| grpc_timeout(value.to_str().ok()?))
+            .map(|asked| asked.saturating_sub((asked / 10).min(Duration::from_millis(20))));
+        asked.unwrap_or(self.default_deadline).min(self.max_deadline)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Reads the header as gRPC's HTTP/2 mapping has it: at most 8 digits and a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let digits = text.strip_suffix(unit)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        'H' => Some(Duration::from_secs(number * 3600)),
+        'M' => Some(Duration::from_secs(number * 60)),
+        'S' => Some(Duration::from_secs(number)),
+        'm' => Some(Duration::from_millis(number)),
+        'u' => Some(Duration::from_micros(number)),
+        'n' => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+fn code(response: &Response<Body>) -> Code {
+    let status = response.headers().get("grpc-status");
+    status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
+}
+
+/// Every error of ours has details; one without comes from tonic, before or instead of a service.
+fn with_reason(response: Response<Body>) -> Response<Body> {
+    if response.headers().contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    let error = match code(&response) {
+        // tonic answers these for a message over its size limit, before and after decompression.
+        Code::OutOfRange | Code::ResourceExhausted => Error::MessageTooLarge { limit: LARGEST_REQUEST },
+        // And this for bytes that are not the message.
+        Code::Internal => Error::MessageMalformed,
+        Code::Unimplemented => Error::MethodUnknown,
+        _ => return response,
+    };
+    Status::from(error).into_http()
+}

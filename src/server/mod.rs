@@ -1,0 +1,238 @@
+//! The only wiring: what listens, what stands before the services, which services there are, and
+//! how all of it stops.
+
+mod gate;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::EntityTrait;
+use sea_orm::sea_query::OnConflict;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::auth::api::AuthApi;
+use crate::auth::passwords::Passwords;
+use crate::changes::desk::Desk;
+use crate::changes::idempotency::InFlight;
+use crate::clients::api::ClientApi;
+use crate::clock::Clock;
+use crate::config::{Refusal, ServeSettings};
+use crate::db::entities::server_key;
+use crate::db::{Db, Verdict, connect, migrate};
+use crate::leads::api::LeadApi;
+use crate::opportunities::api::OpportunityApi;
+use crate::orders::api::OrderApi;
+use crate::wire::page::PageTokens;
+use crate::wire::{DESCRIPTORS, proto};
+
+/// The largest request taken, in bytes.
+pub const LARGEST_REQUEST: usize = 64 * 1024;
+/// The largest answer given, in bytes: what gRPC clients take by default.
+const LARGEST_RESPONSE: usize = 4 << 20;
+/// How long those who ask for the health have to notice before connections are closed.
+const NOTICE: Duration = Duration::from_millis(200);
+/// The services, by their full names, whose health is told.
+pub const SERVICES: [&str; 5] = [
+    "leadsmith.v1.LeadService",
+    "leadsmith.v1.ClientService",
+    "leadsmith.v1.OpportunityService",
+    "leadsmith.v1.OrderService",
+    "leadsmith.v1.AuthService",
+];
+
+/// A server that is running.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What its rooms work with.
+    pub desk: Arc<Desk>,
+    health: HealthReporter,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    drain: Duration,
+}
+
+/// Opens what the rooms work with: the database, migrated, and the key for page tokens.
+///
+/// # Errors
+/// A sentence that says why it cannot be and what to do.
+pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, Refusal> {
+    let url = &settings.database.database_url;
+    if settings.migrate {
+        migrate::up(url).await?;
+    }
+    let db = connect::open(url, &settings.limits, clock.clone()).await?;
+    let pending = migrate::pending(db.read()).await?;
+    if pending > 0 {
+        return Err(Refusal::new(format!(
+            "the database lacks {pending} migrations: run leadsmith migrate up, or serve with \
+             --migrate true"
+        )));
+    }
+    Ok(Desk {
+        page_tokens: PageTokens::new(shared_key(&db, "page-tokens").await?),
+        db,
+        clock,
+        passwords: Passwords::default(),
+        in_flight: InFlight::default(),
+    })
+}
+
+/// A key that all replicas share: made by the first that asks.
+async fn shared_key(db: &Db, name: &'static str) -> Result<[u8; 32], Refusal> {
+    let stored = server_key::Entity::find_by_id(name).one(db.read()).await;
+    let value = match stored.map_err(crate::error::Error::from)? {
+        Some(row) => row.value,
+        None => {
+            let fresh = crate::clock::random_256_bits().to_vec();
+            db.write(move |tx| {
+                Box::pin(async move {
+                    let row = server_key::ActiveModel {
+                        name: sea_orm::ActiveValue::Set(name.to_owned()),
+                        value: sea_orm::ActiveValue::Set(fresh),
+                    };
+                    let mut first_wins = OnConflict::column(server_key::Column::Name);
+                    first_wins.do_nothing();
+                    server_key::Entity::insert(row)
+                        .on_conflict(first_wins)
+                        .exec_without_returning(&**tx)
+                        .await?;
+                    let stored = server_key::Entity::find_by_id(name).one(&**tx).await?;
+                    Ok(Verdict::Done(stored.map(|row| row.value).unwrap_or_default()))
+                })
+            })
+            .await?
+        }
+    };
+    value
+        .try_into()
+        .map_err(|_| Refusal::new("the database holds a broken key for page tokens: delete it from server_keys"))
+}
+
+/// Starts a server. When this returns, it answers.
+///
+/// # Errors
+/// A sentence that says why it cannot start and what to do.
+pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Refusal> {
+    settings.check()?;
+    let desk = Arc::new(open_desk(settings, clock).await?);
+    let incoming = TcpIncoming::bind(settings.listen)
+        .map_err(|error| {
+            Refusal::new(format!(
+                "cannot listen on {} ({error}): choose another address with --listen",
+                settings.listen
+            ))
+        })?
+        // tonic leaves TCP options alone for an incoming of one's own.
+        .with_nodelay(Some(true));
+    let address = incoming
+        .local_addr()
+        .map_err(|error| Refusal::new(format!("the address cannot be read: {error}")))?;
+
+    let (health, router) = router(settings, &desk)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+        // A dropped sender means stop too.
+        let _ = stopped.await;
+    }));
+    Ok(Running {
+        address,
+        desk,
+        health,
+        stop,
+        serving,
+        drain: settings.limits.drain,
+    })
+}
+
+type Gated = Router<tower::layer::util::Stack<gate::GateLayer, tower::layer::util::Identity>>;
+
+/// The services and what stands before them.
+fn router(settings: &ServeSettings, desk: &Arc<Desk>) -> Result<(HealthReporter, Gated), Refusal> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in SERVICES {
+        let reporter = reporter.clone();
+        tokio::spawn(async move {
+            reporter.set_service_status(service, ServingStatus::Serving).await;
+        });
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            // So that grpcurl shows the details of errors in clear.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let broken = |error| Refusal::new(format!("reflection cannot be built: {error}"));
+    macro_rules! service {
+        ($server:path, $api:expr) => {
+            <$server>::new($api)
+                .max_decoding_message_size(LARGEST_REQUEST)
+                .max_encoding_message_size(LARGEST_RESPONSE)
+        };
+    }
+    let router = tonic::transport::Server::builder()
+        .max_concurrent_streams(200)
+        .http2_max_local_error_reset_streams(Some(1024))
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_max_header_list_size(16 * 1024)
+        .layer(gate::GateLayer::new(Arc::clone(desk), &settings.limits))
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(broken)?)
+        .add_service(reflection().build_v1alpha().map_err(broken)?)
+        .add_service(service!(
+            proto::lead_service_server::LeadServiceServer<_>,
+            LeadApi(Arc::clone(desk))
+        ))
+        .add_service(service!(
+            proto::client_service_server::ClientServiceServer<_>,
+            ClientApi(Arc::clone(desk))
+        ))
+        .add_service(service!(
+            proto::opportunity_service_server::OpportunityServiceServer<_>,
+            OpportunityApi(Arc::clone(desk))
+        ))
+        .add_service(service!(
+            proto::order_service_server::OrderServiceServer<_>,
+            OrderApi(Arc::clone(desk))
+        ))
+        .add_service(service!(
+            proto::auth_service_server::AuthServiceServer<_>,
+            AuthApi(Arc::clone(desk))
+        ));
+    Ok((reporter, router))
+}
+
+impl Running {
+    /// Stops: says that it is not serving, lets those who watch notice, takes no new calls, lets
+    /// those under way finish for as long as the drain lasts, and closes the database.
+    ///
+    /// # Errors
+    /// A sentence when calls had to be cut off or the server had failed.
+    pub async fn stop(self) -> Result<(), Refusal> {
+        for service in SERVICES {
+            self.health.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        tokio::time::sleep(NOTICE).await;
+        // The receiver is gone only when the server has ended already.
+        let _ = self.stop.send(());
+        let drained = tokio::time::timeout(self.drain, self.serving).await;
+        self.desk.db.close().await;
+        match drained {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(Refusal::new(format!("the server failed: {error}"))),
+            Ok(Err(error)) => Err(Refusal::new(format!("the server failed: {error}"))),
+            Err(_) => Err(Refusal::new(format!(
+                "connections were still open after {} s and were cut off",
+                self.drain.as_secs_f64()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Service accounts: the backend services that call with an API key. The command line creates them.
+
+mod store;
+
+use uuid::Uuid;
+
+use crate::auth::roles::Role;
+use crate::auth::tokens::{self, Secret, TokenKind};
+use crate::config::Refusal;
+use crate::db::{Db, Verdict};
+
+/// Creates a service account.
+///
+/// # Errors
+/// A sentence when the name is taken or not as it must be.
+pub async fn create(db: &Db, name: &str, role: Role) -> Result<Uuid, Refusal> {
+    let name = name.trim().to_owned();
+    let ok = |character: char| character.is_alphanumeric() || "._-".contains(character);
+    if name.is_empty() || name.chars().count() > 64 || !name.chars().all(ok) {
+        return Err(Refusal::new(
+            "a service account's name is 1 to 64 letters, digits and characters of . _ -",
+        ));
+    }
+    let created = db
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.lock("service_accounts").await?;
+                if store::id_by_name(&**tx, &name).await?.is_some() {
+                    return Ok(Verdict::Checked(Err(name)));
+                }
+                let id = tx.clock.new_id();
+                store::insert(tx, id, name, role).await?;
+                Ok(Verdict::Done(Ok(id)))
+            })
+        })
+        .await?;
+    created.map_err(|name| {
+        Refusal::new(format!("there is a service account {name:?} already: choose another name"))
+    })
+}
+
+/// Creates an API key of a service account: its id, for revoking it, and the key itself, this once.
+///
+/// # Errors
+/// A sentence when there is no such account.
+pub async fn create_key(db: &Db, name: &str) -> Result<(Uuid, Secret), Refusal> {
+    let account = store::id_by_name(db.read(), name.trim()).await?;
+    let account = account.ok_or_else(|| {
+        Refusal::new(format!(
+            "there is no service account {name:?}: create it with leadsmith service-account create"
+        ))
+    })?;
+    let key = tokens::generate(TokenKind::ApiKey);
+    let hash = key.hash();
+    let id = db
+        .write(move |tx| {
+            Box::pin(async move {
+                let id = tx.clock.new_id();
+                store::insert_key(tx, id, account, &hash).await?;
+                Ok(Verdict::Done(id))
+            })
+        })
+        .await?;
+    Ok((id, key))
+}
+
+/// Revokes an API key.
+///
+/// # Errors
+/// A sentence when there is no such key or it is revoked already.
+pub async fn revoke_key(db: &Db, id: Uuid) -> Result<(), Refusal> {
+    let revoked = db
+        .write(move |tx| {
+            Box::pin(async move { Ok(Verdict::Done(store::revoke_key(tx, id).await?)) })
+        })
+        .await?;
+    if revoked {
+        Ok(())
+    } else {
+        Err(Refusal::new(format!(
+            "there is no API key with the id {id} that is not revoked already"
+        )))
+    }
+}

@@ -1,0 +1,54 @@
+//! Every query about service accounts and their keys.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use uuid::Uuid;
+
+use crate::auth::roles::Role;
+use crate::auth::tokens::TokenHash;
+use crate::db::Tx;
+use crate::db::entities::{api_key, service_account};
+use crate::error::Result;
+
+pub async fn id_by_name(db: &impl ConnectionTrait, name: &str) -> Result<Option<Uuid>> {
+    let row = service_account::Entity::find()
+        .filter(service_account::Column::Name.eq(name))
+        .one(db)
+        .await?;
+    Ok(row.map(|row| row.id))
+}
+
+pub async fn insert(tx: &Tx, id: Uuid, name: String, role: Role) -> Result<()> {
+    let row = service_account::ActiveModel {
+        id: Set(id),
+        name: Set(name),
+        role: Set(role.word().to_owned()),
+        disable_time: Set(None),
+        create_time: Set(tx.clock.now()),
+    };
+    service_account::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+pub async fn insert_key(tx: &Tx, id: Uuid, account: Uuid, hash: &TokenHash) -> Result<()> {
+    let row = api_key::ActiveModel {
+        id: Set(id),
+        service_account_id: Set(account),
+        key_hash: Set(hash.to_vec()),
+        create_time: Set(tx.clock.now()),
+        revoke_time: Set(None),
+    };
+    api_key::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// Whether there was a key of this id that was not revoked.
+pub async fn revoke_key(tx: &Tx, id: Uuid) -> Result<bool> {
+    let changed = api_key::Entity::update_many()
+        .col_expr(api_key::Column::RevokeTime, Expr::value(tx.clock.now()))
+        .filter(api_key::Column::Id.eq(id))
+        .filter(api_key::Column::RevokeTime.is_null())
+        .exec(&**tx)
+        .await?;
+    Ok(changed.rows_affected == 1)
+}

@@ -1,0 +1,89 @@
+//! Reading the parts of a request. Each function notes what is wrong and goes on, so that the caller
+//! is told everything at once.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::violations::Violations;
+
+/// A record's id. Nil when it is not one, which the violation keeps from being used.
+pub fn id(violations: &mut Violations, field: &str, text: &str) -> Uuid {
+    Uuid::try_parse(text).unwrap_or_else(|_| {
+        let problem = if text.is_empty() {
+            "is required: give the record's id, a UUID"
+        } else {
+            "must be the record's id, a UUID"
+        };
+        violations.add(field, problem);
+        Uuid::nil()
+    })
+}
+
+/// A record's id that may be left out.
+pub fn optional_id(violations: &mut Violations, field: &str, text: &str) -> Option<Uuid> {
+    (!text.is_empty()).then(|| id(violations, field, text))
+}
+
+/// Text of at most `limit` characters, without blank at its ends and without control characters
+/// other than tab and newline.
+pub fn text(violations: &mut Violations, field: &str, text: &str, limit: usize) -> String {
+    let text = text.trim();
+    if text.chars().count() > limit {
+        violations.add(field, format!("must be at most {limit} characters long"));
+    }
+    if has_control(text) {
+        violations.add(field, "must not contain control characters other than tab and newline");
+    }
+    text.to_owned()
+}
+
+/// Whether text has characters that are neither kept nor shown.
+pub fn has_control(text: &str) -> bool {
+    text.chars()
+        .any(|character| character.is_control() && !matches!(character, '\t' | '\n'))
+}
+
+/// An ISO 3166-1 alpha-2 code, or nothing.
+pub fn country(violations: &mut Violations, field: &str, code: &str) {
+    let upper = code.chars().all(|character| character.is_ascii_uppercase());
+    if !code.is_empty() && (!upper || rust_iso3166::from_alpha2(code).is_none()) {
+        violations.add(field, "must be an ISO 3166-1 alpha-2 code in upper case, such as DE");
+    }
+}
+
+/// A moment that may be left out.
+pub fn time(
+    violations: &mut Violations,
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+) -> Option<DateTime<Utc>> {
+    let time = time?;
+    let read = u32::try_from(time.nanos)
+        .ok()
+        .and_then(|nanos| DateTime::from_timestamp(time.seconds, nanos))
+        // What google.protobuf.Timestamp allows, and PostgreSQL takes.
+        .filter(|read| (1..=9999).contains(&chrono::Datelike::year(read)));
+    if read.is_none() {
+        violations.add(field, "must be a moment from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z");
+    }
+    read
+}
+
+/// Enum values without repetition; a number that is not one is noted.
+pub fn enums<T: Copy + Ord>(
+    violations: &mut Violations,
+    field: &str,
+    numbers: &[i32],
+    read: fn(i32) -> Option<T>,
+) -> Vec<T> {
+    let mut values: Vec<T> = Vec::new();
+    for (index, number) in numbers.iter().enumerate() {
+        match read(*number) {
+            Some(value) => values.push(value),
+            None => violations.add(format!("{field}[{index}]"), "is not one of the enum's values"),
+        }
+    }
+    values.sort_unstable();
+    values.dedup();
+    values
+}

@@ -1,0 +1,48 @@
+//! `Debug` of the messages that carry a secret, which leaves the secret out. `build.rs` names them.
+
+use std::fmt;
+
+use super::proto::{ChangePasswordRequest, SignInRequest, SignInResponse, UpdateLeadRequest};
+
+const HIDDEN: &str = "…";
+
+impl fmt::Debug for UpdateLeadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateLeadRequest")
+            .field("lead", &self.lead)
+            .field("update_mask", &self.update_mask)
+            .field("current_password", &HIDDEN)
+            .field("request_id", &self.request_id)
+            .field("validate_only", &self.validate_only)
+            .finish()
+    }
+}
+
+impl fmt::Debug for SignInRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // People type their password into the wrong field, so the username is hidden too.
+        f.debug_struct("SignInRequest")
+            .field("username", &HIDDEN)
+            .field("password", &HIDDEN)
+            .finish()
+    }
+}
+
+impl fmt::Debug for SignInResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignInResponse")
+            .field("token", &HIDDEN)
+            .field("expire_time", &self.expire_time)
+            .field("operator", &self.operator)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ChangePasswordRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangePasswordRequest")
+            .field("current_password", &HIDDEN)
+            .field("new_password", &HIDDEN)
+            .finish()
+    }
+}
