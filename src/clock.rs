@@ -57,7 +57,10 @@ impl Clock {
 /// When the operating system has no randomness to give: then nothing secret can be made.
 pub fn random_256_bits() -> [u8; 32] {
     let mut bytes = [0; 32];
-    #[expect(clippy::expect_used, reason = "without randomness there is no safe way on")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without randomness there is no safe way on"
+    )]
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
 }

@@ -29,10 +29,11 @@ impl std::error::Error for Refusal {}
 impl From<crate::error::Error> for Refusal {
     fn from(error: crate::error::Error) -> Self {
         use crate::error::Error as E;
-        match error {
-            E::Internal(cause) | E::DatabaseUnavailable(cause) => Self(cause),
-            error => Self(error.answer().message),
+        // A command may say what the log of a server would.
+        if let E::Internal(cause) | E::DatabaseUnavailable(cause) = error {
+            return Self(cause);
         }
+        Self(error.answer().message)
     }
 }
 
@@ -65,10 +66,20 @@ pub enum LogFormat {
 pub struct LogSettings {
     /// What to log: error, warn, info, debug or trace. Other libraries' logs stay at info at most,
     /// because theirs may show what passes through them
-    #[arg(long, env = "LEADSMITH_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        env = "LEADSMITH_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
     pub log: tracing::Level,
     /// How to log
-    #[arg(long, env = "LEADSMITH_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "LEADSMITH_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -79,7 +90,12 @@ pub struct ServeSettings {
     #[command(flatten)]
     pub database: DatabaseSettings,
     /// Where to listen
-    #[arg(long, env = "LEADSMITH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "LEADSMITH_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS"
+    )]
     pub listen: SocketAddr,
     /// Apply pending migrations at the start. Without it, a schema that lacks some is refused
     #[arg(
@@ -100,7 +116,12 @@ pub struct ServeSettings {
 #[derive(Args, Clone, Debug)]
 pub struct Limits {
     /// Calls worked on at once; more are refused with RESOURCE_EXHAUSTED
-    #[arg(long, env = "LEADSMITH_MAX_CALLS", default_value_t = 1_000, value_name = "N")]
+    #[arg(
+        long,
+        env = "LEADSMITH_MAX_CALLS",
+        default_value_t = 1_000,
+        value_name = "N"
+    )]
     pub max_calls: usize,
     /// Seconds a call without a deadline of its own may take
     #[arg(long, env = "LEADSMITH_DEFAULT_DEADLINE", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
@@ -112,10 +133,20 @@ pub struct Limits {
     #[arg(long, env = "LEADSMITH_DRAIN", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
     pub drain: Duration,
     /// Connections to PostgreSQL
-    #[arg(long, env = "LEADSMITH_POSTGRES_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    #[arg(
+        long,
+        env = "LEADSMITH_POSTGRES_CONNECTIONS",
+        default_value_t = 16,
+        value_name = "N"
+    )]
     pub postgres_connections: u32,
     /// Connections that read SQLite; one more writes
-    #[arg(long, env = "LEADSMITH_SQLITE_READERS", default_value_t = 4, value_name = "N")]
+    #[arg(
+        long,
+        env = "LEADSMITH_SQLITE_READERS",
+        default_value_t = 4,
+        value_name = "N"
+    )]
     pub sqlite_readers: u32,
     /// Seconds a call waits for a connection before it answers UNAVAILABLE
     #[arg(long, env = "LEADSMITH_CONNECTION_WAIT", default_value = "1", value_parser = seconds, value_name = "SECONDS")]
@@ -154,7 +185,10 @@ impl ServeSettings {
         let limits = &self.limits;
         let at_least_one = [
             ("--max-calls", limits.max_calls),
-            ("--postgres-connections", limits.postgres_connections as usize),
+            (
+                "--postgres-connections",
+                limits.postgres_connections as usize,
+            ),
             ("--sqlite-readers", limits.sqlite_readers as usize),
         ];
         for (flag, value) in at_least_one {
@@ -181,7 +215,10 @@ impl ServeSettings {
             ("default-deadline", in_seconds(limits.default_deadline)),
             ("max-deadline", in_seconds(limits.max_deadline)),
             ("drain", in_seconds(limits.drain)),
-            ("postgres-connections", limits.postgres_connections.to_string()),
+            (
+                "postgres-connections",
+                limits.postgres_connections.to_string(),
+            ),
             ("sqlite-readers", limits.sqlite_readers.to_string()),
             ("connection-wait", in_seconds(limits.connection_wait)),
             ("sqlite-write-wait", in_seconds(limits.sqlite_write_wait)),
@@ -207,7 +244,9 @@ fn redact_url(url: &SecretString) -> String {
     // The last @ divides: a password may hold one that was not encoded.
     match rest.rsplit_once('@') {
         Some((user, host)) => {
-            let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:…"));
+            let user = user
+                .split_once(':')
+                .map_or(user.to_owned(), |(name, _)| format!("{name}:…"));
             format!("{scheme}://{user}@{host}{parameters}")
         }
         None => format!("{scheme}://{rest}{parameters}"),

@@ -32,28 +32,54 @@ pub enum Error {
     PageTokenInvalid,
     RequestIdReused,
     RequestInFlight,
-    EtagMismatch { current: String },
+    EtagMismatch {
+        current: String,
+    },
     WriteConflict,
     MessageMalformed,
-    MessageTooLarge { limit: usize },
+    MessageTooLarge {
+        limit: usize,
+    },
     MethodUnknown,
     TokenInvalid,
     SignInFailed,
-    RoleInsufficient { role: Role, required: Role },
+    RoleInsufficient {
+        role: Role,
+        required: Role,
+    },
     OperatorRequired,
     CurrentPasswordRequired,
     CurrentPasswordInvalid,
-    PasswordAttemptsExceeded { retry_after: Duration },
+    PasswordAttemptsExceeded {
+        retry_after: Duration,
+    },
     LeadNotFound(Uuid),
-    DuplicateLead { id: Uuid, state: LeadState },
+    DuplicateLead {
+        id: Uuid,
+        state: LeadState,
+    },
     /// The lifecycle does not have this transition from this state.
-    LeadRefused { id: Uuid, state: LeadState, transition: Transition, order_etag: Option<String> },
+    LeadRefused {
+        id: Uuid,
+        state: LeadState,
+        transition: Transition,
+        order_etag: Option<String>,
+    },
     ClientNotFound(Uuid),
     OpportunityNotFound(Uuid),
     OrderNotFound(Uuid),
-    ActionNotFound { action: String, actions: Vec<String> },
-    ActionPrerequisite { action: String, open: Vec<String> },
-    ActionDone { action: String, state: ActionState },
+    ActionNotFound {
+        action: String,
+        actions: Vec<String>,
+    },
+    ActionPrerequisite {
+        action: String,
+        open: Vec<String>,
+    },
+    ActionDone {
+        action: String,
+        state: ActionState,
+    },
     OrderCanceled(Uuid),
     ServerOverloaded,
     DeadlineExceeded,
@@ -400,17 +426,26 @@ fn error_id() -> String {
 }
 
 impl From<Error> for Status {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only faults are logged above debug"
+    )]
     fn from(error: Error) -> Self {
         let answer = error.answer();
         let reason = answer.reason_name();
         match &error {
             Error::Internal(cause) => {
                 let id = answer.metadata.first().map(|(_, id)| id.as_str());
-                tracing::error!(error_id = id, cause, "a call failed by a fault in the service");
+                tracing::error!(
+                    error_id = id,
+                    cause,
+                    "a call failed by a fault in the service"
+                );
             }
             Error::DatabaseUnavailable(cause) => {
                 tracing::warn!(cause, "a call failed because the database is unavailable");
             }
+            // What the caller did, or others at the same time.
             _ => tracing::debug!(reason, "a call was refused"),
         }
         let mut details = answer.details;
@@ -418,7 +453,11 @@ impl From<Error> for Status {
             .metadata
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
-        details.set_error_info(reason, DOMAIN, metadata.collect::<std::collections::HashMap<_, _>>());
+        details.set_error_info(
+            reason,
+            DOMAIN,
+            metadata.collect::<std::collections::HashMap<_, _>>(),
+        );
         Status::with_error_details(answer.code, answer.message, details)
     }
 }
@@ -440,6 +479,10 @@ enum Kind {
 }
 
 /// Sorts what the database says into what the caller can do about it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not known to pass is a bug until it is looked at"
+)]
 fn kind(error: &DbErr) -> Kind {
     let (DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) = error else {
         return match error {

@@ -20,9 +20,8 @@ const INDEXES: &[&str] = &[
 
 /// FTS5 finds any substring of three or more characters by its trigrams. The texts come folded, so
 /// the tokenizer need not.
-const SEARCH_ON_SQLITE: &[&str] = &[
-    "CREATE VIRTUAL TABLE lead_search USING fts5(text, tokenize = 'trigram case_sensitive 1')",
-];
+const SEARCH_ON_SQLITE: &[&str] =
+    &["CREATE VIRTUAL TABLE lead_search USING fts5(text, tokenize = 'trigram case_sensitive 1')"];
 
 /// PostgreSQL's own trigram extension sees only what the database's locale calls a letter, so the
 /// service makes the trigrams and an ordinary array index holds them.

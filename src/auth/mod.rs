@@ -43,7 +43,11 @@ words! {
     }
 }
 
-on_the_wire!(PrincipalKind, crate::wire::proto::PrincipalKind, "PRINCIPAL_KIND_");
+on_the_wire!(
+    PrincipalKind,
+    crate::wire::proto::PrincipalKind,
+    "PRINCIPAL_KIND_"
+);
 
 /// Whoever made a call, as it is kept beside what they did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +123,11 @@ pub async fn authenticate(desk: &Desk, token: &str) -> Result<Identity> {
             let (principal, role) = store::api_key(desk.db.read(), &hash)
                 .await?
                 .ok_or(Error::TokenInvalid)?;
-            Ok(Identity { principal, role, session: None })
+            Ok(Identity {
+                principal,
+                role,
+                session: None,
+            })
         }
     }
 }
@@ -187,7 +195,11 @@ pub(crate) async fn begin_session(desk: &Desk, operator: Operator) -> Result<Ses
             })
         })
         .await?;
-    Ok(Session { token, expire_time, operator })
+    Ok(Session {
+        token,
+        expire_time,
+        operator,
+    })
 }
 
 /// Ends the session the call was made in.

@@ -59,8 +59,14 @@ pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.AuthService/ChangePassword", ANYONE),
     ("grpc.health.v1.Health/Check", OPEN),
     ("grpc.health.v1.Health/Watch", OPEN),
-    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", OPEN),
-    ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", OPEN),
+    (
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        OPEN,
+    ),
+    (
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        OPEN,
+    ),
 ];
 
 /// The table's row for an RPC, given as `package.Service/Method`.

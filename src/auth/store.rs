@@ -76,7 +76,9 @@ pub async fn insert_session(
         create_time: Set(create_time),
         expire_time: Set(expire_time),
     };
-    session::Entity::insert(row).exec_without_returning(&**tx).await?;
+    session::Entity::insert(row)
+        .exec_without_returning(&**tx)
+        .await?;
     Ok(())
 }
 
@@ -91,7 +93,9 @@ pub async fn prolong(tx: &Tx, hash: &TokenHash, until: DateTime<Utc>) -> Result<
 }
 
 pub async fn delete_session(tx: &Tx, hash: &TokenHash) -> Result<()> {
-    session::Entity::delete_by_id(hash.to_vec()).exec(&**tx).await?;
+    session::Entity::delete_by_id(hash.to_vec())
+        .exec(&**tx)
+        .await?;
     Ok(())
 }
 
@@ -152,7 +156,9 @@ pub async fn insert_attempt(
         expire_time: Set(expire_time),
         failed: Set(false),
     };
-    password_attempt::Entity::insert(row).exec_without_returning(&**tx).await?;
+    password_attempt::Entity::insert(row)
+        .exec_without_returning(&**tx)
+        .await?;
     Ok(())
 }
 

@@ -43,7 +43,12 @@ impl Desk {
     /// # Errors
     /// What `work` answers; [`crate::error::Error::RequestInFlight`],
     /// [`crate::error::Error::RequestIdReused`].
-    pub async fn change<T, R, F>(&self, call: Call, answering: Answering<T, R>, work: F) -> Result<R>
+    pub async fn change<T, R, F>(
+        &self,
+        call: Call,
+        answering: Answering<T, R>,
+        work: F,
+    ) -> Result<R>
     where
         T: Send + 'static,
         R: Message + Default + 'static,

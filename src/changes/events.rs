@@ -20,6 +20,8 @@ pub(super) async fn write(tx: &Tx, call: &Call, change: Change) -> Result<()> {
         actor: Set(to_json(&call.principal)?),
         record: Set(change.record),
     };
-    event::Entity::insert(row).exec_without_returning(&**tx).await?;
+    event::Entity::insert(row)
+        .exec_without_returning(&**tx)
+        .await?;
     Ok(())
 }

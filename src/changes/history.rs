@@ -40,7 +40,9 @@ pub(super) async fn write(tx: &Tx, call: &Call, change: &Change) -> Result<()> {
         rpc: Set(call.rpc.to_owned()),
         changes: Set(to_json(&change.changes)?),
     };
-    history::Entity::insert(row).exec_without_returning(&**tx).await?;
+    history::Entity::insert(row)
+        .exec_without_returning(&**tx)
+        .await?;
     Ok(())
 }
 

@@ -78,7 +78,10 @@ impl InFlight {
         if !set.insert(key) {
             return Err(Error::RequestInFlight);
         }
-        Ok(Some(Working { set: self.clone(), key }))
+        Ok(Some(Working {
+            set: self.clone(),
+            key,
+        }))
     }
 }
 

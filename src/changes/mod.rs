@@ -84,7 +84,9 @@ impl Change {
 /// The time of a change to a record last changed at `before`: now, but always later than before, so
 /// that a clock that is set back, or another replica's, does not turn a record's history around.
 pub fn time_after(tx: &Tx, before: DateTime<Utc>) -> DateTime<Utc> {
-    tx.clock.now().max(before + chrono::Duration::microseconds(1))
+    tx.clock
+        .now()
+        .max(before + chrono::Duration::microseconds(1))
 }
 
 /// The version of a record as the caller sees it.

@@ -24,7 +24,12 @@ use crate::{leads, opportunities, orders, server};
 #[derive(Args, Debug)]
 pub struct DemoSettings {
     /// Where to listen
-    #[arg(long, env = "LEADSMITH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "LEADSMITH_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
 }
 
@@ -32,18 +37,102 @@ const OPERATOR: &str = "ada";
 
 /// First name, last name, company, email, country, source.
 const LEADS: [[&str; 6]; 12] = [
-    ["Maria", "Gonçalves", "Padaria Aurora", "maria@aurora.example", "PT", "fair"],
-    ["Jonas", "Weber", "Weber Hosting", "jonas@weber.example", "DE", "website"],
-    ["Aiko", "Tanaka", "Tanaka Studio", "aiko@tanaka.example", "JP", "referral"],
-    ["Liam", "O'Brien", "Green Isle Data", "liam@greenisle.example", "IE", "website"],
-    ["Zofia", "Nowak", "", "zofia.nowak@mail.example", "PL", "newsletter"],
-    ["", "", "Müller & Söhne", "info@mueller.example", "AT", "fair"],
-    ["Noah", "Smith", "Smithworks", "noah@smithworks.example", "US", "website"],
-    ["Emma", "Dubois", "Atelier Dubois", "emma@dubois.example", "FR", "referral"],
-    ["Mateo", "García", "Viento Sur", "mateo@vientosur.example", "ES", "website"],
-    ["Olga", "Ivanova", "Polar Networks", "olga@polar.example", "FI", "fair"],
-    ["Priya", "Sharma", "Lotus Systems", "priya@lotus.example", "IN", "website"],
-    ["Lucas", "Jensen", "Nordlys ApS", "lucas@nordlys.example", "DK", "newsletter"],
+    [
+        "Maria",
+        "Gonçalves",
+        "Padaria Aurora",
+        "maria@aurora.example",
+        "PT",
+        "fair",
+    ],
+    [
+        "Jonas",
+        "Weber",
+        "Weber Hosting",
+        "jonas@weber.example",
+        "DE",
+        "website",
+    ],
+    [
+        "Aiko",
+        "Tanaka",
+        "Tanaka Studio",
+        "aiko@tanaka.example",
+        "JP",
+        "referral",
+    ],
+    [
+        "Liam",
+        "O'Brien",
+        "Green Isle Data",
+        "liam@greenisle.example",
+        "IE",
+        "website",
+    ],
+    [
+        "Zofia",
+        "Nowak",
+        "",
+        "zofia.nowak@mail.example",
+        "PL",
+        "newsletter",
+    ],
+    [
+        "",
+        "",
+        "Müller & Söhne",
+        "info@mueller.example",
+        "AT",
+        "fair",
+    ],
+    [
+        "Noah",
+        "Smith",
+        "Smithworks",
+        "noah@smithworks.example",
+        "US",
+        "website",
+    ],
+    [
+        "Emma",
+        "Dubois",
+        "Atelier Dubois",
+        "emma@dubois.example",
+        "FR",
+        "referral",
+    ],
+    [
+        "Mateo",
+        "García",
+        "Viento Sur",
+        "mateo@vientosur.example",
+        "ES",
+        "website",
+    ],
+    [
+        "Olga",
+        "Ivanova",
+        "Polar Networks",
+        "olga@polar.example",
+        "FI",
+        "fair",
+    ],
+    [
+        "Priya",
+        "Sharma",
+        "Lotus Systems",
+        "priya@lotus.example",
+        "IN",
+        "website",
+    ],
+    [
+        "Lucas",
+        "Jensen",
+        "Nordlys ApS",
+        "lucas@nordlys.example",
+        "DK",
+        "newsletter",
+    ],
 ];
 
 pub async fn run(settings: DemoSettings) -> Result<(), Refusal> {
@@ -79,9 +168,15 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
     let password = format!("demo-{}", desk.clock.new_id().simple());
     let secret = SecretString::from(password.clone());
     let name = "Ada (demo)";
-    let operator =
-        crate::operators::create(&desk.db, &Passwords::default(), OPERATOR, name, Role::Admin, secret)
-            .await?;
+    let operator = crate::operators::create(
+        &desk.db,
+        &Passwords::default(),
+        OPERATOR,
+        name,
+        Role::Admin,
+        secret,
+    )
+    .await?;
     let call = |rpc| Call {
         principal: operator.principal(),
         role: operator.role,
@@ -92,7 +187,9 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
     let mut created = Vec::new();
     for texts in LEADS {
         let details = details(texts, &operator.id.to_string());
-        let render = |lead| proto::CreateLeadResponse { lead: Some(render::lead(lead)) };
+        let render = |lead| proto::CreateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
         let call = call("leadsmith.v1.LeadService/Create");
         let answer = leads::create(desk, call, details, false, false, render).await?;
         let id = answer.lead.unwrap_or_default().id;
@@ -100,7 +197,9 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
         created.push(leads::get(desk, id).await?);
     }
     for (index, reason) in [(2, "Went with a competitor"), (8, "No budget this year")] {
-        let render = |lead| proto::DeactivateLeadResponse { lead: Some(render::lead(lead)) };
+        let render = |lead| proto::DeactivateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
         let call = call("leadsmith.v1.LeadService/Deactivate");
         let (id, reason) = (created[index].id, reason.to_owned());
         leads::deactivate(desk, call, id, String::new(), reason, render).await?;
@@ -136,7 +235,10 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
     })
 }
 
-fn details([first_name, last_name, company, email, country, source]: [&str; 6], owner: &str) -> Details {
+fn details(
+    [first_name, last_name, company, email, country, source]: [&str; 6],
+    owner: &str,
+) -> Details {
     let mut details = Details {
         first_name: first_name.to_owned(),
         last_name: last_name.to_owned(),
@@ -147,7 +249,9 @@ fn details([first_name, last_name, company, email, country, source]: [&str; 6], 
         ..Details::default()
     };
     details.address.country_code = country.to_owned();
-    details.custom_fields.insert("tier".to_owned(), "silver".to_owned());
+    details
+        .custom_fields
+        .insert("tier".to_owned(), "silver".to_owned());
     details
 }
 
@@ -162,7 +266,11 @@ async fn opportunity(
     let details = OpportunityDetails {
         name: name.to_owned(),
         stage,
-        amount: Some(Money { currency_code: "EUR".to_owned(), units, nanos: 0 }),
+        amount: Some(Money {
+            currency_code: "EUR".to_owned(),
+            units,
+            nanos: 0,
+        }),
         probability: 40,
         expected_close_date: None,
         owner_id: lead.details.owner_id.clone(),
@@ -181,12 +289,19 @@ async fn order(desk: &Desk, call: Call, lead: &Lead) -> CallResult<String> {
         items: vec![orders::model::Item {
             description: "Virtual server, per month".to_owned(),
             quantity: 2,
-            unit_price: Some(Money { currency_code: "EUR".to_owned(), units: 19, nanos: 900_000_000 }),
+            unit_price: Some(Money {
+                currency_code: "EUR".to_owned(),
+                units: 19,
+                nanos: 900_000_000,
+            }),
         }],
         actions: vec![Action::provision_client()],
     };
     let render = |order: orders::model::Order| proto::CreateOrderResponse {
-        order: Some(proto::Order { id: order.id.to_string(), ..proto::Order::default() }),
+        order: Some(proto::Order {
+            id: order.id.to_string(),
+            ..proto::Order::default()
+        }),
     };
     let answer = orders::create(desk, call, new, false, render).await?;
     Ok(answer.order.unwrap_or_default().id)
@@ -196,7 +311,9 @@ impl Story {
     fn print(&self, address: SocketAddr) {
         let lead = self.edited.id;
         let (order, password) = (&self.order_id, &self.password);
-        println!("Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities");
+        println!(
+            "Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities"
+        );
         println!("and orders, in a temporary database. Ctrl-C ends it and everything in it.");
         println!();
         println!("You are the operator {OPERATOR}; your password is {password}");
@@ -205,13 +322,27 @@ impl Story {
         println!("export TOKEN={}", self.token);
         let steps = [
             ("Who am I?", "AuthService/WhoAmI", "{}".to_owned()),
-            ("The open leads, by company", "LeadService/List", r#"{"order_by":"company"}"#.to_owned()),
-            ("Look a lead up by a part of its name", "LeadService/Search", r#"{"query":"gonç"}"#.to_owned()),
-            ("One lead, whole", "LeadService/Get", format!(r#"{{"id":"{lead}"}}"#)),
+            (
+                "The open leads, by company",
+                "LeadService/List",
+                r#"{"order_by":"company"}"#.to_owned(),
+            ),
+            (
+                "Look a lead up by a part of its name",
+                "LeadService/Search",
+                r#"{"query":"gonç"}"#.to_owned(),
+            ),
+            (
+                "One lead, whole",
+                "LeadService/Get",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
             (
                 "Edit it: the phone and one custom field",
                 "LeadService/Update",
-                format!(r#"{{"lead":{{"id":"{lead}","phone":"+351 21 000 000","custom_fields":{{"tier":"gold"}}}}}}"#),
+                format!(
+                    r#"{{"lead":{{"id":"{lead}","phone":"+351 21 000 000","custom_fields":{{"tier":"gold"}}}}}}"#
+                ),
             ),
             (
                 "Change its email: refused, because that needs your own password",
@@ -230,19 +361,51 @@ impl Story {
                 "LeadService/Deactivate",
                 format!(r#"{{"id":"{lead}","reason":"On leave until spring"}}"#),
             ),
-            ("It is gone from the list, but Search still finds it", "LeadService/Search", r#"{"query":"AURORA"}"#.to_owned()),
-            ("And so do the open opportunities", "OpportunityService/List", "{}".to_owned()),
-            ("Converting it is refused now, and the answer says why", "LeadService/Convert", format!(r#"{{"id":"{lead}"}}"#)),
-            ("Bring it back", "LeadService/Reactivate", format!(r#"{{"id":"{lead}"}}"#)),
-            ("Convert it by hand", "LeadService/Convert", format!(r#"{{"id":"{lead}"}}"#)),
-            ("The client has the lead's id", "ClientService/Get", format!(r#"{{"id":"{lead}"}}"#)),
-            ("All that happened to it", "LeadService/ListHistory", format!(r#"{{"id":"{lead}"}}"#)),
+            (
+                "It is gone from the list, but Search still finds it",
+                "LeadService/Search",
+                r#"{"query":"AURORA"}"#.to_owned(),
+            ),
+            (
+                "And so do the open opportunities",
+                "OpportunityService/List",
+                "{}".to_owned(),
+            ),
+            (
+                "Converting it is refused now, and the answer says why",
+                "LeadService/Convert",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Bring it back",
+                "LeadService/Reactivate",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Convert it by hand",
+                "LeadService/Convert",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "The client has the lead's id",
+                "ClientService/Get",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "All that happened to it",
+                "LeadService/ListHistory",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
             (
                 "Convert another lead by running its order's Provision Client action",
                 "OrderService/RunAction",
                 format!(r#"{{"order_id":"{order}","action":"provision-client"}}"#),
             ),
-            ("The order's ledger", "OrderService/ListRuns", format!(r#"{{"order_id":"{order}"}}"#)),
+            (
+                "The order's ledger",
+                "OrderService/ListRuns",
+                format!(r#"{{"order_id":"{order}"}}"#),
+            ),
         ];
         for (why, rpc, body) in steps {
             println!();

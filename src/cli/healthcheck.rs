@@ -14,7 +14,12 @@ use crate::config::Refusal;
 #[derive(Args, Debug)]
 pub struct HealthcheckSettings {
     /// Where the server listens
-    #[arg(long, env = "LEADSMITH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "LEADSMITH_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
 }
 

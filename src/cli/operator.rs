@@ -51,7 +51,12 @@ pub fn role(text: &str) -> Result<Role, String> {
 
 pub async fn run(command: OperatorCommand) -> Result<(), Refusal> {
     match command {
-        OperatorCommand::Create { database, username, display_name, role } => {
+        OperatorCommand::Create {
+            database,
+            username,
+            display_name,
+            role,
+        } => {
             let db = open(&database).await?;
             let password = secret::new_password()?;
             let passwords = Passwords::default();
@@ -64,10 +69,17 @@ pub async fn run(command: OperatorCommand) -> Result<(), Refusal> {
         OperatorCommand::List(database) => {
             let db = open(&database).await?;
             for operator in operators::list(&db).await? {
-                let state = if operator.disable_time.is_some() { "disabled" } else { "enabled" };
+                let state = if operator.disable_time.is_some() {
+                    "disabled"
+                } else {
+                    "enabled"
+                };
                 println!(
                     "{} {:<8} {:<8} {} ({})",
-                    operator.id, operator.role.word(), state, operator.username,
+                    operator.id,
+                    operator.role.word(),
+                    state,
+                    operator.username,
                     operator.display_name
                 );
             }

@@ -42,7 +42,11 @@ pub enum ServiceAccountCommand {
 
 pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
     match command {
-        ServiceAccountCommand::Create { database, name, role } => {
+        ServiceAccountCommand::Create {
+            database,
+            name,
+            role,
+        } => {
             let db = open(&database).await?;
             let id = service_accounts::create(&db, &name, role).await?;
             println!("{id} {name} {role}");

@@ -24,7 +24,9 @@ impl ClientService for ClientApi {
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let lead = super::get(&self.0, id).await?;
-        Ok(Response::new(proto::GetClientResponse { client: render::client(lead) }))
+        Ok(Response::new(proto::GetClientResponse {
+            client: render::client(lead),
+        }))
     }
 
     async fn list(
@@ -33,10 +35,19 @@ impl ClientService for ClientApi {
     ) -> Result<Response<proto::ListClientsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
-        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let page = (
+            std::mem::take(&mut body.page_token),
+            std::mem::take(&mut body.page_size),
+        );
+        let window = self
+            .0
+            .page_tokens
+            .window(&mut violations, &call, &body, page);
         violations.finish()?;
-        let page = super::list(&self.0, window, |lead| render::client(lead).unwrap_or_default()).await?;
+        let page = super::list(&self.0, window, |lead| {
+            render::client(lead).unwrap_or_default()
+        })
+        .await?;
         Ok(Response::new(proto::ListClientsResponse {
             clients: page.rows,
             next_page_token: page.next_page_token,

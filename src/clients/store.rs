@@ -22,10 +22,7 @@ pub async fn list(
         .order_by_desc(Column::Id)
         .limit(limit);
     if let Some((time, id)) = before {
-        let here = Expr::tuple([
-            Expr::col(Column::ConversionTime).into(),
-            Expr::col(Column::Id).into(),
-        ]);
+        let here = Expr::tuple([Expr::col(Column::ConversionTime), Expr::col(Column::Id)]);
         query = query.filter(here.lt(Expr::tuple([Expr::value(time), Expr::value(id)])));
     }
     query.all(db).await?.into_iter().map(from_row).collect()

@@ -172,7 +172,10 @@ fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOpt
         .set_application_name("leadsmith")
         .map_sqlx_postgres_opts(move |options| {
             let local = options.get_socket().is_some()
-                || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1" | "[::1]")
+                || matches!(
+                    options.get_host(),
+                    "localhost" | "127.0.0.1" | "::1" | "[::1]"
+                )
                 || options.get_host().starts_with('/');
             let options = if names_ssl_mode || local {
                 options
@@ -187,7 +190,7 @@ fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOpt
                     "idle_in_transaction_session_timeout",
                     milliseconds(statement_time * 2),
                 ),
-                ("default_transaction_isolation", "read\\ committed".into()),
+                ("default_transaction_isolation", "read committed".into()),
             ])
         });
     options
@@ -195,7 +198,8 @@ fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOpt
 
 /// Settings of the server under which an answered change could be lost, or text mangled.
 async fn check_postgres(pool: &DatabaseConnection) -> Result<(), Refusal> {
-    let unreadable = |error| Refusal::new(format!("the database's settings cannot be read: {error}"));
+    let unreadable =
+        |error| Refusal::new(format!("the database's settings cannot be read: {error}"));
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
                current_setting('full_page_writes'), current_setting('synchronous_commit'), \
                current_setting('server_encoding')";
@@ -210,7 +214,11 @@ async fn check_postgres(pool: &DatabaseConnection) -> Result<(), Refusal> {
             "the database is older than PostgreSQL 15: upgrade it",
         ));
     }
-    for (index, setting) in [(1, "fsync"), (2, "full_page_writes"), (3, "synchronous_commit")] {
+    for (index, setting) in [
+        (1, "fsync"),
+        (2, "full_page_writes"),
+        (3, "synchronous_commit"),
+    ] {
         let value: String = row.try_get_by_index(index).map_err(unreadable)?;
         if value == "off" {
             return Err(Refusal::new(format!(

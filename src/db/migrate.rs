@@ -88,7 +88,11 @@ pub async fn pending(db: &DatabaseConnection) -> Result<usize, Refusal> {
 
 async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, Refusal> {
     let table = Migrator::migration_table_name().to_string();
-    let applied = if SchemaManager::new(db).has_table(table).await.map_err(failed)? {
+    let applied = if SchemaManager::new(db)
+        .has_table(table)
+        .await
+        .map_err(failed)?
+    {
         Migrator::get_migration_models(db).await.map_err(failed)?
     } else {
         Vec::new()

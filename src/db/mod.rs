@@ -69,7 +69,10 @@ impl Db {
         task.await.map_err(Error::internal)?
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one door for changes")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one door for changes"
+    )]
     async fn transact<T, F>(&self, work: F) -> Result<T>
     where
         F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<Verdict<T>>>,

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::sea_query::{ArrayType, Condition, Expr, ExprTrait, Func, SimpleExpr, Value};
+use sea_orm::sea_query::{ArrayType, Condition, Expr, ExprTrait, Func, Value};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use super::Tx;
@@ -48,13 +48,13 @@ pub async fn put(tx: &Tx, seq: i64, text: &str) -> Result<(), DbErr> {
 }
 
 /// The column that joins `lead_search` to `leads.seq`.
-pub fn key(backend: DbBackend) -> SimpleExpr {
+pub fn key(backend: DbBackend) -> Expr {
     let column = if backend == DbBackend::Postgres {
         "seq"
     } else {
         "rowid"
     };
-    Expr::col(("lead_search", column)).into()
+    Expr::col(("lead_search", column))
 }
 
 /// What a row of `lead_search` must meet to contain the folded `query`.
@@ -92,6 +92,9 @@ fn trigrams(text: &str) -> Value {
             hash.cast_signed()
         })
         .collect();
-    let values = hashes.into_iter().map(|hash| Value::Int(Some(hash))).collect();
+    let values = hashes
+        .into_iter()
+        .map(|hash| Value::Int(Some(hash)))
+        .collect();
     Value::Array(ArrayType::Int, Some(Box::new(values)))
 }

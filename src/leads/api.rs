@@ -38,13 +38,24 @@ impl LeadService for LeadApi {
         operators::check_owner(&self.0, &mut violations, owner).await?;
         violations.finish()?;
         let render: fn(model::Lead) -> _ = if body.validate_only {
-            |lead| proto::CreateLeadResponse { lead: Some(render::unstored(lead)) }
+            |lead| proto::CreateLeadResponse {
+                lead: Some(render::unstored(lead)),
+            }
         } else {
-            |lead| proto::CreateLeadResponse { lead: Some(render::lead(lead)) }
+            |lead| proto::CreateLeadResponse {
+                lead: Some(render::lead(lead)),
+            }
         };
         let (allow_duplicate, validate_only) = (body.allow_duplicate, body.validate_only);
-        let answer =
-            super::create(&self.0, call, details, allow_duplicate, validate_only, render).await?;
+        let answer = super::create(
+            &self.0,
+            call,
+            details,
+            allow_duplicate,
+            validate_only,
+            render,
+        )
+        .await?;
         Ok(Response::new(answer))
     }
 
@@ -57,7 +68,9 @@ impl LeadService for LeadApi {
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let lead = super::get(&self.0, id).await?;
-        Ok(Response::new(proto::GetLeadResponse { lead: Some(render::lead(lead)) }))
+        Ok(Response::new(proto::GetLeadResponse {
+            lead: Some(render::lead(lead)),
+        }))
     }
 
     async fn list(
@@ -66,8 +79,14 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::ListLeadsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
-        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let page = (
+            std::mem::take(&mut body.page_token),
+            std::mem::take(&mut body.page_size),
+        );
+        let window = self
+            .0
+            .page_tokens
+            .window(&mut violations, &call, &body, page);
         let ordering = ordering(&mut violations, &body.order_by);
         let filter = filter(&mut violations, body);
         violations.finish()?;
@@ -84,13 +103,27 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::SearchLeadsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
-        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let page = (
+            std::mem::take(&mut body.page_token),
+            std::mem::take(&mut body.page_size),
+        );
+        let window = self
+            .0
+            .page_tokens
+            .window(&mut violations, &call, &body, page);
         let query = read::text(&mut violations, "query", &body.query, QUERY);
         if query.is_empty() {
-            violations.add("query", "is required: give a part of a name, company, email or phone");
+            violations.add(
+                "query",
+                "is required: give a part of a name, company, email or phone",
+            );
         }
-        let states = read::enums(&mut violations, "states", &body.states, LeadState::from_wire);
+        let states = read::enums(
+            &mut violations,
+            "states",
+            &body.states,
+            LeadState::from_wire,
+        );
         violations.finish()?;
         let page = super::search(&self.0, &query, &states, window, render::lead).await?;
         Ok(Response::new(proto::SearchLeadsResponse {
@@ -126,8 +159,12 @@ impl LeadService for LeadApi {
             current_password: (!password.is_empty()).then(|| password.into()),
             validate_only: body.validate_only,
         };
-        let render = |lead| proto::UpdateLeadResponse { lead: Some(render::lead(lead)) };
-        Ok(Response::new(super::update(&self.0, call, update, render).await?))
+        let render = |lead| proto::UpdateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
+        Ok(Response::new(
+            super::update(&self.0, call, update, render).await?,
+        ))
     }
 
     async fn deactivate(
@@ -140,7 +177,9 @@ impl LeadService for LeadApi {
         let id = read::id(&mut violations, "id", &body.id);
         let reason = read::text(&mut violations, "reason", &body.reason, REASON);
         violations.finish()?;
-        let render = |lead| proto::DeactivateLeadResponse { lead: Some(render::lead(lead)) };
+        let render = |lead| proto::DeactivateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
         let answer = super::deactivate(&self.0, call, id, body.etag, reason, render).await?;
         Ok(Response::new(answer))
     }
@@ -154,7 +193,9 @@ impl LeadService for LeadApi {
         call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
-        let render = |lead| proto::ReactivateLeadResponse { lead: Some(render::lead(lead)) };
+        let render = |lead| proto::ReactivateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
         let answer = super::reactivate(&self.0, call, id, body.etag, render).await?;
         Ok(Response::new(answer))
     }
@@ -173,8 +214,7 @@ impl LeadService for LeadApi {
             lead: Some(render::lead(lead)),
         };
         let (etag, validate_only) = (body.etag, body.validate_only);
-        let answer =
-            super::convert_by_hand(&self.0, call, id, etag, validate_only, render).await?;
+        let answer = super::convert_by_hand(&self.0, call, id, etag, validate_only, render).await?;
         Ok(Response::new(answer))
     }
 
@@ -184,8 +224,14 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::ListHistoryResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
-        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let page = (
+            std::mem::take(&mut body.page_token),
+            std::mem::take(&mut body.page_size),
+        );
+        let window = self
+            .0
+            .page_tokens
+            .window(&mut violations, &call, &body, page);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let page = super::list_history(&self.0, id, window, render::entry).await?;
@@ -203,7 +249,10 @@ fn ordering(violations: &mut Violations, order_by: &str) -> Ordering {
             "must be create_time, update_time, last_name or company, with \" desc\" behind it for \
              the reverse",
         );
-        Ordering { key: model::OrderKey::CreateTime, descending: true }
+        Ordering {
+            key: model::OrderKey::CreateTime,
+            descending: true,
+        }
     })
 }
 

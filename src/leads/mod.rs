@@ -40,7 +40,10 @@ pub async fn create<R: Message + Default + 'static>(
     validate_only: bool,
     render: fn(Lead) -> R,
 ) -> Result<R> {
-    let answering = Answering { render, lead: |lead| lead.id };
+    let answering = Answering {
+        render,
+        lead: |lead| lead.id,
+    };
     desk.change(call, answering, move |tx, call| {
         Box::pin(async move {
             let email = details.email_key();
@@ -48,7 +51,10 @@ pub async fn create<R: Message + Default + 'static>(
                 // Two who create the same lead at once: the second waits and finds the first.
                 tx.lock(&format!("email/{email}")).await?;
                 if let Some(other) = store::with_email(&**tx, &email).await? {
-                    return Err(Error::DuplicateLead { id: other.id, state: other.state() });
+                    return Err(Error::DuplicateLead {
+                        id: other.id,
+                        state: other.state(),
+                    });
                 }
             }
             let now = tx.clock.now();
@@ -95,7 +101,14 @@ pub async fn list<R: Message>(
     render: fn(Lead) -> R,
 ) -> Result<Page<R>> {
     let after = window.begin()?;
-    let rows = store::list(desk.db.read(), filter, ordering, after.as_ref(), window.limit()).await?;
+    let rows = store::list(
+        desk.db.read(),
+        filter,
+        ordering,
+        after.as_ref(),
+        window.limit(),
+    )
+    .await?;
     window.cut(rows, |last| ordering.position(last), render)
 }
 
@@ -188,7 +201,10 @@ impl Update {
         let outcome = desk
             .change(
                 call,
-                Answering { render, lead: |lead| lead.id },
+                Answering {
+                    render,
+                    lead: |lead| lead.id,
+                },
                 move |tx, call| Box::pin(async move { update.apply(tx, call, verified).await }),
             )
             .await;
@@ -206,7 +222,11 @@ impl Update {
         }
         let changes = details.changes_from(&lead.details);
         if changes.is_empty() {
-            return Ok(if self.validate_only { Verdict::Checked(lead) } else { Verdict::Done(lead) });
+            return Ok(if self.validate_only {
+                Verdict::Checked(lead)
+            } else {
+                Verdict::Done(lead)
+            });
         }
         if self.validate_only {
             return Ok(Verdict::Checked(Lead { details, ..lead }));
@@ -233,7 +253,10 @@ pub async fn deactivate<R: Message + Default + 'static>(
     reason: String,
     render: fn(Lead) -> R,
 ) -> Result<R> {
-    let answering = Answering { render, lead: |lead| lead.id };
+    let answering = Answering {
+        render,
+        lead: |lead| lead.id,
+    };
     desk.change(call, answering, move |tx, call| {
         Box::pin(async move {
             let lead = store::get_to_change(tx, id).await?;
@@ -245,7 +268,11 @@ pub async fn deactivate<R: Message + Default + 'static>(
             if !reason.is_empty() {
                 changes.push(FieldChange::new("deactivation.reason", "", &reason));
             }
-            let deactivation = Deactivation { time, actor, reason };
+            let deactivation = Deactivation {
+                time,
+                actor,
+                reason,
+            };
             let after = lead.next(Status::Deactivated { deactivation }, time);
             transit(tx, call, &lead, after, "lead.deactivated", changes).await
         })
@@ -264,7 +291,10 @@ pub async fn reactivate<R: Message + Default + 'static>(
     etag: String,
     render: fn(Lead) -> R,
 ) -> Result<R> {
-    let answering = Answering { render, lead: |lead| lead.id };
+    let answering = Answering {
+        render,
+        lead: |lead| lead.id,
+    };
     desk.change(call, answering, move |tx, call| {
         Box::pin(async move {
             let lead = store::get_to_change(tx, id).await?;
@@ -289,7 +319,10 @@ pub async fn convert_by_hand<R: Message + Default + 'static>(
     validate_only: bool,
     render: fn(Lead) -> R,
 ) -> Result<R> {
-    let answering = Answering { render, lead: |lead| lead.id };
+    let answering = Answering {
+        render,
+        lead: |lead| lead.id,
+    };
     desk.change(call, answering, move |tx, call| {
         Box::pin(async move {
             let lead = store::get_to_change(tx, id).await?;

@@ -44,7 +44,12 @@ pub enum Transition {
 
 impl Transition {
     /// Every transition that is an RPC of LeadService.
-    const RPCS: [Self; 4] = [Self::Update, Self::Deactivate, Self::Reactivate, Self::Convert];
+    const RPCS: [Self; 4] = [
+        Self::Update,
+        Self::Deactivate,
+        Self::Reactivate,
+        Self::Convert,
+    ];
 
     /// The RPC that asks for it.
     pub const fn rpc(self) -> &'static str {
@@ -218,13 +223,19 @@ impl Details {
 
     /// First and last name, with one blank between them.
     pub fn full_name(&self) -> String {
-        format!("{} {}", self.first_name, self.last_name).trim().to_owned()
+        format!("{} {}", self.first_name, self.last_name)
+            .trim()
+            .to_owned()
     }
 
     /// What the lead is called: the full name, or else the company.
     pub fn display_name(&self) -> String {
         let name = self.full_name();
-        if name.is_empty() { self.company.clone() } else { name }
+        if name.is_empty() {
+            self.company.clone()
+        } else {
+            name
+        }
     }
 
     /// The email as it is compared: two that differ only in letter case or in how an accent is
@@ -377,7 +388,7 @@ impl Lead {
                 transition,
                 order_etag: None,
             }),
-            effect => Ok(effect),
+            effect @ (Effect::To(_) | Effect::NoChange) => Ok(effect),
         }
     }
 
@@ -486,7 +497,11 @@ pub struct Ordering {
 impl Ordering {
     /// Reads `order_by`; empty is `create_time desc`.
     pub fn parse(order_by: &str) -> Option<Self> {
-        let order_by = if order_by.trim().is_empty() { "create_time desc" } else { order_by };
+        let order_by = if order_by.trim().is_empty() {
+            "create_time desc"
+        } else {
+            order_by
+        };
         let mut parts = order_by.split_whitespace();
         let key = OrderKey::from_word(parts.next()?)?;
         let descending = match parts.next() {

@@ -65,7 +65,12 @@ pub async fn insert(tx: &Tx, lead: &Lead) -> Result<()> {
 /// [`Error::WriteConflict`] when `before` is not the stored version any more.
 pub async fn update(tx: &Tx, before: &Lead, after: &Lead) -> Result<()> {
     let changed = Entity::update_many()
-        .set(ActiveModel { seq: NotSet, id: NotSet, create_time: NotSet, ..to_row(after)? })
+        .set(ActiveModel {
+            seq: NotSet,
+            id: NotSet,
+            create_time: NotSet,
+            ..to_row(after)?
+        })
         .filter(Column::Id.eq(before.id))
         .filter(Column::Version.eq(before.version))
         .exec(&**tx)
@@ -119,7 +124,11 @@ pub fn list_statement(
     limit: u64,
 ) -> Statement {
     let key = order_column(ordering.key);
-    let order = if ordering.descending { Order::Desc } else { Order::Asc };
+    let order = if ordering.descending {
+        Order::Desc
+    } else {
+        Order::Asc
+    };
     let walk = |state: LeadState| {
         let mut query = Entity::find()
             .filter(Column::State.eq(state.word()))
@@ -128,7 +137,7 @@ pub fn list_statement(
             .order_by(Column::Id, order.clone())
             .limit(limit);
         if let Some(Position(value, id)) = after {
-            let here = Expr::tuple([Expr::col(key).into(), Expr::col(Column::Id).into()]);
+            let here = Expr::tuple([Expr::col(key), Expr::col(Column::Id)]);
             let there = Expr::tuple([Expr::value(position_value(value)), Expr::value(*id)]);
             query = query.filter(if ordering.descending {
                 here.lt(there)
@@ -146,7 +155,12 @@ pub fn list_statement(
     if rest.is_empty() {
         return backend.build(&first);
     }
-    let all = |walk| Query::select().column(Asterisk).from_subquery(walk, "walk").take();
+    let all = |walk| {
+        Query::select()
+            .column(Asterisk)
+            .from_subquery(walk, "walk")
+            .take()
+    };
     let mut merged = all(first);
     for walk in rest {
         merged.union(UnionType::All, all(walk));
@@ -203,7 +217,13 @@ fn position_value(key: &PositionKey) -> Value {
 
 fn conditions(filter: &Filter) -> Condition {
     let time = |column: Column, time: Option<DateTime<Utc>>, after: bool| {
-        time.map(|time| if after { column.gt(time) } else { column.lt(time) })
+        time.map(|time| {
+            if after {
+                column.gt(time)
+            } else {
+                column.lt(time)
+            }
+        })
     };
     let text = |column: Column, text: &str| (!text.is_empty()).then(|| column.eq(text));
     let owner = filter.owner_id.map(|id| id.to_string()).unwrap_or_default();

@@ -76,7 +76,9 @@ pub async fn create(
         })
         .await?;
     created.map_err(|username| {
-        Refusal::new(format!("there is an operator {username:?} already: choose another username"))
+        Refusal::new(format!(
+            "there is an operator {username:?} already: choose another username"
+        ))
     })
 }
 

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+};
 use uuid::Uuid;
 
 use super::model::Operator;
@@ -18,12 +20,18 @@ pub async fn exists(db: &impl ConnectionTrait, id: Uuid) -> Result<bool> {
 }
 
 pub async fn by_username(db: &impl ConnectionTrait, username: &str) -> Result<Option<Operator>> {
-    let row = Entity::find().filter(Column::Username.eq(username)).one(db).await?;
+    let row = Entity::find()
+        .filter(Column::Username.eq(username))
+        .one(db)
+        .await?;
     row.map(from_row).transpose()
 }
 
 pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Operator>> {
-    let rows = Entity::find().order_by_asc(Column::Username).all(db).await?;
+    let rows = Entity::find()
+        .order_by_asc(Column::Username)
+        .all(db)
+        .await?;
     rows.into_iter().map(from_row).collect()
 }
 

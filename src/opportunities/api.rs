@@ -33,13 +33,16 @@ impl OpportunityService for OpportunityApi {
         operators::check_owner(&self.0, &mut violations, owner).await?;
         violations.finish()?;
         let render: fn(View) -> _ = if body.validate_only {
-            |view| proto::CreateOpportunityResponse { opportunity: Some(unstored(view)) }
+            |view| proto::CreateOpportunityResponse {
+                opportunity: Some(unstored(view)),
+            }
         } else {
-            |view| proto::CreateOpportunityResponse { opportunity: Some(render(view)) }
+            |view| proto::CreateOpportunityResponse {
+                opportunity: Some(render(view)),
+            }
         };
         let validate_only = body.validate_only;
-        let answer =
-            super::create(&self.0, call, lead_id, details, validate_only, render).await?;
+        let answer = super::create(&self.0, call, lead_id, details, validate_only, render).await?;
         Ok(Response::new(answer))
     }
 
@@ -52,7 +55,9 @@ impl OpportunityService for OpportunityApi {
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let view = super::get(&self.0, id).await?;
-        Ok(Response::new(proto::GetOpportunityResponse { opportunity: Some(render(view)) }))
+        Ok(Response::new(proto::GetOpportunityResponse {
+            opportunity: Some(render(view)),
+        }))
     }
 
     async fn list(
@@ -61,10 +66,20 @@ impl OpportunityService for OpportunityApi {
     ) -> Result<Response<proto::ListOpportunitiesResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
-        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
-        let mut states =
-            read::enums(&mut violations, "states", &body.states, OpportunityState::from_wire);
+        let page = (
+            std::mem::take(&mut body.page_token),
+            std::mem::take(&mut body.page_size),
+        );
+        let window = self
+            .0
+            .page_tokens
+            .window(&mut violations, &call, &body, page);
+        let mut states = read::enums(
+            &mut violations,
+            "states",
+            &body.states,
+            OpportunityState::from_wire,
+        );
         if states.is_empty() {
             states.push(OpportunityState::Open);
         }
@@ -95,7 +110,11 @@ fn details(
     if name.is_empty() {
         violations.add("opportunity.name", "is required");
     }
-    let stage = if given.stage == 0 { Some(Stage::Contact) } else { Stage::from_wire(given.stage) };
+    let stage = if given.stage == 0 {
+        Some(Stage::Contact)
+    } else {
+        Stage::from_wire(given.stage)
+    };
     if stage.is_none() {
         violations.add("opportunity.stage", "is not one of the enum's values");
     }
@@ -117,7 +136,12 @@ fn details(
         ),
         owner_id: owner_id.map(|id| id.to_string()).unwrap_or_default(),
         next_step: read::text(violations, "opportunity.next_step", &given.next_step, 500),
-        description: read::text(violations, "opportunity.description", &given.description, 4_096),
+        description: read::text(
+            violations,
+            "opportunity.description",
+            &given.description,
+            4_096,
+        ),
     };
     (lead_id, details)
 }

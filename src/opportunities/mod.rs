@@ -32,7 +32,10 @@ pub async fn create<R: Message + Default + 'static>(
     validate_only: bool,
     render: fn(View) -> R,
 ) -> Result<R> {
-    let answering = Answering { render, lead: |view| view.opportunity.lead_id };
+    let answering = Answering {
+        render,
+        lead: |view| view.opportunity.lead_id,
+    };
     desk.change(call, answering, move |tx, call| {
         Box::pin(async move {
             let lead = leads::store::get(&**tx, lead_id).await?;

@@ -21,7 +21,11 @@ words! {
     }
 }
 
-on_the_wire!(OpportunityState, crate::wire::proto::OpportunityState, "OPPORTUNITY_STATE_");
+on_the_wire!(
+    OpportunityState,
+    crate::wire::proto::OpportunityState,
+    "OPPORTUNITY_STATE_"
+);
 
 words! {
     /// How far an opportunity has come.
@@ -39,7 +43,11 @@ words! {
     }
 }
 
-on_the_wire!(Stage, crate::wire::proto::OpportunityStage, "OPPORTUNITY_STAGE_");
+on_the_wire!(
+    Stage,
+    crate::wire::proto::OpportunityStage,
+    "OPPORTUNITY_STAGE_"
+);
 
 /// What can be edited of an opportunity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

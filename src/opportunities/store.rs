@@ -14,7 +14,10 @@ use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
 use crate::error::{Error, Result};
 
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>> {
-    let row = Entity::find_by_id(id).find_also_related(lead::Entity).one(db).await?;
+    let row = Entity::find_by_id(id)
+        .find_also_related(lead::Entity)
+        .one(db)
+        .await?;
     row.map(view).transpose()
 }
 
@@ -71,7 +74,12 @@ pub async fn insert(tx: &Tx, opportunity: &Opportunity) -> Result<()> {
 }
 
 fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
-    let broken = || Error::internal(format!("the row of opportunity {} contradicts itself", row.id));
+    let broken = || {
+        Error::internal(format!(
+            "the row of opportunity {} contradicts itself",
+            row.id
+        ))
+    };
     let lead = crate::leads::store::from_row(lead.ok_or_else(broken)?)?;
     let close = match (row.close_time, row.close_actor.clone()) {
         (Some(time), Some(actor)) => Some(Close {

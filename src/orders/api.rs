@@ -34,9 +34,13 @@ impl OrderService for OrderApi {
         let new = new_order(&mut violations, body.order);
         violations.finish()?;
         let render: fn(Order) -> _ = if body.validate_only {
-            |order| proto::CreateOrderResponse { order: Some(unstored(order)) }
+            |order| proto::CreateOrderResponse {
+                order: Some(unstored(order)),
+            }
         } else {
-            |order| proto::CreateOrderResponse { order: Some(render(order)) }
+            |order| proto::CreateOrderResponse {
+                order: Some(render(order)),
+            }
         };
         let answer = super::create(&self.0, call, new, body.validate_only, render).await?;
         Ok(Response::new(answer))
@@ -51,7 +55,9 @@ impl OrderService for OrderApi {
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let order = super::get(&self.0, id).await?;
-        Ok(Response::new(proto::GetOrderResponse { order: Some(render(order)) }))
+        Ok(Response::new(proto::GetOrderResponse {
+            order: Some(render(order)),
+        }))
     }
 
     async fn list(
@@ -60,11 +66,22 @@ impl OrderService for OrderApi {
     ) -> Result<Response<proto::ListOrdersResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
-        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let page = (
+            std::mem::take(&mut body.page_token),
+            std::mem::take(&mut body.page_size),
+        );
+        let window = self
+            .0
+            .page_tokens
+            .window(&mut violations, &call, &body, page);
         let filter = Filter {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
-            states: read::enums(&mut violations, "states", &body.states, OrderState::from_wire),
+            states: read::enums(
+                &mut violations,
+                "states",
+                &body.states,
+                OrderState::from_wire,
+            ),
         };
         violations.finish()?;
         let page = super::list(&self.0, &filter, window, render).await?;
@@ -83,7 +100,10 @@ impl OrderService for OrderApi {
         call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
         if body.action.is_empty() {
-            violations.add("action", "is required: give the action's key, such as provision-client");
+            violations.add(
+                "action",
+                "is required: give the action's key, such as provision-client",
+            );
         }
         violations.finish()?;
         let render = |ran: Ran| proto::RunActionResponse {
@@ -103,8 +123,14 @@ impl OrderService for OrderApi {
     ) -> Result<Response<proto::ListRunsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (std::mem::take(&mut body.page_token), std::mem::take(&mut body.page_size));
-        let window = self.0.page_tokens.window(&mut violations, &call, &body, page);
+        let page = (
+            std::mem::take(&mut body.page_token),
+            std::mem::take(&mut body.page_size),
+        );
+        let window = self
+            .0
+            .page_tokens
+            .window(&mut violations, &call, &body, page);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
         violations.finish()?;
         let page = super::list_runs(&self.0, order_id, window, run).await?;
@@ -146,12 +172,19 @@ fn items(violations: &mut Violations, items: Vec<proto::OrderItem>) -> Vec<Item>
             violations.add(name, "is required");
         }
         if !(1..=1_000_000_000).contains(&item.quantity) {
-            violations.add(format!("{field}.quantity"), "must be from 1 to 1,000,000,000");
+            violations.add(
+                format!("{field}.quantity"),
+                "must be from 1 to 1,000,000,000",
+            );
         }
-        let unit_price = item.unit_price.map(|price| {
-            Money::parse(violations, &format!("{field}.unit_price"), price, true)
+        let unit_price = item
+            .unit_price
+            .map(|price| Money::parse(violations, &format!("{field}.unit_price"), price, true));
+        read.push(Item {
+            description,
+            quantity: item.quantity,
+            unit_price,
         });
-        read.push(Item { description, quantity: item.quantity, unit_price });
     }
     read
 }
@@ -176,7 +209,10 @@ fn actions(violations: &mut Violations, actions: Vec<proto::Action>) -> Vec<Acti
             violations.add(format!("{field}.key"), "must be unique in the order");
         }
         let r#type = ActionType::from_wire(action.r#type).unwrap_or_else(|| {
-            violations.add(format!("{field}.type"), "must be PROVISION_CLIENT or MANUAL");
+            violations.add(
+                format!("{field}.type"),
+                "must be PROVISION_CLIENT or MANUAL",
+            );
             ActionType::Manual
         });
         let mut prerequisites = action.prerequisites;
@@ -227,7 +263,10 @@ fn render(order: Order) -> proto::Order {
     proto::Order {
         id: order.id.to_string(),
         lead_id: order.lead_id.to_string(),
-        opportunity_id: order.opportunity_id.map(|id| id.to_string()).unwrap_or_default(),
+        opportunity_id: order
+            .opportunity_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         state: order.state.to_wire(),
         items: order.items.into_iter().map(item).collect(),
         actions: order.actions.into_iter().map(action).collect(),

@@ -52,7 +52,10 @@ pub async fn create<R: Message + Default + 'static>(
     validate_only: bool,
     render: fn(Order) -> R,
 ) -> Result<R> {
-    let answering = Answering { render, lead: |order| order.lead_id };
+    let answering = Answering {
+        render,
+        lead: |order| order.lead_id,
+    };
     desk.change(call, answering, move |tx, call| {
         Box::pin(async move {
             let lead = leads::store::get_to_change(tx, new.lead_id).await?;
@@ -74,7 +77,14 @@ pub async fn create<R: Message + Default + 'static>(
             if validate_only {
                 return Ok(Verdict::Checked(order));
             }
-            let mut work = Work { tx, call, order, lead, converted_from: None, runs: Vec::new() };
+            let mut work = Work {
+                tx,
+                call,
+                order,
+                lead,
+                converted_from: None,
+                runs: Vec::new(),
+            };
             work.run_automatic().await?;
             store::insert(tx, &work.order).await?;
             let created = vec![FieldChange::new("state", "", work.order.state.word())];
@@ -160,7 +170,10 @@ pub async fn run_action<R: Message + Default + 'static>(
     etag: String,
     render: fn(Ran) -> R,
 ) -> Result<R> {
-    let answering = Answering { render, lead: |ran| ran.lead.id };
+    let answering = Answering {
+        render,
+        lead: |ran| ran.lead.id,
+    };
     desk.change(call, answering, move |tx, call| {
         Box::pin(async move {
             let order = store::get_to_change(tx, order_id).await?;
@@ -168,7 +181,14 @@ pub async fn run_action<R: Message + Default + 'static>(
             check_etag(&etag, order.version)?;
             let runnable = order.check_runnable(&action);
             let lead = leads::store::get_to_change(tx, order.lead_id).await?;
-            let mut work = Work { tx, call, order, lead, converted_from: None, runs: Vec::new() };
+            let mut work = Work {
+                tx,
+                call,
+                order,
+                lead,
+                converted_from: None,
+                runs: Vec::new(),
+            };
             if let Err(refusal) = runnable {
                 work.note(&action, false, Err(&refusal));
                 work.write_runs().await?;
@@ -262,7 +282,11 @@ impl Work<'_> {
             action: action.key.clone(),
             time: self.tx.clock.now(),
             actor: self.call.principal.clone(),
-            outcome: if result.is_ok() { RunOutcome::Succeeded } else { RunOutcome::Failed },
+            outcome: if result.is_ok() {
+                RunOutcome::Succeeded
+            } else {
+                RunOutcome::Failed
+            },
             no_change: matches!(result, Ok(Effect::NoChange)),
             automatic,
             error_reason,
@@ -285,24 +309,23 @@ impl Work<'_> {
         // The first run is the one that was asked for.
         let run = self.runs.into_iter().next();
         let run = run.ok_or_else(|| Error::internal("a run was not noted"))?;
-        Ok(Ran { order: self.order, run, lead: self.lead })
+        Ok(Ran {
+            order: self.order,
+            run,
+            lead: self.lead,
+        })
     }
 
     /// Writes a refused run: the action is FAILED, and the caller learns the order's new etag.
-    async fn refuse(mut self, action: &Action, refusal: Error) -> Result<Error> {
+    async fn refuse(mut self, action: &Action, mut refusal: Error) -> Result<Error> {
         if action.state != ActionState::Failed {
             self.write_order().await?;
         }
         self.write_runs().await?;
-        Ok(match refusal {
-            Error::LeadRefused { id, state, transition, .. } => Error::LeadRefused {
-                id,
-                state,
-                transition,
-                order_etag: Some(self.order.etag()),
-            },
-            other => other,
-        })
+        if let Error::LeadRefused { order_etag, .. } = &mut refusal {
+            *order_etag = Some(self.order.etag());
+        }
+        Ok(refusal)
     }
 
     async fn write_order(&mut self) -> Result<()> {

@@ -50,7 +50,11 @@ words! {
     }
 }
 
-on_the_wire!(ActionState, crate::wire::proto::ActionState, "ACTION_STATE_");
+on_the_wire!(
+    ActionState,
+    crate::wire::proto::ActionState,
+    "ACTION_STATE_"
+);
 
 impl ActionState {
     /// Whether there is something left to run.
@@ -150,7 +154,11 @@ impl Order {
         let found = self.actions.iter().find(|action| action.key == key);
         found.ok_or_else(|| Error::ActionNotFound {
             action: key.to_owned(),
-            actions: self.actions.iter().map(|action| action.key.clone()).collect(),
+            actions: self
+                .actions
+                .iter()
+                .map(|action| action.key.clone())
+                .collect(),
         })
     }
 
@@ -172,7 +180,10 @@ impl Order {
         if open.is_empty() {
             return Ok(());
         }
-        Err(Error::ActionPrerequisite { action: action.key.clone(), open })
+        Err(Error::ActionPrerequisite {
+            action: action.key.clone(),
+            open,
+        })
     }
 
     fn open_prerequisites(&self, action: &Action) -> Vec<String> {

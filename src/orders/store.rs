@@ -82,7 +82,11 @@ pub async fn update(tx: &Tx, after: &Order) -> Result<()> {
         .filter(Column::Version.eq(after.version - 1))
         .exec(&**tx)
         .await?;
-    if changed.rows_affected == 1 { Ok(()) } else { Err(Error::WriteConflict) }
+    if changed.rows_affected == 1 {
+        Ok(())
+    } else {
+        Err(Error::WriteConflict)
+    }
 }
 
 pub async fn insert_run(tx: &Tx, run: &ActionRun) -> Result<()> {
@@ -99,7 +103,9 @@ pub async fn insert_run(tx: &Tx, run: &ActionRun) -> Result<()> {
         error_reason: Set(run.error_reason.clone()),
         error_message: Set(run.error_message.clone()),
     };
-    action_run::Entity::insert(row).exec_without_returning(&**tx).await?;
+    action_run::Entity::insert(row)
+        .exec_without_returning(&**tx)
+        .await?;
     Ok(())
 }
 

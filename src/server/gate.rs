@@ -50,7 +50,10 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gated<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Gated { gate: Arc::clone(&self.0), inner }
+        Gated {
+            gate: Arc::clone(&self.0),
+            inner,
+        }
     }
 }
 
@@ -102,7 +105,10 @@ impl Gate {
         }
         let deadline = self.deadline(request.headers());
         let work = async {
-            let _place = self.room.try_acquire().map_err(|_| Error::ServerOverloaded)?;
+            let _place = self
+                .room
+                .try_acquire()
+                .map_err(|_| Error::ServerOverloaded)?;
             let request = self.admit(request, known).await?;
             let Ok(response) = inner.call(request).await;
             Ok(with_reason(response))
@@ -134,7 +140,10 @@ impl Gate {
         if let Access::AtLeast(required) = access
             && identity.role < required
         {
-            return Err(Error::RoleInsufficient { role: identity.role, required });
+            return Err(Error::RoleInsufficient {
+                role: identity.role,
+                required,
+            });
         }
         request.extensions_mut().insert(Call {
             principal: identity.principal,
@@ -154,7 +163,9 @@ impl Gate {
             .get("grpc-timeout")
             .and_then(|value| grpc_timeout(value.to_str().ok()?))
             .map(|asked| asked.saturating_sub((asked / 10).min(Duration::from_millis(20))));
-        asked.unwrap_or(self.default_deadline).min(self.max_deadline)
+        asked
+            .unwrap_or(self.default_deadline)
+            .min(self.max_deadline)
     }
 }
 
@@ -193,13 +204,19 @@ fn with_reason(response: Response<Body>) -> Response<Body> {
     if response.headers().contains_key("grpc-status-details-bin") {
         return response;
     }
-    let error = match code(&response) {
-        // tonic answers these for a message over its size limit, before and after decompression.
-        Code::OutOfRange | Code::ResourceExhausted => Error::MessageTooLarge { limit: LARGEST_REQUEST },
-        // And this for bytes that are not the message.
-        Code::Internal => Error::MessageMalformed,
-        Code::Unimplemented => Error::MethodUnknown,
-        _ => return response,
+    let code = code(&response);
+    let error = if [Code::OutOfRange, Code::ResourceExhausted].contains(&code) {
+        // A message over the size limit, before or after decompression.
+        Error::MessageTooLarge {
+            limit: LARGEST_REQUEST,
+        }
+    } else if code == Code::Internal {
+        // Bytes that are not the message.
+        Error::MessageMalformed
+    } else if code == Code::Unimplemented {
+        Error::MethodUnknown
+    } else {
+        return response;
     };
     Status::from(error).into_http()
 }

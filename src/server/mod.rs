@@ -103,15 +103,17 @@ async fn shared_key(db: &Db, name: &'static str) -> Result<[u8; 32], Refusal> {
                         .exec_without_returning(&**tx)
                         .await?;
                     let stored = server_key::Entity::find_by_id(name).one(&**tx).await?;
-                    Ok(Verdict::Done(stored.map(|row| row.value).unwrap_or_default()))
+                    Ok(Verdict::Done(
+                        stored.map(|row| row.value).unwrap_or_default(),
+                    ))
                 })
             })
             .await?
         }
     };
-    value
-        .try_into()
-        .map_err(|_| Refusal::new("the database holds a broken key for page tokens: delete it from server_keys"))
+    value.try_into().map_err(|_| {
+        Refusal::new("the database holds a broken key for page tokens: delete it from server_keys")
+    })
 }
 
 /// Starts a server. When this returns, it answers.
@@ -158,7 +160,9 @@ fn router(settings: &ServeSettings, desk: &Arc<Desk>) -> Result<(HealthReporter,
     for service in SERVICES {
         let reporter = reporter.clone();
         tokio::spawn(async move {
-            reporter.set_service_status(service, ServingStatus::Serving).await;
+            reporter
+                .set_service_status(service, ServingStatus::Serving)
+                .await;
         });
     }
     let reflection = || {
@@ -217,9 +221,13 @@ impl Running {
     /// A sentence when calls had to be cut off or the server had failed.
     pub async fn stop(self) -> Result<(), Refusal> {
         for service in SERVICES {
-            self.health.set_service_status(service, ServingStatus::NotServing).await;
+            self.health
+                .set_service_status(service, ServingStatus::NotServing)
+                .await;
         }
-        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
         tokio::time::sleep(NOTICE).await;
         // The receiver is gone only when the server has ended already.
         let _ = self.stop.send(());

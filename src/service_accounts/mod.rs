@@ -35,7 +35,9 @@ pub async fn create(db: &Db, name: &str, role: Role) -> Result<Uuid, Refusal> {
         })
         .await?;
     created.map_err(|name| {
-        Refusal::new(format!("there is a service account {name:?} already: choose another name"))
+        Refusal::new(format!(
+            "there is a service account {name:?} already: choose another name"
+        ))
     })
 }
 

@@ -26,7 +26,9 @@ pub async fn insert(tx: &Tx, id: Uuid, name: String, role: Role) -> Result<()> {
         disable_time: Set(None),
         create_time: Set(tx.clock.now()),
     };
-    service_account::Entity::insert(row).exec_without_returning(&**tx).await?;
+    service_account::Entity::insert(row)
+        .exec_without_returning(&**tx)
+        .await?;
     Ok(())
 }
 
@@ -38,7 +40,9 @@ pub async fn insert_key(tx: &Tx, id: Uuid, account: Uuid, hash: &TokenHash) -> R
         create_time: Set(tx.clock.now()),
         revoke_time: Set(None),
     };
-    api_key::Entity::insert(row).exec_without_returning(&**tx).await?;
+    api_key::Entity::insert(row)
+        .exec_without_returning(&**tx)
+        .await?;
     Ok(())
 }
 

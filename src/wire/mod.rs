@@ -14,7 +14,12 @@ use crate::auth::Call;
 use crate::error::{Error, Result};
 
 /// What `build.rs` made of `proto/`.
-#[expect(missing_docs, clippy::all, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 pub mod proto {
     tonic::include_proto!("leadsmith.v1");
 }
@@ -27,6 +32,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/leadsmi
 /// # Errors
 /// [`Error::TokenInvalid`] when the gate let nobody in.
 pub fn open<T>(mut request: Request<T>) -> Result<(Call, T)> {
-    let call = request.extensions_mut().remove().ok_or(Error::TokenInvalid)?;
+    let call = request
+        .extensions_mut()
+        .remove()
+        .ok_or(Error::TokenInvalid)?;
     Ok((call, request.into_inner()))
 }

@@ -28,7 +28,10 @@ fn size(violations: &mut Violations, page_size: i32) -> u64 {
         Ok(0) => DEFAULT_SIZE,
         Ok(size) => size.min(LARGEST),
         Err(_) => {
-            violations.add("page_size", "must not be negative: 0 means 50, at most 1,000");
+            violations.add(
+                "page_size",
+                "must not be negative: 0 means 50, at most 1,000",
+            );
             DEFAULT_SIZE
         }
     }
@@ -109,7 +112,10 @@ impl Scope {
         let bytes = URL_SAFE_NO_PAD
             .decode(token)
             .map_err(|_| Error::PageTokenInvalid)?;
-        let split = bytes.len().checked_sub(TAG).ok_or(Error::PageTokenInvalid)?;
+        let split = bytes
+            .len()
+            .checked_sub(TAG)
+            .ok_or(Error::PageTokenInvalid)?;
         let (cursor, tag) = bytes.split_at(split);
         let mut mac = self.0.clone();
         mac.update(cursor);
@@ -170,11 +176,17 @@ impl Window {
             let full = page.len() == size || bytes > LARGEST_ANSWER;
             if let (true, Some(last)) = (full, &last) {
                 let next_page_token = self.scope.seal(last)?;
-                return Ok(Page { rows: page, next_page_token });
+                return Ok(Page {
+                    rows: page,
+                    next_page_token,
+                });
             }
             page.push(row);
             last = Some(position);
         }
-        Ok(Page { rows: page, next_page_token: String::new() })
+        Ok(Page {
+            rows: page,
+            next_page_token: String::new(),
+        })
     }
 }

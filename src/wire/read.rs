@@ -32,7 +32,10 @@ pub fn text(violations: &mut Violations, field: &str, text: &str, limit: usize) 
         violations.add(field, format!("must be at most {limit} characters long"));
     }
     if has_control(text) {
-        violations.add(field, "must not contain control characters other than tab and newline");
+        violations.add(
+            field,
+            "must not contain control characters other than tab and newline",
+        );
     }
     text.to_owned()
 }
@@ -47,7 +50,10 @@ pub fn has_control(text: &str) -> bool {
 pub fn country(violations: &mut Violations, field: &str, code: &str) {
     let upper = code.chars().all(|character| character.is_ascii_uppercase());
     if !code.is_empty() && (!upper || rust_iso3166::from_alpha2(code).is_none()) {
-        violations.add(field, "must be an ISO 3166-1 alpha-2 code in upper case, such as DE");
+        violations.add(
+            field,
+            "must be an ISO 3166-1 alpha-2 code in upper case, such as DE",
+        );
     }
 }
 
@@ -64,7 +70,10 @@ pub fn time(
         // What google.protobuf.Timestamp allows, and PostgreSQL takes.
         .filter(|read| (1..=9999).contains(&chrono::Datelike::year(read)));
     if read.is_none() {
-        violations.add(field, "must be a moment from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z");
+        violations.add(
+            field,
+            "must be a moment from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z",
+        );
     }
     read
 }
@@ -80,7 +89,10 @@ pub fn enums<T: Copy + Ord>(
     for (index, number) in numbers.iter().enumerate() {
         match read(*number) {
             Some(value) => values.push(value),
-            None => violations.add(format!("{field}[{index}]"), "is not one of the enum's values"),
+            None => violations.add(
+                format!("{field}[{index}]"),
+                "is not one of the enum's values",
+            ),
         }
     }
     values.sort_unstable();

@@ -49,7 +49,11 @@ pub fn patch(
     } else {
         masked(violations, &paths)
     };
-    let mut patch = Patch { fields, custom, values };
+    let mut patch = Patch {
+        fields,
+        custom,
+        values,
+    };
     for field in &patch.fields {
         check(violations, field, &mut patch.values);
     }
@@ -81,7 +85,11 @@ fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>
                 all_custom = true;
             }
             "address" => {
-                fields.extend(FIELDS.iter().filter(|field| field.path.starts_with("address.")));
+                fields.extend(
+                    FIELDS
+                        .iter()
+                        .filter(|field| field.path.starts_with("address.")),
+                );
             }
             "custom_fields" => all_custom = true,
             path => {
@@ -101,7 +109,11 @@ fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>
     }
     fields.sort_unstable_by_key(|field| field.path);
     fields.dedup_by_key(|field| field.path);
-    let custom = if all_custom { CustomPatch::All } else { CustomPatch::Keys(keys) };
+    let custom = if all_custom {
+        CustomPatch::All
+    } else {
+        CustomPatch::Keys(keys)
+    };
     (fields, custom)
 }
 
@@ -149,7 +161,9 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
     let value = match field.path {
         _ if value.is_empty() => value,
         "email" => {
-            let options = Options::default().without_display_text().with_minimum_sub_domains(0);
+            let options = Options::default()
+                .without_display_text()
+                .with_minimum_sub_domains(0);
             if EmailAddress::parse_with_options(&value, options).is_err() {
                 violations.add(name, "must be one email address, such as ada@example.com");
             }
@@ -198,7 +212,10 @@ fn check_custom(violations: &mut Violations, details: &Details, used: impl Fn(&s
             violations.add(&name, format!("must be at most {CUSTOM_VALUE} bytes long"));
         }
         if read::has_control(value) {
-            violations.add(name, "must not contain control characters other than tab and newline");
+            violations.add(
+                name,
+                "must not contain control characters other than tab and newline",
+            );
         }
     }
 }

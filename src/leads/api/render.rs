@@ -107,7 +107,10 @@ fn conversion(client_id: uuid::Uuid, conversion: Conversion) -> proto::Conversio
         time: Some(time(conversion.time)),
         actor: Some(principal(conversion.actor)),
         client_id: client_id.to_string(),
-        order_id: conversion.order_id.map(|id| id.to_string()).unwrap_or_default(),
+        order_id: conversion
+            .order_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         trigger: trigger.into(),
     }
 }
