@@ -1,5 +1,9 @@
 //! The tests: the real server on a port of its own, a real client, the same tests on SQLite and on
 //! PostgreSQL. `scripts/test` sets up what they need.
 
+mod crash;
 mod harness;
 mod lifecycle;
+mod model;
+mod races;
+mod story;

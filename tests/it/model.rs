@@ -1,0 +1,289 @@
+//! Random calls by several callers, held against a model of a few lines: whatever the order, the
+//! service answers and stores what the model says.
+
+use leadsmith::auth::roles::Role;
+use leadsmith::leads::model::{Effect, LeadState, Transition};
+use leadsmith::wire::proto::{self, Lead};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use tonic::Status;
+
+use crate::harness::{Caller, Harness, PASSWORD, reason, update};
+use crate::on_both;
+
+/// What the model knows of a lead.
+#[derive(Clone, Debug)]
+struct Expected {
+    state: LeadState,
+    version: u64,
+    phone: String,
+    email: String,
+    action_done: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Etag {
+    None,
+    Current,
+    Stale,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Phone(u8),
+    /// An email that may be the one it has, and how the password is.
+    Email(u8, Password),
+    Deactivate,
+    Reactivate,
+    Convert,
+    RunAction,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Password {
+    Absent,
+    Right,
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    /// Which of the callers: two operators and a service account.
+    caller: usize,
+    /// Which of the leads.
+    lead: usize,
+    etag: Etag,
+    what: What,
+}
+
+const LEADS: usize = 2;
+const SERVICE_ACCOUNT: usize = 2;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let etag = prop_oneof![4 => Just(Etag::None), 2 => Just(Etag::Current), 1 => Just(Etag::Stale)];
+    let password = prop_oneof![Just(Password::Absent), Just(Password::Right)];
+    let what = prop_oneof![
+        4 => (0..4_u8).prop_map(What::Phone),
+        2 => (0..3_u8, password).prop_map(|(email, password)| What::Email(email, password)),
+        3 => Just(What::Deactivate),
+        3 => Just(What::Reactivate),
+        1 => Just(What::Convert),
+        1 => Just(What::RunAction),
+    ];
+    let step = (0..3_usize, 0..LEADS, etag, what).prop_map(|(caller, lead, etag, what)| Step {
+        caller,
+        lead,
+        etag,
+        what,
+    });
+    prop::collection::vec(step, 1..24)
+}
+
+impl Expected {
+    /// What the model answers to a step: nothing, or the reason it is refused for.
+    fn apply(&mut self, step: &Step) -> Result<(), &'static str> {
+        // RunAction's etag is the order's, and is not given here.
+        let has_etag = !matches!(step.what, What::RunAction);
+        if has_etag && matches!(step.etag, Etag::Stale) {
+            return Err("ETAG_MISMATCH");
+        }
+        match &step.what {
+            What::Phone(phone) => {
+                self.go(Transition::Update)?;
+                self.set(|lead| &mut lead.phone, phone.to_string());
+            }
+            What::Email(email, password) => {
+                self.go(Transition::Update)?;
+                let email = email_of(*email);
+                if email.to_lowercase() != self.email.to_lowercase() {
+                    if step.caller == SERVICE_ACCOUNT {
+                        return Err("OPERATOR_REQUIRED");
+                    }
+                    if matches!(password, Password::Absent) {
+                        return Err("CURRENT_PASSWORD_REQUIRED");
+                    }
+                }
+                self.set(|lead| &mut lead.email, email);
+            }
+            What::Deactivate => self.transit(Transition::Deactivate)?,
+            What::Reactivate => self.transit(Transition::Reactivate)?,
+            What::Convert => self.transit(Transition::Convert)?,
+            What::RunAction => {
+                if self.action_done {
+                    return Err("ACTION_DONE");
+                }
+                self.transit(Transition::ProvisionClient)?;
+                self.action_done = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn go(&self, transition: Transition) -> Result<Effect, &'static str> {
+        match (self.state.effect(transition), self.state) {
+            (Effect::Refused, LeadState::Open) => Err("LEAD_NOT_DEACTIVATED"),
+            (Effect::Refused, LeadState::Deactivated) => Err("LEAD_DEACTIVATED"),
+            (Effect::Refused, LeadState::Converted) => Err("LEAD_CONVERTED"),
+            (effect, _) => Ok(effect),
+        }
+    }
+
+    fn transit(&mut self, transition: Transition) -> Result<(), &'static str> {
+        if let Effect::To(state) = self.go(transition)? {
+            self.state = state;
+            self.version += 1;
+        }
+        Ok(())
+    }
+
+    /// A value that is the same changes nothing.
+    fn set(&mut self, field: fn(&mut Self) -> &mut String, value: String) {
+        if *field(self) != value {
+            *field(self) = value;
+            self.version += 1;
+        }
+    }
+}
+
+/// The third differs from the second only in letter case.
+fn email_of(number: u8) -> String {
+    ["ada@lead.example", "bob@lead.example", "BOB@lead.example"][usize::from(number)].to_owned()
+}
+
+async fn call(step: &Step, caller: &Caller, lead: &Lead, order: &str) -> Result<(), Status> {
+    let etag = match step.etag {
+        Etag::None => String::new(),
+        Etag::Current => lead.etag.clone(),
+        Etag::Stale => "\"4711\"".to_owned(),
+    };
+    let id = lead.id.clone();
+    let mut leads = caller.leads();
+    match &step.what {
+        What::Phone(phone) => {
+            let change = Lead {
+                id,
+                etag,
+                phone: phone.to_string(),
+                ..Lead::default()
+            };
+            leads.update(update(change, &["phone"])).await.map(|_| ())
+        }
+        What::Email(email, password) => {
+            let change = Lead {
+                id,
+                etag,
+                email: email_of(*email),
+                ..Lead::default()
+            };
+            let mut request = update(change, &["email"]);
+            if matches!(password, Password::Right) {
+                request.current_password = PASSWORD.to_owned();
+            }
+            leads.update(request).await.map(|_| ())
+        }
+        What::Deactivate => {
+            let request = proto::DeactivateLeadRequest {
+                id,
+                etag,
+                ..Default::default()
+            };
+            leads.deactivate(request).await.map(|_| ())
+        }
+        What::Reactivate => {
+            let request = proto::ReactivateLeadRequest {
+                id,
+                etag,
+                ..Default::default()
+            };
+            leads.reactivate(request).await.map(|_| ())
+        }
+        What::Convert => {
+            let request = proto::ConvertLeadRequest {
+                id,
+                etag,
+                ..Default::default()
+            };
+            leads.convert(request).await.map(|_| ())
+        }
+        What::RunAction => caller.run(order, "provision-client").await.map(|_| ()),
+    }
+}
+
+async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut stored = Vec::new();
+    for _ in 0..LEADS {
+        let lead = h.sales.create_lead("Model").await;
+        let order = h.sales.create_order(&lead.id, Vec::new()).await;
+        let expected = Expected {
+            state: LeadState::Open,
+            version: 1,
+            phone: String::new(),
+            email: String::new(),
+            action_done: false,
+        };
+        stored.push((lead.id, order.id, expected));
+    }
+    for step in &steps {
+        let (id, order, expected) = &mut stored[step.lead];
+        let before = h.viewer.get(id).await;
+        let answer = call(step, &callers[step.caller], &before, order).await;
+        let refused = answer.err().map(|status| reason(&status));
+        prop_assert_eq!(refused.as_deref(), expected.apply(step).err(), "{:?}", step);
+        let after = h.viewer.get(id).await;
+        if refused.is_some() {
+            prop_assert_eq!(
+                &after,
+                &before,
+                "a refused call changes nothing: {:?}",
+                step
+            );
+        }
+        prop_assert_eq!(
+            after.state().as_str_name(),
+            format!("LEAD_STATE_{}", expected.state)
+        );
+        prop_assert_eq!(&after.etag, &format!("\"{}\"", expected.version));
+        prop_assert_eq!(&after.phone, &expected.phone);
+        prop_assert_eq!(&after.email, &expected.email);
+    }
+    for (id, _, expected) in &stored {
+        let entries = h.viewer.history(id).await.len();
+        prop_assert_eq!(entries as u64, expected.version, "one history row a change");
+        let sql = format!(
+            "SELECT count(*) FROM events WHERE subject_id = {}",
+            literal(h, id)
+        );
+        prop_assert_eq!(
+            h.count(&sql).await,
+            i64::try_from(expected.version).unwrap()
+        );
+    }
+    Ok(())
+}
+
+/// A UUID as the database writes it.
+fn literal(h: &Harness, id: &str) -> String {
+    match h.database.backend {
+        crate::harness::Backend::Sqlite => format!("x'{}'", id.replace('-', "")),
+        crate::harness::Backend::Postgres => format!("'{id}'"),
+    }
+}
+
+on_both! {
+    async fn random_calls_do_what_the_model_says(h: Harness) {
+        let callers = [
+            h.sales.clone(),
+            h.admin.clone(),
+            h.service_account("crm", Role::Sales).await,
+        ];
+        let handle = tokio::runtime::Handle::current();
+        // A failure prints the steps, shrunk, and they are the seed: nothing else is random.
+        let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
+        tokio::task::block_in_place(|| {
+            let outcome = TestRunner::new(config)
+                .run(&steps(), |steps| handle.block_on(play(&h, &callers, steps)));
+            if let Err(failure) = outcome {
+                panic!("{failure}");
+            }
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! The demo's story, told by the real program and the real grpcurl: every line it prints is run as a
+//! person would paste it, and what comes back is what the line says.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::free_address;
+
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a printed line in a shell; what it printed, to standard output and error, and whether it
+/// succeeded.
+fn paste(line: &str, token: &str) -> (bool, String) {
+    let grpcurl = std::env::var("LEADSMITH_TEST_GRPCURL").expect(
+        "this test needs grpcurl: run it by scripts/test, which gets one, or set \
+         LEADSMITH_TEST_GRPCURL to yours",
+    );
+    let line = line.replacen("grpcurl", &grpcurl, 1);
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(line)
+        .env("TOKEN", token)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn every_line_the_demo_prints_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = folder.path().join("printed");
+    let child = Command::new(env!("CARGO_BIN_EXE_leadsmith"))
+        .arg("demo")
+        .env("LEADSMITH_LISTEN", free_address().to_string())
+        .stdout(std::fs::File::create(&printed).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut demo = Demo(child);
+    let mut text = String::new();
+    for _ in 0..500 {
+        text = std::fs::read_to_string(&printed).unwrap();
+        if text.contains("OrderService/ListRuns") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(text.starts_with("Leadsmith demo is ready"), "{text}");
+    let token = text
+        .lines()
+        .find_map(|line| line.strip_prefix("export TOKEN="))
+        .unwrap();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("grpcurl"))
+        .collect();
+    assert_eq!(lines.len(), 17, "{text}");
+
+    let mut lead = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        let (succeeded, answer) = paste(line, token);
+        // The two that the story says are refused, with their details in clear.
+        let refusal = match number {
+            5 => Some([
+                "InvalidArgument",
+                "CURRENT_PASSWORD_REQUIRED",
+                "current_password",
+            ]),
+            10 => Some([
+                "FailedPrecondition",
+                "LEAD_DEACTIVATED",
+                "\"allowed\": \"Reactivate\"",
+            ]),
+            _ => None,
+        };
+        if let Some(parts) = refusal {
+            assert!(!succeeded, "{line}\n{answer}");
+            for part in parts {
+                assert!(answer.contains(part), "{part} is not in\n{answer}");
+            }
+            continue;
+        }
+        assert!(succeeded, "{line}\n{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        check(number, &answer, &mut lead);
+    }
+
+    Command::new("kill")
+        .arg("-TERM")
+        .arg(demo.0.id().to_string())
+        .status()
+        .unwrap();
+    assert!(
+        demo.0.wait().unwrap().success(),
+        "SIGTERM ends the demo in order"
+    );
+}
+
+/// What the answer to each line of the story must say.
+fn check(number: usize, answer: &Value, lead: &mut String) {
+    match number {
+        0 => assert_eq!(answer["principal"]["name"], "ada"),
+        1 => {
+            let leads = answer["leads"].as_array().unwrap();
+            assert_eq!(leads.len(), 8, "the open ones of the dozen");
+            assert!(leads.iter().all(|lead| lead["state"] == "LEAD_STATE_OPEN"));
+        }
+        2 => {
+            assert_eq!(answer["leads"].as_array().unwrap().len(), 1);
+            *lead = answer["leads"][0]["id"].as_str().unwrap().to_owned();
+        }
+        3 => assert_eq!(answer["lead"]["id"], *lead),
+        4 => {
+            assert_eq!(answer["lead"]["phone"], "+351 21 000 000");
+            assert_eq!(answer["lead"]["customFields"]["tier"], "gold");
+            assert_eq!(answer["lead"]["email"], "maria@aurora.example", "untouched");
+        }
+        6 => assert_eq!(answer["lead"]["email"], "maria.g@aurora.example"),
+        7 => assert_eq!(answer["lead"]["state"], "LEAD_STATE_DEACTIVATED"),
+        8 => {
+            assert_eq!(answer["leads"][0]["id"], *lead);
+            assert_eq!(answer["leads"][0]["state"], "LEAD_STATE_DEACTIVATED");
+        }
+        9 => {
+            let found = answer["opportunities"].as_array().unwrap();
+            let of_lead = found.iter().find(|one| one["leadId"] == *lead).unwrap();
+            assert_eq!(of_lead["leadState"], "LEAD_STATE_DEACTIVATED");
+        }
+        11 => assert_eq!(answer["lead"]["state"], "LEAD_STATE_OPEN"),
+        12 => {
+            assert_eq!(answer["lead"]["state"], "LEAD_STATE_CONVERTED");
+            assert_eq!(answer["client"]["id"], *lead);
+        }
+        13 => assert_eq!(answer["client"]["id"], *lead),
+        14 => {
+            let entries = answer["entries"].as_array().unwrap();
+            let rpcs: Vec<&str> = entries
+                .iter()
+                .map(|entry| entry["rpc"].as_str().unwrap())
+                .collect();
+            let names = [
+                "Convert",
+                "Reactivate",
+                "Deactivate",
+                "Update",
+                "Update",
+                "Create",
+            ];
+            assert_eq!(
+                rpcs,
+                names.map(|name| format!("leadsmith.v1.LeadService/{name}"))
+            );
+        }
+        15 => {
+            assert_eq!(answer["order"]["state"], "ORDER_STATE_COMPLETE");
+            assert_eq!(answer["run"]["outcome"], "RUN_OUTCOME_SUCCEEDED");
+            assert_eq!(answer["lead"]["state"], "LEAD_STATE_CONVERTED");
+            assert_eq!(
+                answer["client"]["conversion"]["trigger"],
+                "CONVERSION_TRIGGER_ORDER_ACTION"
+            );
+        }
+        16 => assert_eq!(answer["runs"].as_array().unwrap().len(), 1),
+        _ => panic!("the story has a line that nobody checks"),
+    }
+}
