@@ -70,7 +70,8 @@ pub struct LogSettings {
         long,
         env = "LEADSMITH_LOG",
         default_value = "info",
-        value_name = "LEVEL"
+        value_name = "LEVEL",
+        global = true
     )]
     pub log: tracing::Level,
     /// How to log
@@ -78,7 +79,8 @@ pub struct LogSettings {
         long,
         env = "LEADSMITH_LOG_FORMAT",
         default_value = "text",
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        global = true
     )]
     pub log_format: LogFormat,
 }

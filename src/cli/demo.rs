@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::serve;
 use crate::auth::passwords::Passwords;
 use crate::auth::roles::Role;
+use crate::auth::tokens::{self, TokenKind};
 use crate::auth::{self, Call};
 use crate::changes::desk::Desk;
 use crate::clock::Clock;
@@ -165,7 +166,7 @@ struct Story {
 
 async fn seed(desk: &Desk) -> Result<Story, Refusal> {
     // Made anew each time: an example's password must not become somebody's.
-    let password = format!("demo-{}", desk.clock.new_id().simple());
+    let password = tokens::generate(TokenKind::Session).expose()[4..24].to_owned();
     let secret = SecretString::from(password.clone());
     let name = "Ada (demo)";
     let operator = crate::operators::create(

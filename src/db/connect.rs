@@ -90,12 +90,7 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             (pool.clone(), pool)
         }
     };
-    Ok(Db {
-        readers,
-        writer,
-        clock,
-        writes: std::sync::Arc::default(),
-    })
+    Ok(Db::new(readers, writer, clock))
 }
 
 /// One connection without a limit on a statement's time, for migrations.

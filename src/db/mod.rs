@@ -20,6 +20,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -33,7 +34,13 @@ pub struct Db {
     writer: DatabaseConnection,
     clock: Clock,
     writes: Arc<TaskTracker>,
+    /// Changes under way and waiting for their turn. Those whose caller hung up count too, which the
+    /// limit of calls does not see.
+    places: Arc<Semaphore>,
 }
+
+/// How many changes may be under way or waiting for their turn.
+const WRITES: usize = 2_000;
 
 /// How a piece of work inside [`Db::write`] ends when it does not fail.
 pub enum Verdict<T> {
@@ -46,6 +53,16 @@ pub enum Verdict<T> {
 }
 
 impl Db {
+    fn new(readers: DatabaseConnection, writer: DatabaseConnection, clock: Clock) -> Self {
+        Self {
+            readers,
+            writer,
+            clock,
+            writes: Arc::default(),
+            places: Arc::new(Semaphore::new(WRITES)),
+        }
+    }
+
     /// A connection for queries that change nothing.
     pub fn read(&self) -> &DatabaseConnection {
         &self.readers
@@ -58,14 +75,21 @@ impl Db {
     /// waiting; [`Db::close`] waits for it.
     ///
     /// # Errors
-    /// What `work` answers; [`Error::DatabaseUnavailable`] when no connection could be had.
+    /// What `work` answers; [`Error::DatabaseUnavailable`] when no connection could be had;
+    /// [`Error::ServerOverloaded`] when too many wait already.
     pub async fn write<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<Verdict<T>>> + Send + 'static,
     {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Err(Error::ServerOverloaded);
+        };
         let db = self.clone();
-        let task = self.writes.spawn(async move { db.transact(work).await });
+        let task = self.writes.spawn(async move {
+            let _place = place;
+            db.transact(work).await
+        });
         task.await.map_err(Error::internal)?
     }
 

@@ -136,7 +136,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         .local_addr()
         .map_err(|error| Refusal::new(format!("the address cannot be read: {error}")))?;
 
-    let (health, router) = router(settings, &desk)?;
+    let (health, router) = router(settings, &desk).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // A dropped sender means stop too.
@@ -155,15 +155,15 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
 type Gated = Router<tower::layer::util::Stack<gate::GateLayer, tower::layer::util::Identity>>;
 
 /// The services and what stands before them.
-fn router(settings: &ServeSettings, desk: &Arc<Desk>) -> Result<(HealthReporter, Gated), Refusal> {
+async fn router(
+    settings: &ServeSettings,
+    desk: &Arc<Desk>,
+) -> Result<(HealthReporter, Gated), Refusal> {
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in SERVICES {
-        let reporter = reporter.clone();
-        tokio::spawn(async move {
-            reporter
-                .set_service_status(service, ServingStatus::Serving)
-                .await;
-        });
+        reporter
+            .set_service_status(service, ServingStatus::Serving)
+            .await;
     }
     let reflection = || {
         tonic_reflection::server::Builder::configure()
