@@ -484,11 +484,11 @@ enum Kind {
     reason = "what is not known to pass is a bug until it is looked at"
 )]
 fn kind(error: &DbErr) -> Kind {
-    let (DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) = error else {
-        return match error {
-            DbErr::ConnectionAcquire(_) => Kind::Unavailable,
-            _ => Kind::Bug,
-        };
+    let runtime = match error {
+        // No connection could be had, whatever the reason.
+        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return Kind::Unavailable,
+        DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
+        _ => return Kind::Bug,
     };
     let RuntimeErr::SqlxError(error) = runtime else {
         return Kind::Bug;

@@ -505,7 +505,7 @@ impl Ordering {
         let mut parts = order_by.split_whitespace();
         let key = OrderKey::from_word(parts.next()?)?;
         let descending = match parts.next() {
-            None | Some("asc") => false,
+            None => false,
             Some("desc") => true,
             Some(_) => return None,
         };

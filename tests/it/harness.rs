@@ -438,6 +438,14 @@ pub fn metadata(status: &Status, key: &str) -> String {
         .unwrap_or_else(|| panic!("no {key} in {info:?}"))
 }
 
+/// Whether an error's metadata is empty.
+pub fn metadata_free(status: &Status) -> bool {
+    status
+        .get_error_details()
+        .error_info()
+        .is_some_and(|info| info.metadata.is_empty())
+}
+
 /// The whole of an error for a snapshot: code, message and every detail, with ids, which differ from
 /// run to run, replaced.
 pub fn whole(status: &Status) -> String {

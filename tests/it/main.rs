@@ -5,5 +5,6 @@ mod crash;
 mod harness;
 mod lifecycle;
 mod model;
+mod outage;
 mod races;
 mod story;

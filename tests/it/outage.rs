@@ -1,0 +1,151 @@
+//! When the database is away, or there is too much to do: a clear answer at once, and everything as
+//! before afterwards.
+
+use std::time::{Duration, Instant};
+
+use leadsmith::wire::proto::Lead;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, TransactionTrait};
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+
+use crate::harness::{Backend, Caller, Harness, metadata_free, reason, update};
+
+fn change(lead: &Lead, phone: &str) -> leadsmith::wire::proto::UpdateLeadRequest {
+    let change = Lead {
+        id: lead.id.clone(),
+        phone: phone.into(),
+        ..Lead::default()
+    };
+    update(change, &["phone"])
+}
+
+fn assert_unavailable(status: &Status) {
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(reason(status), "DATABASE_UNAVAILABLE");
+    assert!(
+        status.get_error_details().retry_info().is_some(),
+        "says when to retry"
+    );
+    assert!(metadata_free(status), "says nothing of the database");
+}
+
+/// Repeats a call until it succeeds again.
+async fn until_it_works(caller: &Caller, lead: &Lead) -> Duration {
+    let begun = Instant::now();
+    while caller.leads().update(change(lead, "after")).await.is_err() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "it does not recover"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    begun.elapsed()
+}
+
+async fn administrator(h: &Harness) -> (DatabaseConnection, String) {
+    let (server, name) = h.database.url.rsplit_once('/').unwrap();
+    (
+        Database::connect(format!("{server}/postgres"))
+            .await
+            .unwrap(),
+        name.to_owned(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgres_calls_answer_unavailable_and_recover() {
+    let h = Harness::start(Backend::Postgres).await;
+    let lead = h.sales.create_lead("Outage").await;
+    let (admin, name) = administrator(&h).await;
+    let run = async |sql: String| admin.execute_unprepared(&sql).await.unwrap();
+    run(format!(
+        "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false"
+    ))
+    .await;
+    run(format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    ))
+    .await;
+
+    for _ in 0..20 {
+        assert_unavailable(
+            &h.sales
+                .leads()
+                .update(change(&lead, "during"))
+                .await
+                .unwrap_err(),
+        );
+        let get = leadsmith::wire::proto::GetLeadRequest {
+            id: lead.id.clone(),
+        };
+        assert_unavailable(&h.viewer.leads().get(get).await.unwrap_err());
+    }
+
+    run(format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")).await;
+    until_it_works(&h.sales, &lead).await;
+    let after = h.sales.get(&lead.id).await;
+    assert_eq!(
+        (after.phone.as_str(), after.etag.as_str()),
+        ("after", "\"2\"")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_another_program_writes_to_sqlite_changes_wait_and_reads_go_on() {
+    let h = Harness::start(Backend::Sqlite).await;
+    let lead = h.sales.create_lead("Busy").await;
+    let other = h.database.connect().await;
+    other.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+    let refused = h.sales.leads().update(change(&lead, "during")).await;
+    assert_unavailable(&refused.unwrap_err());
+    assert_eq!(h.sales.get(&lead.id).await, lead, "reads go on");
+    other.execute_unprepared("ROLLBACK").await.unwrap();
+    until_it_works(&h.sales, &lead).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_refuses_at_once_and_its_health_still_answers() {
+    let h = Harness::start_with(Backend::Postgres, |settings| settings.limits.max_calls = 2).await;
+    let lead = h.sales.create_lead("Full").await;
+    let other = h.database.connect().await;
+    #[expect(clippy::disallowed_methods, reason = "a lock to wait for")]
+    let lock = other.begin().await.unwrap();
+    lock.execute_unprepared("SELECT 1 FROM leads FOR UPDATE")
+        .await
+        .unwrap();
+
+    let mut waiting = Vec::new();
+    for phone in ["1", "2"] {
+        let (sales, request) = (h.sales.clone(), change(&lead, phone));
+        waiting.push(tokio::spawn(
+            async move { sales.leads().update(request).await },
+        ));
+    }
+    let waiting_sql = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let begun = Instant::now();
+    while h.count(waiting_sql).await < 2 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(4),
+            "the changes do not wait"
+        );
+    }
+    let get = leadsmith::wire::proto::GetLeadRequest {
+        id: lead.id.clone(),
+    };
+    let refused = h.viewer.leads().get(get).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(reason(&refused), "SERVER_OVERLOADED");
+    assert!(refused.get_error_details().retry_info().is_some());
+    let health = HealthClient::new(h.channel())
+        .check(HealthCheckRequest::default())
+        .await;
+    assert_eq!(health.unwrap().into_inner().status, 1);
+
+    lock.rollback().await.unwrap();
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+}
