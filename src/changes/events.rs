@@ -3,8 +3,9 @@
 
 use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, EntityTrait};
 
-use super::{Change, history::to_json};
+use super::Change;
 use crate::auth::Call;
+use crate::db::json::to_json;
 use crate::db::{Tx, entities::event};
 use crate::error::Result;
 

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::{Change, FieldChange};
 use crate::auth::{Call, Principal};
+use crate::db::json::{from_json, to_json};
 use crate::db::{Tx, entities::history};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A change as it is looked up later.
 pub struct Entry {
@@ -73,14 +74,4 @@ pub async fn list(
             })
         })
         .collect()
-}
-
-/// To what a JSON column takes.
-pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<serde_json::Value> {
-    serde_json::to_value(value).map_err(Error::internal)
-}
-
-/// From what a JSON column gives.
-pub(crate) fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T> {
-    serde_json::from_value(value).map_err(Error::internal)
 }

@@ -9,6 +9,8 @@
 
 pub mod connect;
 pub mod entities;
+pub mod json;
+mod keys;
 pub mod migrate;
 pub mod search;
 

@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use crate::auth::{self, Call};
 use crate::changes::desk::{Answering, Desk};
-use crate::changes::history::{self, to_json};
+use crate::changes::history;
 use crate::changes::{Change, FieldChange, Subject, check_etag, idempotency, time_after};
+use crate::db::json::to_json;
 use crate::db::{Tx, Verdict};
 use crate::error::{Error, Result};
 use crate::wire::page::{Page, Window};

@@ -14,8 +14,8 @@ use super::model::{
     Address, Conversion, Deactivation, Details, Filter, Lead, LeadState, OrderKey, Ordering,
     Position, PositionKey, Status, fold,
 };
-use crate::changes::history::{from_json, to_json};
 use crate::db::entities::lead::{ActiveModel, Column, Entity, Model};
+use crate::db::json::{from_json, to_json};
 use crate::db::{Tx, search};
 use crate::error::{Error, Result};
 

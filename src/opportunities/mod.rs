@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use crate::auth::Call;
 use crate::changes::desk::{Answering, Desk};
-use crate::changes::history::to_json;
 use crate::changes::{Change, FieldChange, Subject};
 use crate::db::Verdict;
+use crate::db::json::to_json;
 use crate::error::{Error, Result};
 use crate::leads;
 use crate::wire::page::{Page, Window};

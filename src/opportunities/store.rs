@@ -7,10 +7,10 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage, View};
-use crate::changes::history::{from_json, to_json};
 use crate::db::Tx;
 use crate::db::entities::lead;
 use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
+use crate::db::json::{from_json, to_json};
 use crate::error::{Error, Result};
 
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>> {

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::auth::Call;
 use crate::changes::desk::{Answering, Desk};
-use crate::changes::history::to_json;
 use crate::changes::{Change, FieldChange, Subject, check_etag, time_after};
+use crate::db::json::to_json;
 use crate::db::{Tx, Verdict};
 use crate::error::{Error, Result};
 use crate::leads::model::{Effect, Lead, Transition};

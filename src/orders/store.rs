@@ -8,10 +8,10 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{ActionRun, Filter, Order, OrderState, RunOutcome};
-use crate::changes::history::{from_json, to_json};
 use crate::db::Tx;
 use crate::db::entities::action_run;
 use crate::db::entities::order::{ActiveModel, Column, Entity, Model};
+use crate::db::json::{from_json, to_json};
 use crate::error::{Error, Result};
 
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Order>> {

@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::EntityTrait;
-use sea_orm::sea_query::OnConflict;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::server::{Router, TcpIncoming};
@@ -22,8 +20,7 @@ use crate::changes::idempotency::InFlight;
 use crate::clients::api::ClientApi;
 use crate::clock::Clock;
 use crate::config::{Refusal, ServeSettings};
-use crate::db::entities::server_key;
-use crate::db::{Db, Verdict, connect, migrate};
+use crate::db::{connect, migrate};
 use crate::leads::api::LeadApi;
 use crate::opportunities::api::OpportunityApi;
 use crate::orders::api::OrderApi;
@@ -75,44 +72,11 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
         )));
     }
     Ok(Desk {
-        page_tokens: PageTokens::new(shared_key(&db, "page-tokens").await?),
+        page_tokens: PageTokens::new(db.shared_key("page-tokens").await?),
         db,
         clock,
         passwords: Passwords::default(),
         in_flight: InFlight::default(),
-    })
-}
-
-/// A key that all replicas share: made by the first that asks.
-async fn shared_key(db: &Db, name: &'static str) -> Result<[u8; 32], Refusal> {
-    let stored = server_key::Entity::find_by_id(name).one(db.read()).await;
-    let value = match stored.map_err(crate::error::Error::from)? {
-        Some(row) => row.value,
-        None => {
-            let fresh = crate::clock::random_256_bits().to_vec();
-            db.write(move |tx| {
-                Box::pin(async move {
-                    let row = server_key::ActiveModel {
-                        name: sea_orm::ActiveValue::Set(name.to_owned()),
-                        value: sea_orm::ActiveValue::Set(fresh),
-                    };
-                    let mut first_wins = OnConflict::column(server_key::Column::Name);
-                    first_wins.do_nothing();
-                    server_key::Entity::insert(row)
-                        .on_conflict(first_wins)
-                        .exec_without_returning(&**tx)
-                        .await?;
-                    let stored = server_key::Entity::find_by_id(name).one(&**tx).await?;
-                    Ok(Verdict::Done(
-                        stored.map(|row| row.value).unwrap_or_default(),
-                    ))
-                })
-            })
-            .await?
-        }
-    };
-    value.try_into().map_err(|_| {
-        Refusal::new("the database holds a broken key for page tokens: delete it from server_keys")
     })
 }
 

@@ -1,99 +1,15 @@
-//! Everything that can go wrong in a call, and the only map to what the caller sees.
-//!
-//! A caller decides by the code and the reason; the message is a sentence for people that says what
-//! to do next. What broke inside is for the log alone: it is written here, once, when the error
-//! becomes a status, and the caller gets an id to ask about.
+//! What the caller sees of an error: the one table of codes, reasons, messages and details.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use sea_orm::{DbErr, RuntimeErr};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
-use crate::auth::roles::Role;
+use super::{DOMAIN, Error};
 use crate::leads::model::{LeadState, Transition};
-use crate::orders::model::ActionState;
 use crate::wire::proto::ErrorReason;
-use crate::wire::violations::Violations;
-
-/// The domain of every `google.rpc.ErrorInfo`.
-pub const DOMAIN: &str = "leadsmith.v1";
-
-/// What a call answers.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Why a call failed. The variants' names are the reasons of `error_reason.proto`.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "error_reason.proto describes each of them")]
-pub enum Error {
-    FieldInvalid(Violations),
-    PageTokenInvalid,
-    RequestIdReused,
-    RequestInFlight,
-    EtagMismatch {
-        current: String,
-    },
-    WriteConflict,
-    MessageMalformed,
-    MessageTooLarge {
-        limit: usize,
-    },
-    MethodUnknown,
-    TokenInvalid,
-    SignInFailed,
-    RoleInsufficient {
-        role: Role,
-        required: Role,
-    },
-    OperatorRequired,
-    CurrentPasswordRequired,
-    CurrentPasswordInvalid,
-    PasswordAttemptsExceeded {
-        retry_after: Duration,
-    },
-    LeadNotFound(Uuid),
-    DuplicateLead {
-        id: Uuid,
-        state: LeadState,
-    },
-    /// The lifecycle does not have this transition from this state.
-    LeadRefused {
-        id: Uuid,
-        state: LeadState,
-        transition: Transition,
-        order_etag: Option<String>,
-    },
-    ClientNotFound(Uuid),
-    OpportunityNotFound(Uuid),
-    OrderNotFound(Uuid),
-    ActionNotFound {
-        action: String,
-        actions: Vec<String>,
-    },
-    ActionPrerequisite {
-        action: String,
-        open: Vec<String>,
-    },
-    ActionDone {
-        action: String,
-        state: ActionState,
-    },
-    OrderCanceled(Uuid),
-    ServerOverloaded,
-    DeadlineExceeded,
-    DatabaseUnavailable(String),
-    /// A bug. The text is for the log.
-    Internal(String),
-}
-
-impl Error {
-    /// A bug, with its cause for the log.
-    pub fn internal(cause: impl Display) -> Self {
-        Self::Internal(cause.to_string())
-    }
-}
 
 /// What the caller sees of an error.
 pub struct Answer {
@@ -459,63 +375,5 @@ impl From<Error> for Status {
             metadata.collect::<std::collections::HashMap<_, _>>(),
         );
         Status::with_error_details(answer.code, answer.message, details)
-    }
-}
-
-impl From<DbErr> for Error {
-    fn from(error: DbErr) -> Self {
-        match kind(&error) {
-            Kind::Unavailable => Self::DatabaseUnavailable(error.to_string()),
-            Kind::Conflict => Self::WriteConflict,
-            Kind::Bug => Self::Internal(error.to_string()),
-        }
-    }
-}
-
-enum Kind {
-    Unavailable,
-    Conflict,
-    Bug,
-}
-
-/// Sorts what the database says into what the caller can do about it.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "what is not known to pass is a bug until it is looked at"
-)]
-fn kind(error: &DbErr) -> Kind {
-    let runtime = match error {
-        // No connection could be had, whatever the reason.
-        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return Kind::Unavailable,
-        DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
-        _ => return Kind::Bug,
-    };
-    let RuntimeErr::SqlxError(error) = runtime else {
-        return Kind::Bug;
-    };
-    match error.as_ref() {
-        sea_orm::SqlxError::Database(error) => match error.code().as_deref() {
-            // PostgreSQL: serialization failure, deadlock, lock not available (its wait is limited).
-            Some("40001" | "40P01" | "55P03") => Kind::Conflict,
-            // PostgreSQL: connection exceptions, insufficient resources, operator intervention
-            // (shutdown, statement timeout), a primary that became a standby.
-            Some("25006") => Kind::Unavailable,
-            Some(code) if code.len() == 5 && ["08", "53", "57"].contains(&&code[..2]) => {
-                Kind::Unavailable
-            }
-            // SQLite: busy, locked, I/O error, full; extended codes carry these in the low byte.
-            Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
-                Ok(5 | 6 | 10 | 13) => Kind::Unavailable,
-                _ => Kind::Bug,
-            },
-            _ => Kind::Bug,
-        },
-        sea_orm::SqlxError::Io(_)
-        | sea_orm::SqlxError::Tls(_)
-        | sea_orm::SqlxError::Protocol(_)
-        | sea_orm::SqlxError::PoolTimedOut
-        | sea_orm::SqlxError::PoolClosed
-        | sea_orm::SqlxError::WorkerCrashed => Kind::Unavailable,
-        _ => Kind::Bug,
     }
 }

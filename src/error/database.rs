@@ -1,0 +1,62 @@
+//! Sorting what the database says into what the caller can do about it.
+
+use sea_orm::{DbErr, RuntimeErr};
+
+use super::Error;
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        match kind(&error) {
+            Kind::Unavailable => Self::DatabaseUnavailable(error.to_string()),
+            Kind::Conflict => Self::WriteConflict,
+            Kind::Bug => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+enum Kind {
+    Unavailable,
+    Conflict,
+    Bug,
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not known to pass is a bug until it is looked at"
+)]
+fn kind(error: &DbErr) -> Kind {
+    let runtime = match error {
+        // No connection could be had, whatever the reason.
+        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return Kind::Unavailable,
+        DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
+        _ => return Kind::Bug,
+    };
+    let RuntimeErr::SqlxError(error) = runtime else {
+        return Kind::Bug;
+    };
+    match error.as_ref() {
+        sea_orm::SqlxError::Database(error) => match error.code().as_deref() {
+            // PostgreSQL: serialization failure, deadlock, lock not available (its wait is limited).
+            Some("40001" | "40P01" | "55P03") => Kind::Conflict,
+            // PostgreSQL: connection exceptions, insufficient resources, operator intervention
+            // (shutdown, statement timeout), a primary that became a standby.
+            Some("25006") => Kind::Unavailable,
+            Some(code) if code.len() == 5 && ["08", "53", "57"].contains(&&code[..2]) => {
+                Kind::Unavailable
+            }
+            // SQLite: busy, locked, I/O error, full; extended codes carry these in the low byte.
+            Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
+                Ok(5 | 6 | 10 | 13) => Kind::Unavailable,
+                _ => Kind::Bug,
+            },
+            _ => Kind::Bug,
+        },
+        sea_orm::SqlxError::Io(_)
+        | sea_orm::SqlxError::Tls(_)
+        | sea_orm::SqlxError::Protocol(_)
+        | sea_orm::SqlxError::PoolTimedOut
+        | sea_orm::SqlxError::PoolClosed
+        | sea_orm::SqlxError::WorkerCrashed => Kind::Unavailable,
+        _ => Kind::Bug,
+    }
+}

@@ -1,0 +1,97 @@
+//! Everything that can go wrong in a call, and the only map to what the caller sees.
+//!
+//! A caller decides by the code and the reason; the message is a sentence for people that says what
+//! to do next. What broke inside is for the log alone: it is written here, once, when the error
+//! becomes a status, and the caller gets an id to ask about.
+
+mod answer;
+mod database;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::auth::roles::Role;
+use crate::leads::model::{LeadState, Transition};
+use crate::orders::model::ActionState;
+use crate::wire::violations::Violations;
+
+pub use answer::Answer;
+
+/// The domain of every `google.rpc.ErrorInfo`.
+pub const DOMAIN: &str = "leadsmith.v1";
+
+/// What a call answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed. The variants' names are the reasons of `error_reason.proto`.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "error_reason.proto describes each of them")]
+pub enum Error {
+    FieldInvalid(Violations),
+    PageTokenInvalid,
+    RequestIdReused,
+    RequestInFlight,
+    EtagMismatch {
+        current: String,
+    },
+    WriteConflict,
+    MessageMalformed,
+    MessageTooLarge {
+        limit: usize,
+    },
+    MethodUnknown,
+    TokenInvalid,
+    SignInFailed,
+    RoleInsufficient {
+        role: Role,
+        required: Role,
+    },
+    OperatorRequired,
+    CurrentPasswordRequired,
+    CurrentPasswordInvalid,
+    PasswordAttemptsExceeded {
+        retry_after: Duration,
+    },
+    LeadNotFound(Uuid),
+    DuplicateLead {
+        id: Uuid,
+        state: LeadState,
+    },
+    /// The lifecycle does not have this transition from this state.
+    LeadRefused {
+        id: Uuid,
+        state: LeadState,
+        transition: Transition,
+        order_etag: Option<String>,
+    },
+    ClientNotFound(Uuid),
+    OpportunityNotFound(Uuid),
+    OrderNotFound(Uuid),
+    ActionNotFound {
+        action: String,
+        actions: Vec<String>,
+    },
+    ActionPrerequisite {
+        action: String,
+        open: Vec<String>,
+    },
+    ActionDone {
+        action: String,
+        state: ActionState,
+    },
+    OrderCanceled(Uuid),
+    ServerOverloaded,
+    DeadlineExceeded,
+    DatabaseUnavailable(String),
+    /// A bug. The text is for the log.
+    Internal(String),
+}
+
+impl Error {
+    /// A bug, with its cause for the log.
+    pub fn internal(cause: impl Display) -> Self {
+        Self::Internal(cause.to_string())
+    }
+}

@@ -1,0 +1,246 @@
+//! What can be edited of a lead, and how an update edits it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::changes::FieldChange;
+use crate::wire::violations::Violations;
+
+/// The caller's own fields, by key.
+pub type CustomFields = BTreeMap<String, String>;
+
+/// A postal address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "lead.proto describes them")]
+pub struct Address {
+    pub street: String,
+    pub city: String,
+    pub region: String,
+    pub postal_code: String,
+    pub country_code: String,
+}
+
+/// What can be edited of a lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "lead.proto describes them")]
+pub struct Details {
+    pub first_name: String,
+    pub last_name: String,
+    pub company: String,
+    pub email: String,
+    pub phone: String,
+    pub fax: String,
+    pub vat_id: String,
+    pub address: Address,
+    pub language: String,
+    pub owner_id: String,
+    pub source: String,
+    pub custom_fields: CustomFields,
+}
+
+/// A text of a lead: how it is called, how long it may be, and where it is.
+pub struct Field {
+    /// Its path, as update masks and the history call it.
+    pub path: &'static str,
+    /// How many characters it may have.
+    pub limit: usize,
+    get: fn(&Details) -> &String,
+    get_mut: fn(&mut Details) -> &mut String,
+}
+
+impl std::fmt::Debug for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.path)
+    }
+}
+
+impl Field {
+    /// Its value.
+    pub fn of<'a>(&self, details: &'a Details) -> &'a String {
+        (self.get)(details)
+    }
+
+    /// Its value, to change it.
+    pub fn of_mut<'a>(&self, details: &'a mut Details) -> &'a mut String {
+        (self.get_mut)(details)
+    }
+}
+
+macro_rules! fields {
+    ($($path:literal $limit:literal $($part:ident).+;)+) => {
+        &[$(Field {
+            path: $path,
+            limit: $limit,
+            get: |details| &details.$($part).+,
+            get_mut: |details| &mut details.$($part).+,
+        },)+]
+    };
+}
+
+/// Every text of a lead: validation, update masks and the history go by this table.
+pub static FIELDS: &[Field] = fields! {
+    "first_name" 200 first_name;
+    "last_name" 200 last_name;
+    "company" 200 company;
+    "email" 254 email;
+    "phone" 32 phone;
+    "fax" 32 fax;
+    "vat_id" 32 vat_id;
+    "address.street" 500 address.street;
+    "address.city" 100 address.city;
+    "address.region" 100 address.region;
+    "address.postal_code" 20 address.postal_code;
+    "address.country_code" 2 address.country_code;
+    "language" 35 language;
+    "owner_id" 36 owner_id;
+    "source" 100 source;
+};
+
+/// How many custom fields a lead may have.
+pub const CUSTOM_FIELDS: usize = 100;
+/// How many characters a custom field's key may have.
+pub const CUSTOM_KEY: usize = 64;
+/// How many bytes a custom field's value may have.
+pub const CUSTOM_VALUE: usize = 4_096;
+
+/// Sets apart the texts a lead is found by, so that no query matches across two of them: it is a
+/// control character, which neither a text nor a query can have.
+const SEARCH_SEPARATOR: char = '\u{1}';
+
+impl Details {
+    fn is_named(&self) -> bool {
+        [&self.first_name, &self.last_name, &self.company]
+            .iter()
+            .any(|name| !name.trim().is_empty())
+    }
+
+    /// Notes what is wrong with the details as a whole.
+    pub fn check_whole(&self, violations: &mut Violations) {
+        if !self.is_named() {
+            violations.add(
+                "lead",
+                "needs a name: give at least one of first_name, last_name and company",
+            );
+        }
+        if self.custom_fields.len() > CUSTOM_FIELDS {
+            let problem = format!("must have at most {CUSTOM_FIELDS} keys");
+            violations.add("lead.custom_fields", problem);
+        }
+    }
+
+    /// First and last name, with one blank between them.
+    pub fn full_name(&self) -> String {
+        format!("{} {}", self.first_name, self.last_name)
+            .trim()
+            .to_owned()
+    }
+
+    /// What the lead is called: the full name, or else the company.
+    pub fn display_name(&self) -> String {
+        let name = self.full_name();
+        if name.is_empty() {
+            self.company.clone()
+        } else {
+            name
+        }
+    }
+
+    /// The email as it is compared: two that differ only in letter case or in how an accent is
+    /// composed are the same.
+    pub fn email_key(&self) -> String {
+        self.email.trim().nfc().collect::<String>().to_lowercase()
+    }
+
+    /// What the lead is found by, folded.
+    pub fn search_text(&self) -> String {
+        let texts = [&self.full_name(), &self.company, &self.email, &self.phone];
+        let mut all = String::new();
+        for text in texts.into_iter().filter(|text| !text.is_empty()) {
+            if !all.is_empty() {
+                all.push(SEARCH_SEPARATOR);
+            }
+            all.push_str(&fold(text));
+        }
+        all
+    }
+
+    /// How these details differ from `before`.
+    pub fn changes_from(&self, before: &Self) -> Vec<FieldChange> {
+        let mut found = Vec::new();
+        for field in FIELDS {
+            let (from, to) = (field.of(before), field.of(self));
+            if from != to {
+                found.push(FieldChange::new(field.path, from, to));
+            }
+        }
+        let mut keys: Vec<&String> = before.custom_fields.keys().collect();
+        keys.extend(self.custom_fields.keys());
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let (from, to) = (before.custom_fields.get(key), self.custom_fields.get(key));
+            if from != to {
+                let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+                let path = format!("custom_fields.{key}");
+                found.push(FieldChange::new(path, text(from), text(to)));
+            }
+        }
+        found
+    }
+}
+
+/// Text as it is compared and ordered without regard to letter case, by Unicode's case folding, the
+/// same whatever the database or its locale.
+pub fn fold(text: &str) -> String {
+    let composed: String = text.nfc().collect();
+    unicase::UniCase::unicode(composed).to_folded_case()
+}
+
+/// What an update does to a lead's details.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// Which texts to take over.
+    pub fields: Vec<&'static Field>,
+    /// Which custom fields to take over, or all of them.
+    pub custom: CustomPatch,
+    /// The new values.
+    pub values: Details,
+}
+
+/// Which custom fields an update takes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CustomPatch {
+    /// All: those not given are removed.
+    All,
+    /// These: one that is not given is removed.
+    Keys(Vec<String>),
+}
+
+impl Patch {
+    /// The details after the update.
+    pub fn apply(&self, before: &Details) -> Details {
+        let mut after = before.clone();
+        for field in &self.fields {
+            field.of_mut(&mut after).clone_from(field.of(&self.values));
+        }
+        match &self.custom {
+            CustomPatch::All => after.custom_fields.clone_from(&self.values.custom_fields),
+            CustomPatch::Keys(keys) => {
+                for key in keys {
+                    match self.values.custom_fields.get(key) {
+                        Some(value) => after.custom_fields.insert(key.clone(), value.clone()),
+                        None => after.custom_fields.remove(key),
+                    };
+                }
+            }
+        }
+        after
+    }
+
+    /// Whether the update names this field.
+    pub fn names(&self, path: &str) -> bool {
+        self.fields.iter().any(|field| field.path == path)
+    }
+}
