@@ -11,8 +11,11 @@ pub async fn run(settings: &ServeSettings) -> Result<(), Refusal> {
 }
 
 /// Serves until told to stop, and stops.
-pub async fn until_stopped(server: Running) -> Result<(), Refusal> {
-    wait_for_signal().await?;
+pub async fn until_stopped(mut server: Running) -> Result<(), Refusal> {
+    tokio::select! {
+        told = wait_for_signal() => told?,
+        () = server.ended() => {}
+    }
     tracing::info!("stopping: calls under way are finished first");
     server.stop().await?;
     tracing::info!("stopped");

@@ -24,6 +24,10 @@ use crate::changes::desk::Desk;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 
+/// How long an answer may take to be sent when the server stops.
+const SENDING: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(20);
+
 /// Puts the gate before the services.
 #[derive(Clone)]
 pub struct GateLayer(Arc<Gate>);
@@ -31,6 +35,7 @@ pub struct GateLayer(Arc<Gate>);
 struct Gate {
     desk: Arc<Desk>,
     room: Semaphore,
+    max_calls: usize,
     default_deadline: Duration,
     max_deadline: Duration,
 }
@@ -40,9 +45,24 @@ impl GateLayer {
         Self(Arc::new(Gate {
             desk,
             room: Semaphore::new(limits.max_calls),
+            max_calls: limits.max_calls,
             default_deadline: limits.default_deadline,
             max_deadline: limits.max_deadline,
         }))
+    }
+
+    /// Waits until no call has been under way for a while, in which their answers are sent.
+    pub async fn quiet(&self) {
+        let mut quiet = Duration::ZERO;
+        while quiet < SENDING {
+            tokio::time::sleep(POLL).await;
+            let calls = self.0.max_calls - self.0.room.available_permits();
+            quiet = if calls == 0 {
+                quiet + POLL
+            } else {
+                Duration::ZERO
+            };
+        }
     }
 }
 

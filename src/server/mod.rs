@@ -49,6 +49,7 @@ pub struct Running {
     /// What its rooms work with.
     pub desk: Arc<Desk>,
     health: HealthReporter,
+    gate: gate::GateLayer,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     drain: Duration,
@@ -100,7 +101,8 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         .local_addr()
         .map_err(|error| Refusal::new(format!("the address cannot be read: {error}")))?;
 
-    let (health, router) = router(settings, &desk).await?;
+    let gate = gate::GateLayer::new(Arc::clone(&desk), &settings.limits);
+    let (health, router) = router(&gate, &desk).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // A dropped sender means stop too.
@@ -110,6 +112,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         address,
         desk,
         health,
+        gate,
         stop,
         serving,
         drain: settings.limits.drain,
@@ -120,7 +123,7 @@ type Gated = Router<tower::layer::util::Stack<gate::GateLayer, tower::layer::uti
 
 /// The services and what stands before them.
 async fn router(
-    settings: &ServeSettings,
+    gate: &gate::GateLayer,
     desk: &Arc<Desk>,
 ) -> Result<(HealthReporter, Gated), Refusal> {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -150,7 +153,7 @@ async fn router(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .http2_max_header_list_size(16 * 1024)
-        .layer(gate::GateLayer::new(Arc::clone(desk), &settings.limits))
+        .layer(gate.clone())
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?)
@@ -183,7 +186,7 @@ impl Running {
     ///
     /// # Errors
     /// A sentence when calls had to be cut off or the server had failed.
-    pub async fn stop(self) -> Result<(), Refusal> {
+    pub async fn stop(mut self) -> Result<(), Refusal> {
         for service in SERVICES {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)
@@ -195,16 +198,26 @@ impl Running {
         tokio::time::sleep(NOTICE).await;
         // The receiver is gone only when the server has ended already.
         let _ = self.stop.send(());
-        let drained = tokio::time::timeout(self.drain, self.serving).await;
-        self.desk.db.close().await;
-        match drained {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(Refusal::new(format!("the server failed: {error}"))),
-            Ok(Err(error)) => Err(Refusal::new(format!("the server failed: {error}"))),
-            Err(_) => Err(Refusal::new(format!(
-                "connections were still open after {} s and were cut off",
+        let outcome = tokio::select! {
+            ended = &mut self.serving => match ended {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(Refusal::new(format!("the server failed: {error}"))),
+                Err(error) => Err(Refusal::new(format!("the server failed: {error}"))),
+            },
+            // Connections on which nobody calls may stay open for ever: they are not waited for.
+            () = self.gate.quiet() => Ok(()),
+            () = tokio::time::sleep(self.drain) => Err(Refusal::new(format!(
+                "calls were still under way after {} s and were cut off",
                 self.drain.as_secs_f64()
             ))),
-        }
+        };
+        self.serving.abort();
+        self.desk.db.close().await;
+        outcome
+    }
+
+    /// Waits until the server ends without having been told to.
+    pub async fn ended(&mut self) {
+        self.stop.closed().await;
     }
 }
