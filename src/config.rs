@@ -64,7 +64,7 @@ pub enum LogFormat {
 /// What is logged, for every command.
 #[derive(Args, Clone, Debug)]
 pub struct LogSettings {
-    /// What to log: error, warn, info, debug or trace. Other libraries' logs stay at info at most,
+    /// What to log: error, warn, info, debug or trace. Other libraries' logs stay at warn at most,
     /// because theirs may show what passes through them
     #[arg(
         long,

@@ -11,19 +11,24 @@ use crate::config::{LogFormat, LogSettings};
 
 /// Starts to log to standard error. A second call changes nothing.
 pub fn init(settings: &LogSettings) {
-    // Libraries below log frames, headers, URLs and statements at their finer levels. Some of that
-    // is secret, so no setting of ours turns it on.
+    // Libraries below log frames, headers, URLs and statements at their finer levels, and chatter at
+    // their coarser ones. Some of that is secret, so no setting of ours turns it on.
     let level = LevelFilter::from_level(settings.log);
     let filter = Targets::new()
-        .with_default(level.min(LevelFilter::INFO))
+        .with_default(level.min(LevelFilter::WARN))
         .with_target("leadsmith", level);
     let layer = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let layer = match settings.log_format {
-        LogFormat::Text => layer.with_filter(filter).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    // Fails when a log was started before, as in tests that start several servers.
-    let _ = tracing_subscriber::registry().with(layer).try_init();
+    // One filter for all, not one of the layer: those lose an event now and then, when somebody
+    // asked whether one would be logged and then did not log it (tokio-rs/tracing#2519).
+    // This fails when a log was started before, as in tests that start several servers.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
 }

@@ -9,7 +9,7 @@ use super::passwords;
 use crate::changes::desk::Desk;
 use crate::wire::proto::{self, auth_service_server::AuthService};
 use crate::wire::violations::Violations;
-use crate::wire::{self, render};
+use crate::wire::{self, read, render};
 
 /// See `auth_service.proto`.
 pub struct AuthApi(pub Arc<Desk>);
@@ -25,6 +25,9 @@ impl AuthService for AuthApi {
         let mut violations = Violations::default();
         if body.username.trim().is_empty() || body.username.len() > 254 {
             violations.add("username", "must be 1 to 254 bytes long");
+        }
+        if read::has_control(&body.username) {
+            violations.add("username", "must not contain control characters");
         }
         check_given(&mut violations, "password", &body.password);
         violations.finish()?;

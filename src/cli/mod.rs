@@ -66,7 +66,8 @@ impl Cli {
                 settings.check()?;
                 print!("{}", settings.describe());
                 println!("{:<22}{}", "log", self.log.log.to_string().to_lowercase());
-                println!("{:<22}{:?}", "log-format", self.log.log_format);
+                let format = format!("{:?}", self.log.log_format).to_lowercase();
+                println!("{:<22}{format}", "log-format");
                 Ok(())
             }
         }

@@ -43,7 +43,9 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
             return Ok(());
         }
         let _lock = Lock::take(url).await?;
-        Migrator::up(&db, None).await.map_err(failed)
+        Migrator::up(&db, None).await.map_err(failed)?;
+        tracing::info!(migrations = pending, "the schema is up to date");
+        Ok(())
     }
     .await;
     let _ = db.close().await;
