@@ -7,4 +7,5 @@ mod lifecycle;
 mod model;
 mod outage;
 mod races;
+mod stop;
 mod story;
