@@ -25,7 +25,7 @@ pub async fn put(tx: &Tx, seq: i64, text: &str) -> Result<(), DbErr> {
             backend,
             "INSERT INTO lead_search (seq, text, trigrams) VALUES ($1, $2, $3) \
              ON CONFLICT (seq) DO UPDATE SET text = $2, trigrams = $3",
-            [seq.into(), text.into(), trigrams(text)],
+            [seq.into(), text.into(), array(trigrams(text))],
         )]
     } else {
         vec![
@@ -71,7 +71,10 @@ pub fn contains(backend: DbBackend, query: &str) -> Condition {
         return condition.add(exact);
     }
     let indexed = if backend == DbBackend::Postgres {
-        Expr::cust_with_values("\"lead_search\".\"trigrams\" @> $1", [trigrams(query)])
+        Expr::cust_with_values(
+            "\"lead_search\".\"trigrams\" @> $1",
+            [array(trigrams(query))],
+        )
     } else {
         // A quoted phrase: everything in it is plain, and a quote is doubled.
         let phrase = format!("\"{}\"", query.replace('"', "\"\""));
@@ -80,10 +83,10 @@ pub fn contains(backend: DbBackend, query: &str) -> Condition {
     condition.add(indexed).add(exact)
 }
 
-/// Every run of three characters, hashed (FNV-1a), each once.
-fn trigrams(text: &str) -> Value {
+/// Every run of three characters, hashed (FNV-1a), each once: what PostgreSQL's index holds.
+pub fn trigrams(text: &str) -> BTreeSet<i32> {
     let characters: Vec<char> = text.chars().collect();
-    let hashes: BTreeSet<i32> = characters
+    characters
         .windows(INDEXED_FROM)
         .map(|run| {
             let hash = run.iter().fold(0x811c_9dc5_u32, |hash, character| {
@@ -91,10 +94,13 @@ fn trigrams(text: &str) -> Value {
             });
             hash.cast_signed()
         })
-        .collect();
-    let values = hashes
+        .collect()
+}
+
+fn array(numbers: BTreeSet<i32>) -> Value {
+    let values = numbers
         .into_iter()
-        .map(|hash| Value::Int(Some(hash)))
+        .map(|number| Value::Int(Some(number)))
         .collect();
     Value::Array(ArrayType::Int, Some(Box::new(values)))
 }

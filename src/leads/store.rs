@@ -1,6 +1,6 @@
 //! Every query about leads.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::sea_query::{
     Asterisk, Expr, ExprTrait, LockType, Order, Query, SelectStatement, UnionType, Value,
 };
@@ -218,10 +218,14 @@ fn position_value(key: &PositionKey) -> Value {
 fn conditions(filter: &Filter) -> Condition {
     let time = |column: Column, time: Option<DateTime<Utc>>, after: bool| {
         time.map(|time| {
+            // What is stored has whole microseconds, to which PostgreSQL would cut a bound.
+            let whole = time.trunc_subsecs(6);
             if after {
-                column.gt(time)
+                column.gt(whole)
+            } else if whole == time {
+                column.lt(whole)
             } else {
-                column.lt(time)
+                column.lte(whole)
             }
         })
     };

@@ -191,11 +191,13 @@ impl Details {
     }
 }
 
-/// Text as it is compared and ordered without regard to letter case, by Unicode's case folding, the
-/// same whatever the database or its locale.
+/// Text as it is compared and ordered without regard to letter case, by Unicode's canonical caseless
+/// matching, the same whatever the database or its locale. It is composed last, because folding can
+/// take a letter apart (ΐ) that its capital (Ϊ́) only half is.
 pub fn fold(text: &str) -> String {
-    let composed: String = text.nfc().collect();
-    unicase::UniCase::unicode(composed).to_folded_case()
+    let decomposed: String = text.nfd().collect();
+    let folded = unicase::UniCase::unicode(decomposed).to_folded_case();
+    folded.nfc().collect()
 }
 
 /// What an update does to a lead's details.

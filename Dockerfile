@@ -1,0 +1,40 @@
+# Leadsmith as a container image. The README's "Docker" tells how to use it.
+#
+#   docker build --tag leadsmith .
+#   buildah build --format docker --tag leadsmith .   (the OCI format has no HEALTHCHECK)
+
+# Both can be replaced, by a mirror's for example: --build-arg RUST_IMAGE=...
+ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
+ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --bin leadsmith
+
+FROM ${DEBIAN_IMAGE}
+# Debian's certificate authorities. Leadsmith brings its own list for the connection to
+# PostgreSQL; with sslrootcert=/etc/ssl/certs/ca-certificates.crt in the URL it takes these too.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
+# Nobody but the service may read its database.
+RUN groupadd --gid 10001 leadsmith \
+    && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home \
+       --home-dir /var/lib/leadsmith --shell /usr/sbin/nologin leadsmith \
+    && install --directory --owner=leadsmith --group=leadsmith --mode=0700 /var/lib/leadsmith
+COPY --from=build /src/target/release/leadsmith /usr/local/bin/leadsmith
+
+ENV LEADSMITH_DATABASE_URL=sqlite:/var/lib/leadsmith/leadsmith.db \
+    LEADSMITH_LISTEN=0.0.0.0:50051
+WORKDIR /var/lib/leadsmith
+VOLUME /var/lib/leadsmith
+EXPOSE 50051
+# By number, so that a platform which forbids root can see that it is not.
+USER 10001:10001
+# Calls under way are finished first, for 25 seconds at most: give the container 30 to stop.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["leadsmith", "healthcheck"]
+ENTRYPOINT ["leadsmith"]
+CMD ["serve"]

@@ -1,0 +1,269 @@
+//! The lists of opportunities, orders, clients, and of a lead's history and an order's runs.
+
+use leadsmith::wire::proto::{
+    self, Client, Lead, ListClientsRequest, ListHistoryRequest, ListOpportunitiesRequest,
+    ListOrdersRequest, ListRunsRequest, Opportunity, Order,
+};
+use sea_orm::ConnectionTrait;
+use tonic::{Code, Status};
+
+use super::{choices_of_states, numbers, pages};
+use crate::harness::{Caller, reason};
+use crate::on_both;
+
+async fn create_opportunity(caller: &Caller, opportunity: Opportunity) -> Opportunity {
+    let request = proto::CreateOpportunityRequest {
+        opportunity: Some(opportunity),
+        ..Default::default()
+    };
+    let answer = caller.opportunities().create(request).await.unwrap();
+    answer.into_inner().opportunity.unwrap()
+}
+
+async fn opportunities(caller: &Caller, request: &ListOpportunitiesRequest) -> Vec<Opportunity> {
+    pages(async |page_token| {
+        let request = ListOpportunitiesRequest {
+            page_token,
+            ..request.clone()
+        };
+        let answer = caller
+            .opportunities()
+            .list(request)
+            .await
+            .unwrap()
+            .into_inner();
+        (answer.opportunities, answer.next_page_token)
+    })
+    .await
+    .concat()
+}
+
+async fn orders(caller: &Caller, request: &ListOrdersRequest) -> Vec<Order> {
+    pages(async |page_token| {
+        let request = ListOrdersRequest {
+            page_token,
+            ..request.clone()
+        };
+        let answer = caller.orders().list(request).await.unwrap().into_inner();
+        (answer.orders, answer.next_page_token)
+    })
+    .await
+    .concat()
+}
+
+async fn clients(caller: &Caller, page_size: i32) -> Vec<Client> {
+    pages(async |page_token| {
+        let request = ListClientsRequest {
+            page_size,
+            page_token,
+        };
+        let answer = caller.clients().list(request).await.unwrap().into_inner();
+        (answer.clients, answer.next_page_token)
+    })
+    .await
+    .concat()
+}
+
+fn assert_field_invalid<T: std::fmt::Debug>(outcome: Result<T, Status>) {
+    let status = outcome.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(reason(&status), "FIELD_INVALID");
+}
+
+on_both! {
+    async fn opportunities_by_lead_owner_and_state_newest_first(h: Harness) {
+        let leads = [h.sales.create_lead("Babbage").await, h.sales.create_lead("Hopper").await];
+        let owners = [String::new(), h.sales.id.to_string()];
+        let db = h.database.connect().await;
+        let mut all = Vec::new();
+        for index in 0..24 {
+            let opportunity = Opportunity {
+                lead_id: leads[index % 2].id.clone(),
+                name: format!("Sale {index}"),
+                owner_id: owners[index / 2 % 2].clone(),
+                ..Opportunity::default()
+            };
+            let mut created = create_opportunity(&h.sales, opportunity).await;
+            // Nothing closes an opportunity yet: the state is set where it is stored.
+            created.state = [1, 1, 2, 3][index / 4 % 4];
+            let word = ["OPEN", "OPEN", "WON", "LOST"][index / 4 % 4];
+            let close = format!("UPDATE opportunities SET state = '{word}' WHERE name = 'Sale {index}'");
+            assert_eq!(db.execute_unprepared(&close).await.unwrap().rows_affected(), 1);
+            all.push(created);
+        }
+        // They stay in the list whatever becomes of their lead.
+        h.sales.deactivate(&leads[0].id).await.unwrap();
+        h.sales.convert(&leads[1].id).await.unwrap();
+        for opportunity in &mut all {
+            opportunity.lead_state = if opportunity.lead_id == leads[0].id { 2 } else { 3 };
+        }
+        all.reverse();
+        for lead_id in ["", &leads[0].id, &leads[1].id] {
+            for owner_id in &owners {
+                // The states of leads and of opportunities have the same numbers.
+                for states in choices_of_states() {
+                    let request = ListOpportunitiesRequest {
+                        lead_id: lead_id.into(),
+                        owner_id: owner_id.clone(),
+                        states: numbers(&states),
+                        page_size: if states.len() == 1 { 2 } else { 5 },
+                        ..Default::default()
+                    };
+                    let states = if states.is_empty() { vec![1] } else { numbers(&states) };
+                    let expected: Vec<Opportunity> = all
+                        .iter()
+                        .filter(|listed| lead_id.is_empty() || listed.lead_id == lead_id)
+                        .filter(|listed| owner_id.is_empty() || listed.owner_id == *owner_id)
+                        .filter(|listed| states.contains(&listed.state))
+                        .cloned()
+                        .collect();
+                    assert!(!expected.is_empty());
+                    assert_eq!(opportunities(&h.viewer, &request).await, expected, "{request:?}");
+                }
+            }
+        }
+        for request in [
+            ListOpportunitiesRequest { page_size: -1, ..Default::default() },
+            ListOpportunitiesRequest { states: vec![4], ..Default::default() },
+            ListOpportunitiesRequest { lead_id: "1".into(), ..Default::default() },
+            ListOpportunitiesRequest { owner_id: "ada".into(), ..Default::default() },
+        ] {
+            assert_field_invalid(h.viewer.opportunities().list(request).await);
+        }
+    }
+
+    async fn orders_by_lead_and_state_newest_first(h: Harness) {
+        let leads = [h.sales.create_lead("Babbage").await, h.sales.create_lead("Hopper").await];
+        let db = h.database.connect().await;
+        let mut all = Vec::new();
+        for index in 0..24 {
+            let mut order = h.sales.create_order(&leads[index % 2].id, Vec::new()).await;
+            // Nothing cancels an order yet: the state is set where it is stored.
+            order.state = [1, 2, 3][index / 2 % 3];
+            let word = ["PROCESSING", "COMPLETE", "CANCELED"][index / 2 % 3];
+            let newest = "SELECT id FROM orders ORDER BY id DESC LIMIT 1";
+            let set = format!("UPDATE orders SET state = '{word}' WHERE id = ({newest})");
+            assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 1);
+            all.push(order);
+        }
+        h.sales.deactivate(&leads[0].id).await.unwrap();
+        all.reverse();
+        for lead_id in ["", &leads[0].id, &leads[1].id] {
+            // The states of leads and of orders have the same numbers.
+            for states in choices_of_states() {
+                let request = ListOrdersRequest {
+                    lead_id: lead_id.into(),
+                    states: numbers(&states),
+                    page_size: if states.len() == 1 { 3 } else { 5 },
+                    ..Default::default()
+                };
+                let expected: Vec<Order> = all
+                    .iter()
+                    .filter(|listed| lead_id.is_empty() || listed.lead_id == lead_id)
+                    .filter(|listed| states.is_empty() || request.states.contains(&listed.state))
+                    .cloned()
+                    .collect();
+                assert!(!expected.is_empty());
+                assert_eq!(orders(&h.viewer, &request).await, expected, "{request:?}");
+            }
+        }
+        for request in [
+            ListOrdersRequest { page_size: -1, ..Default::default() },
+            ListOrdersRequest { states: vec![4], ..Default::default() },
+            ListOrdersRequest { lead_id: "1".into(), ..Default::default() },
+        ] {
+            assert_field_invalid(h.viewer.orders().list(request).await);
+        }
+    }
+
+    async fn clients_the_latest_converted_first(h: Harness) {
+        assert_eq!(clients(&h.viewer, 0).await, []);
+        let mut leads = Vec::new();
+        for index in 0..10 {
+            let lead = Lead {
+                last_name: format!("Client {index}"),
+                email: format!("client{index}@mail.test"),
+                ..Lead::default()
+            };
+            leads.push(h.sales.create(lead).await.unwrap());
+        }
+        // Not in the order of their creation, and by order as well as by hand.
+        let mut converted = Vec::new();
+        for index in [3, 9, 0, 5, 1, 8, 2] {
+            h.clock.advance(chrono::Duration::seconds(1));
+            let id = &leads[index].id;
+            if index % 2 == 0 {
+                converted.push(h.sales.convert(id).await.unwrap().client.unwrap());
+            } else {
+                let order = h.sales.create_order(id, Vec::new()).await;
+                let ran = h.sales.run(&order.id, "provision-client").await.unwrap();
+                converted.push(ran.client.unwrap());
+            }
+        }
+        h.sales.deactivate(&leads[4].id).await.unwrap();
+        converted.reverse();
+        for page_size in [0, 1, 3, 7] {
+            assert_eq!(clients(&h.viewer, page_size).await, converted, "in pages of {page_size}");
+        }
+        // Converted at the same moment: by id.
+        let db = h.database.connect().await;
+        let at_once = "UPDATE leads SET conversion_time = \
+                       (SELECT max(conversion_time) FROM leads) WHERE conversion_time IS NOT NULL";
+        assert_eq!(db.execute_unprepared(at_once).await.unwrap().rows_affected(), 7);
+        converted.sort_by(|a, b| b.id.cmp(&a.id));
+        let expected: Vec<&str> = converted.iter().map(|client| client.id.as_str()).collect();
+        for page_size in [0, 2] {
+            let listed = clients(&h.viewer, page_size).await;
+            let listed: Vec<&str> = listed.iter().map(|client| client.id.as_str()).collect();
+            assert_eq!(listed, expected, "in pages of {page_size}");
+        }
+        let request = ListClientsRequest { page_size: -1, ..Default::default() };
+        assert_field_invalid(h.viewer.clients().list(request).await);
+    }
+
+    async fn a_history_newest_first_page_by_page(h: Harness) {
+        let lead = h.sales.create_lead("Lovelace").await;
+        for phone in ["1", "2", "3", "4", "5"] {
+            let change = Lead { phone: phone.into(), ..lead.clone() };
+            h.sales.update(Lead { etag: String::new(), ..change }, &["phone"]).await.unwrap();
+        }
+        let whole = h.viewer.history(&lead.id).await;
+        let phones: Vec<&str> = whole.iter().map(|entry| entry.changes[0].to.as_str()).collect();
+        assert_eq!(phones, ["5", "4", "3", "2", "1", "Lovelace"]);
+        for page_size in [1, 4, 6] {
+            let listed = pages(async |page_token| {
+                let request = ListHistoryRequest { id: lead.id.clone(), page_size, page_token };
+                let answer = h.viewer.leads().list_history(request).await.unwrap().into_inner();
+                (answer.entries, answer.next_page_token)
+            })
+            .await;
+            assert_eq!(listed.concat(), whole, "in pages of {page_size}");
+        }
+        let request = ListHistoryRequest { id: lead.id, page_size: -1, ..Default::default() };
+        assert_field_invalid(h.viewer.leads().list_history(request).await);
+    }
+
+    async fn an_orders_runs_newest_first_page_by_page(h: Harness) {
+        let lead = h.sales.create_lead("Lovelace").await;
+        let action = |key: &str| proto::Action { key: key.into(), r#type: 2, ..Default::default() };
+        let keys = ["a", "b", "c", "d", "e"];
+        let order = h.sales.create_order(&lead.id, keys.map(action).to_vec()).await;
+        let mut runs = Vec::new();
+        for key in keys {
+            runs.push(h.sales.run(&order.id, key).await.unwrap().run.unwrap());
+        }
+        runs.reverse();
+        for page_size in [0, 1, 2, 5] {
+            let listed = pages(async |page_token| {
+                let order_id = order.id.clone();
+                let request = ListRunsRequest { order_id, page_size, page_token };
+                let answer = h.viewer.orders().list_runs(request).await.unwrap().into_inner();
+                (answer.runs, answer.next_page_token)
+            })
+            .await;
+            assert_eq!(listed.concat(), runs, "in pages of {page_size}");
+        }
+        let request = ListRunsRequest { order_id: order.id, page_size: -1, ..Default::default() };
+        assert_field_invalid(h.viewer.orders().list_runs(request).await);
+    }
+}

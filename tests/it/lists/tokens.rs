@@ -1,0 +1,182 @@
+//! Page tokens: bound to what they were made for, and good on every replica.
+
+use leadsmith::clock::Clock;
+use leadsmith::server;
+use leadsmith::wire::proto::{
+    Lead, ListClientsRequest, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest,
+    ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
+};
+use prost_types::Timestamp;
+use tonic::{Code, Response, Status};
+
+use super::{ids, list, search};
+use crate::harness::{Caller, PASSWORD, channel, reason, sign_in};
+use crate::on_both;
+
+const BASE64: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn assert_invalid<T: std::fmt::Debug>(outcome: Result<T, Status>, what: &str) {
+    let status = outcome.expect_err(what);
+    assert_eq!(status.code(), Code::InvalidArgument, "{what}");
+    assert_eq!(reason(&status), "PAGE_TOKEN_INVALID", "{what}");
+}
+
+async fn some_leads(caller: &Caller) -> Vec<Lead> {
+    let mut leads = Vec::new();
+    for name in ["Babbage", "Hopper", "Lovelace", "Turing"] {
+        leads.push(caller.create_lead(name).await);
+    }
+    leads
+}
+
+/// The first page of one lead, and the request of the next.
+async fn begun(caller: &Caller, order_by: &str) -> ListLeadsRequest {
+    let mut request = ListLeadsRequest {
+        page_size: 1,
+        order_by: order_by.into(),
+        ..Default::default()
+    };
+    request.page_token = list(caller, request.clone()).await.unwrap().next_page_token;
+    assert!(!request.page_token.is_empty());
+    request
+}
+
+on_both! {
+    async fn a_token_with_any_character_altered_is_refused(h: Harness) {
+        some_leads(&h.sales).await;
+        for order_by in ["create_time desc", "last_name"] {
+            let request = begun(&h.viewer, order_by).await;
+            let token: Vec<char> = request.page_token.chars().collect();
+            let mut altered = Vec::new();
+            for (index, character) in token.iter().enumerate() {
+                let place = BASE64.find(*character).unwrap();
+                // The neighbours differ in the lowest bits, those that the last character leaves
+                // unused too.
+                let last = index + 1 == token.len();
+                let others = BASE64.chars().enumerate().filter(|(other, _)| {
+                    let apart = other.abs_diff(place);
+                    apart != 0 && (last || apart <= 2 || apart == 32)
+                });
+                for (_, other) in others.chain([(0, '='), (0, ' '), (0, 'é')]) {
+                    let mut token = token.clone();
+                    token[index] = other;
+                    altered.push(token.into_iter().collect::<String>());
+                }
+                let mut shorter = token.clone();
+                shorter.remove(index);
+                altered.push(shorter.into_iter().collect());
+            }
+            let whole = &request.page_token;
+            altered.extend([
+                format!("{whole}A"),
+                format!("{whole}="),
+                format!("A{whole}"),
+                format!("{whole}{whole}"),
+                format!("{whole} "),
+                "A".into(),
+                "x".repeat(5_000),
+                "e30".into(),
+            ]);
+            for page_token in altered {
+                let what = format!("{page_token} instead of {whole}");
+                let request = ListLeadsRequest { page_token, ..request.clone() };
+                assert_invalid(list(&h.viewer, request).await, &what);
+            }
+            list(&h.viewer, request).await.expect("the token itself is good");
+        }
+    }
+
+    async fn a_token_of_other_filters_or_another_order_is_refused(h: Harness) {
+        some_leads(&h.sales).await;
+        let asked = begun(&h.viewer, "last_name").await;
+        let time = Some(Timestamp { seconds: 1, nanos: 0 });
+        let others = [
+            ListLeadsRequest { order_by: "last_name desc".into(), ..asked.clone() },
+            ListLeadsRequest { order_by: "company".into(), ..asked.clone() },
+            ListLeadsRequest { order_by: String::new(), ..asked.clone() },
+            ListLeadsRequest { states: vec![1, 2], ..asked.clone() },
+            ListLeadsRequest { states: vec![2], ..asked.clone() },
+            ListLeadsRequest { owner_id: h.sales.id.to_string(), ..asked.clone() },
+            ListLeadsRequest { country_code: "DE".into(), ..asked.clone() },
+            ListLeadsRequest { source: "fair".into(), ..asked.clone() },
+            ListLeadsRequest { create_time_after: time, ..asked.clone() },
+            ListLeadsRequest { create_time_before: time, ..asked.clone() },
+            ListLeadsRequest { update_time_after: time, ..asked.clone() },
+            ListLeadsRequest { update_time_before: time, ..asked.clone() },
+        ];
+        for other in others {
+            assert_invalid(list(&h.viewer, other.clone()).await, &format!("{other:?}"));
+        }
+        let found = SearchLeadsRequest { query: "b".into(), page_size: 1, ..Default::default() };
+        let answer = search(&h.viewer, found.clone()).await.unwrap();
+        assert_eq!(answer.leads.len(), 1);
+        h.sales.create_lead("Bell").await;
+        let page_token = search(&h.viewer, found.clone()).await.unwrap().next_page_token;
+        assert!(!page_token.is_empty());
+        let found = SearchLeadsRequest { page_token, ..found };
+        for other in [
+            SearchLeadsRequest { query: "B".into(), ..found.clone() },
+            SearchLeadsRequest { query: "c".into(), ..found.clone() },
+            SearchLeadsRequest { states: vec![1], ..found.clone() },
+        ] {
+            assert_invalid(search(&h.viewer, other.clone()).await, &format!("{other:?}"));
+        }
+        assert_eq!(search(&h.viewer, found).await.unwrap().leads.len(), 1);
+    }
+
+    async fn a_token_of_another_principal_is_refused(h: Harness) {
+        some_leads(&h.sales).await;
+        let asked = begun(&h.viewer, "company").await;
+        let program = h.service_account("importer", leadsmith::auth::roles::Role::Viewer).await;
+        for other in [&h.sales, &h.admin, &program] {
+            assert_invalid(list(other, asked.clone()).await, "another principal's token");
+        }
+        // The same principal in another session is no other.
+        let token = sign_in(h.channel(), "viewer", PASSWORD).await.unwrap();
+        let again = h.with_token(&token);
+        let here = list(&h.viewer, asked.clone()).await.unwrap();
+        assert_eq!(list(&again, asked).await.unwrap(), here);
+    }
+
+    async fn a_token_of_another_rpc_is_refused(h: Harness) {
+        let leads = some_leads(&h.sales).await;
+        let request = ListLeadsRequest { page_size: 1, ..Default::default() };
+        let page_token = list(&h.viewer, request).await.unwrap().next_page_token;
+        let viewer = &h.viewer;
+        let request = SearchLeadsRequest {
+            query: "a".into(),
+            page_token: page_token.clone(),
+            ..Default::default()
+        };
+        assert_invalid(search(viewer, request).await, "Search");
+        let request = ListHistoryRequest {
+            id: leads[0].id.clone(),
+            page_token: page_token.clone(),
+            ..Default::default()
+        };
+        assert_invalid(viewer.leads().list_history(request).await, "ListHistory");
+        // These two requests are the same bytes as the one the token was made for.
+        let request = ListClientsRequest { page_token: page_token.clone(), ..Default::default() };
+        assert_invalid(viewer.clients().list(request).await, "ClientService");
+        let request = ListOpportunitiesRequest { page_token: page_token.clone(), ..Default::default() };
+        assert_invalid(viewer.opportunities().list(request).await, "OpportunityService");
+        let request = ListOrdersRequest { page_token: page_token.clone(), ..Default::default() };
+        assert_invalid(viewer.orders().list(request).await, "OrderService");
+        let order = h.sales.create_order(&leads[0].id, Vec::new()).await;
+        let request = ListRunsRequest { order_id: order.id, page_token, ..Default::default() };
+        assert_invalid(viewer.orders().list_runs(request).await, "ListRuns");
+    }
+
+    async fn a_token_works_on_another_server_of_the_same_database(h: Harness) {
+        let leads = some_leads(&h.sales).await;
+        let other = server::start(&h.database.settings(), Clock::default()).await.unwrap();
+        let there = Caller { channel: channel(other.address), ..h.viewer.clone() };
+        let asked = begun(&h.viewer, "last_name").await;
+        let answer = list(&there, asked).await.unwrap();
+        assert_eq!(ids(&answer.leads), [leads[1].id.as_str()]);
+        let request = ListHistoryRequest { id: leads[0].id.clone(), ..Default::default() };
+        let entries = there.leads().list_history(request).await.map(Response::into_inner);
+        assert_eq!(entries.unwrap().entries.len(), 1);
+        other.stop().await.unwrap();
+    }
+}
