@@ -5,13 +5,13 @@
 //! bucket allows, and the count survives whatever happens to the call. A claim counts for 15
 //! minutes, and so does one whose verification never came to an end.
 //!
-//! A right password gives its claim back. If others were waiting for a place at that moment, the
-//! claim counts for two seconds more: a flood of guesses gets no extra verification because the
-//! right one was among them, and a busy operator is not locked out.
+//! A right password gives its claim back. If the bucket is full and others were at it at the same
+//! time, the claim counts for two seconds more: a flood of guesses gets no extra verification because
+//! the right one was among them, and a busy operator is not locked out, not even one who mistyped.
 
 use std::net::IpAddr;
 
-use chrono::Duration;
+use chrono::{DateTime, Duration, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -74,7 +74,16 @@ fn sign_in_name(username: &str) -> String {
 
 /// A place in each bucket, taken before the password is verified.
 #[derive(Debug)]
-pub struct Claim(Vec<(Uuid, Bucket)>);
+pub struct Claim(Vec<Place>);
+
+#[derive(Debug)]
+struct Place {
+    id: Uuid,
+    bucket: Bucket,
+    claim_time: DateTime<Utc>,
+    /// Whether others were being verified when it was taken.
+    crowded: bool,
+}
 
 /// Takes a place in each bucket.
 ///
@@ -98,7 +107,12 @@ pub async fn claim(desk: &Desk, buckets: Vec<Bucket>) -> Result<Claim> {
                     }
                     let id = tx.clock.new_id();
                     store::insert_attempt(tx, id, &bucket.name, now, now + WINDOW).await?;
-                    places.push((id, bucket));
+                    places.push(Place {
+                        id,
+                        bucket,
+                        claim_time: now,
+                        crowded: counting.iter().any(|attempt| !attempt.failed),
+                    });
                 }
                 Ok(Verdict::Done(Claim(places)))
             })
@@ -111,8 +125,8 @@ pub async fn failed(desk: &Desk, claim: Claim) -> Result<()> {
     desk.db
         .write(move |tx| {
             Box::pin(async move {
-                for (id, _) in claim.0 {
-                    store::attempt_failed(tx, id).await?;
+                for place in claim.0 {
+                    store::attempt_failed(tx, place.id).await?;
                 }
                 Ok(Verdict::Done(()))
             })
@@ -120,17 +134,20 @@ pub async fn failed(desk: &Desk, claim: Claim) -> Result<()> {
         .await
 }
 
-/// The password was right: the claim stops counting, at once unless others wait for its place.
+/// The password was right: the claim stops counting, at once unless the bucket is full and others
+/// were at it at the same time.
 pub async fn succeeded(desk: &Desk, claim: Claim) -> Result<()> {
     desk.db
         .write(move |tx| {
             Box::pin(async move {
-                for (id, bucket) in claim.0 {
-                    tx.lock(&bucket.name).await?;
+                for place in claim.0 {
+                    tx.lock(&place.bucket.name).await?;
                     let now = tx.clock.now();
-                    let full = store::attempts(tx, &bucket.name, now).await?.len() >= bucket.limit;
-                    let until = if full { now + LINGER } else { now };
-                    store::attempt_expires(tx, id, until).await?;
+                    let counting = store::attempts(tx, &place.bucket.name, now).await?;
+                    let full = counting.len() >= place.bucket.limit;
+                    let crowded = place.crowded || counting.iter().any(|other| place.met(other));
+                    let until = if full && crowded { now + LINGER } else { now };
+                    store::attempt_expires(tx, place.id, until).await?;
                 }
                 Ok(Verdict::Done(()))
             })
@@ -151,17 +168,28 @@ pub async fn unlock(db: &crate::db::Db, operator: Uuid, username: &str) -> Resul
     .await
 }
 
+impl Place {
+    /// Whether another attempt was under way after this one began.
+    fn met(&self, other: &Attempt) -> bool {
+        other.id != self.id && (!other.failed || other.claim_time >= self.claim_time)
+    }
+}
+
 /// An attempt that counts.
 pub struct Attempt {
+    /// Which.
+    pub id: Uuid,
+    /// When its place was taken.
+    pub claim_time: DateTime<Utc>,
     /// When it stops counting.
-    pub expire_time: chrono::DateTime<chrono::Utc>,
+    pub expire_time: DateTime<Utc>,
     /// Whether the password was found wrong.
     pub failed: bool,
 }
 
 impl Attempt {
     /// When its place may be free: soon, as long as its verification is under way.
-    fn frees_at(&self, now: chrono::DateTime<chrono::Utc>) -> chrono::DateTime<chrono::Utc> {
+    fn frees_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         if self.failed {
             self.expire_time
         } else {

@@ -136,6 +136,8 @@ pub async fn attempts(tx: &Tx, bucket: &str, now: DateTime<Utc>) -> Result<Vec<A
     Ok(rows
         .into_iter()
         .map(|row| Attempt {
+            id: row.id,
+            claim_time: row.claim_time,
             expire_time: row.expire_time,
             failed: row.failed,
         })

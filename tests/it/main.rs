@@ -1,15 +1,16 @@
 //! The tests: the real server on a port of its own, a real client, the same tests on SQLite and on
 //! PostgreSQL. `scripts/test` sets up what they need.
 
+mod auth;
 mod bulk;
 mod crash;
 mod harness;
-mod harness;
-mod lifecycle;
 mod lifecycle;
 mod lists;
+mod matrix;
 mod model;
 mod outage;
 mod races;
+mod raw;
 mod stop;
 mod story;
