@@ -63,7 +63,7 @@ pub struct TestDatabase {
     pub url: String,
     pub backend: Backend,
     /// Holds SQLite's file; gone when dropped.
-    pub folder: TempDir,
+    _folder: TempDir,
 }
 
 impl TestDatabase {
@@ -91,7 +91,7 @@ impl TestDatabase {
         Self {
             url,
             backend,
-            folder,
+            _folder: folder,
         }
     }
 
