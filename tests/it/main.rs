@@ -1,11 +1,19 @@
 //! The tests: the real server on a port of its own, a real client, the same tests on SQLite and on
 //! PostgreSQL. `scripts/test` sets up what they need.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and is outside of what it tests"
+)]
+
 mod crash;
 mod harness;
+mod leads;
 mod lifecycle;
 mod model;
 mod outage;
 mod races;
-mod stop;
 mod story;
