@@ -11,6 +11,7 @@
 
 mod crash;
 mod harness;
+mod idempotency;
 mod leads;
 mod lifecycle;
 mod model;
