@@ -10,6 +10,7 @@
 )]
 
 mod crash;
+mod errors;
 mod harness;
 mod idempotency;
 mod leads;
