@@ -209,7 +209,9 @@ impl Error {
             Self::ClientNotFound(id) => Answer::new(
                 C::NotFound,
                 R::ClientNotFound,
-                format!("No client has the id {id}: the lead does not exist or is not converted yet."),
+                format!(
+                    "No client has the id {id}: check it, or convert the lead of this id first."
+                ),
             )
             .resource("Client", *id),
             Self::OpportunityNotFound(id) => {
@@ -220,7 +222,7 @@ impl Error {
                 C::NotFound,
                 R::ActionNotFound,
                 format!(
-                    "The order has no action {action:?}: it has {}.",
+                    "The order has no action {action:?}: run one that it has, {}.",
                     actions.join(", ")
                 ),
             )
@@ -235,7 +237,7 @@ impl Error {
             Self::ActionDone { action, state } => Answer::new(
                 C::FailedPrecondition,
                 R::ActionDone,
-                format!("The action {action:?} is {state} already: there is nothing left to run."),
+                format!("The action {action:?} is {state} already: go on with the order's next action."),
             )
             .with("action_state", state)
             .precondition(action.clone()),
@@ -290,12 +292,15 @@ fn lead_refused(
     let (reason, message) = match state {
         LeadState::Open => (
             ErrorReason::LeadNotDeactivated,
-            "The lead is OPEN, so there is nothing to reactivate.".to_owned(),
+            "The lead is OPEN, so there is nothing to reactivate: go on with it as it is."
+                .to_owned(),
         ),
         LeadState::Deactivated => (
             ErrorReason::LeadDeactivated,
             match transition {
-                Transition::Deactivate => "The lead is DEACTIVATED already.".to_owned(),
+                Transition::Deactivate => {
+                    "The lead is DEACTIVATED already: reactivate it to go on with it.".to_owned()
+                }
                 Transition::Update
                 | Transition::Reactivate
                 | Transition::Convert

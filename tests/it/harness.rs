@@ -17,7 +17,10 @@ use leadsmith::wire::proto::opportunity_service_client::OpportunityServiceClient
 use leadsmith::wire::proto::order_service_client::OrderServiceClient;
 use leadsmith::wire::proto::{self, Lead, Order};
 use leadsmith::{operators, service_accounts};
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{
+    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
 use tempfile::TempDir;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
@@ -202,6 +205,49 @@ impl Harness {
     }
 }
 
+/// Another client of the database, in whose way every change of a lead or an order has to wait.
+/// Looking things up goes on.
+pub struct Held {
+    db: DatabaseConnection,
+    transaction: DatabaseTransaction,
+}
+
+impl Harness {
+    /// Takes what every change needs: SQLite's one write lock, PostgreSQL's locks on the tables.
+    pub async fn hold_changes(&self) -> Held {
+        let db = self.database.connect().await;
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = db.begin_with_options(options).await.unwrap();
+        if self.database.backend == Backend::Postgres {
+            transaction
+                .execute_unprepared(
+                    "LOCK TABLE leads, orders, idempotency_records IN EXCLUSIVE MODE",
+                )
+                .await
+                .unwrap();
+        }
+        Held { db, transaction }
+    }
+
+    /// Another server over the same database.
+    pub async fn another_server(&self, change: impl FnOnce(&mut ServeSettings)) -> Running {
+        let mut settings = self.database.settings();
+        change(&mut settings);
+        server::start(&settings, self.clock.clone()).await.unwrap()
+    }
+}
+
+impl Held {
+    /// Gets out of the way.
+    pub async fn release(self) {
+        self.transaction.rollback().await.unwrap();
+        self.db.close().await.unwrap();
+    }
+}
+
 /// A single number that a query answers.
 pub async fn count(db: &DatabaseConnection, sql: &str) -> i64 {
     let statement = sea_orm::Statement::from_string(db.get_database_backend(), sql.to_owned());
@@ -264,6 +310,14 @@ impl Interceptor for Bearer {
 type Called = InterceptedService<Channel, Bearer>;
 
 impl Caller {
+    /// The same principal, calling another server.
+    pub fn at(&self, server: &Running) -> Self {
+        Self {
+            channel: channel(server.address),
+            ..self.clone()
+        }
+    }
+
     pub fn leads(&self) -> LeadServiceClient<Called> {
         LeadServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
     }
@@ -444,6 +498,17 @@ pub fn metadata_free(status: &Status) -> bool {
         .get_error_details()
         .error_info()
         .is_some_and(|info| info.metadata.is_empty())
+}
+
+/// What is wrong with each field, by the error.
+pub fn violations(status: &Status) -> Vec<(String, String)> {
+    assert_eq!(reason(status), "FIELD_INVALID", "{status:?}");
+    let details = status.get_error_details();
+    let bad = details.bad_request().expect("a BadRequest");
+    let pair = |violation: &tonic_types::FieldViolation| {
+        (violation.field.clone(), violation.description.clone())
+    };
+    bad.field_violations.iter().map(pair).collect()
 }
 
 /// The whole of an error for a snapshot: code, message and every detail, with ids, which differ from

@@ -12,7 +12,10 @@
 mod auth;
 mod bulk;
 mod crash;
+mod errors;
 mod harness;
+mod idempotency;
+mod leads;
 mod lifecycle;
 mod lists;
 mod matrix;

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use email_address::{EmailAddress, Options};
+use unicode_normalization::char::is_combining_mark;
 use uuid::Uuid;
 
 use crate::leads::model::{
@@ -164,7 +165,10 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
             let options = Options::default()
                 .without_display_text()
                 .with_minimum_sub_domains(0);
-            if EmailAddress::parse_with_options(&value, options).is_err() {
+            // RFC 6531 allows combining marks, which accents may be typed with and several scripts
+            // need; the parser does not know them.
+            let bare: String = value.chars().filter(|c| !is_combining_mark(*c)).collect();
+            if EmailAddress::parse_with_options(&bare, options).is_err() {
                 violations.add(name, "must be one email address, such as ada@example.com");
             }
             value

@@ -1,0 +1,163 @@
+//! The RPCs that take a request id, to be called alike.
+
+use leadsmith::wire::proto::{
+    ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest,
+    DeactivateLeadRequest, Lead, Opportunity, Order, OrderItem, ReactivateLeadRequest,
+    RunActionRequest, UpdateLeadRequest,
+};
+use prost::Message;
+use tonic::Status;
+
+use super::new_lead;
+use crate::harness::{Caller, update};
+
+/// A call of an RPC that takes a request id.
+#[derive(Clone, Debug)]
+pub enum Call {
+    CreateLead(CreateLeadRequest),
+    UpdateLead(UpdateLeadRequest),
+    DeactivateLead(DeactivateLeadRequest),
+    ReactivateLead(ReactivateLeadRequest),
+    ConvertLead(ConvertLeadRequest),
+    CreateOrder(CreateOrderRequest),
+    RunAction(RunActionRequest),
+    CreateOpportunity(CreateOpportunityRequest),
+}
+
+/// How many RPCs [`Call`] has.
+const RPCS: usize = 8;
+
+impl Call {
+    /// One call of each RPC, each on a lead of its own that it works on. Beside it, that lead's id,
+    /// empty where the call creates it.
+    pub async fn one_of_each(caller: &Caller) -> Vec<(Self, String)> {
+        let mut calls = Vec::new();
+        for number in 0..RPCS {
+            let lead = caller.create_lead("Hopper").await;
+            let (id, lead_id) = (lead.id.clone(), lead.id.clone());
+            let call = match number {
+                0 => {
+                    let lead = Some(new_lead());
+                    calls.push((Self::create_lead(lead), String::new()));
+                    continue;
+                }
+                1 => Self::UpdateLead(update(Lead { id, ..new_lead() }, &["phone"])),
+                2 => Self::DeactivateLead(DeactivateLeadRequest {
+                    id,
+                    ..Default::default()
+                }),
+                3 => {
+                    caller.deactivate(&id).await.unwrap();
+                    Self::ReactivateLead(ReactivateLeadRequest {
+                        id,
+                        ..Default::default()
+                    })
+                }
+                4 => Self::ConvertLead(ConvertLeadRequest {
+                    id,
+                    ..Default::default()
+                }),
+                5 => {
+                    let order = Some(Order {
+                        lead_id,
+                        ..Order::default()
+                    });
+                    Self::CreateOrder(CreateOrderRequest {
+                        order,
+                        ..Default::default()
+                    })
+                }
+                6 => {
+                    let order_id = caller.create_order(&id, Vec::new()).await.id;
+                    let action = "provision-client".into();
+                    Self::RunAction(RunActionRequest {
+                        order_id,
+                        action,
+                        ..Default::default()
+                    })
+                }
+                _ => {
+                    let name = "Compiler".into();
+                    let opportunity = Some(Opportunity {
+                        lead_id,
+                        name,
+                        ..Default::default()
+                    });
+                    Self::CreateOpportunity(CreateOpportunityRequest {
+                        opportunity,
+                        ..Default::default()
+                    })
+                }
+            };
+            calls.push((call, lead.id));
+        }
+        calls
+    }
+
+    pub fn create_lead(lead: Option<Lead>) -> Self {
+        Self::CreateLead(CreateLeadRequest {
+            lead,
+            ..Default::default()
+        })
+    }
+
+    pub fn with_id(mut self, request_id: &str) -> Self {
+        let id = match &mut self {
+            Self::CreateLead(request) => &mut request.request_id,
+            Self::UpdateLead(request) => &mut request.request_id,
+            Self::DeactivateLead(request) => &mut request.request_id,
+            Self::ReactivateLead(request) => &mut request.request_id,
+            Self::ConvertLead(request) => &mut request.request_id,
+            Self::CreateOrder(request) => &mut request.request_id,
+            Self::RunAction(request) => &mut request.request_id,
+            Self::CreateOpportunity(request) => &mut request.request_id,
+        };
+        request_id.clone_into(id);
+        self
+    }
+
+    /// The same call, asking for something else.
+    pub fn with_another_body(mut self) -> Self {
+        match &mut self {
+            Self::CreateLead(request) => request.allow_duplicate = true,
+            Self::UpdateLead(request) => request.lead.as_mut().unwrap().phone = "2".into(),
+            Self::DeactivateLead(request) => request.reason = "another one".into(),
+            Self::ReactivateLead(request) => request.etag = "\"2\"".into(),
+            Self::ConvertLead(request) => request.validate_only = true,
+            Self::CreateOrder(request) => {
+                let item = OrderItem {
+                    description: "another one".into(),
+                    quantity: 1,
+                    unit_price: None,
+                };
+                request.order.as_mut().unwrap().items.push(item);
+            }
+            Self::RunAction(request) => request.etag = "\"1\"".into(),
+            Self::CreateOpportunity(request) => {
+                request.opportunity.as_mut().unwrap().probability = 50;
+            }
+        }
+        self
+    }
+
+    /// Makes the call. The answer comes as its bytes.
+    pub async fn send(self, caller: &Caller) -> Result<Vec<u8>, Status> {
+        let (mut leads, mut orders) = (caller.leads(), caller.orders());
+        Ok(match self {
+            Self::CreateLead(request) => bytes(leads.create(request).await?),
+            Self::UpdateLead(request) => bytes(leads.update(request).await?),
+            Self::DeactivateLead(request) => bytes(leads.deactivate(request).await?),
+            Self::ReactivateLead(request) => bytes(leads.reactivate(request).await?),
+            Self::ConvertLead(request) => bytes(leads.convert(request).await?),
+            Self::CreateOrder(request) => bytes(orders.create(request).await?),
+            Self::RunAction(request) => bytes(orders.run_action(request).await?),
+            Self::CreateOpportunity(request) => {
+                bytes(caller.opportunities().create(request).await?)
+            }
+        })
+    }
+}
+
+fn bytes(answer: tonic::Response<impl Message>) -> Vec<u8> {
+    answer.into_inner().encode_to_vec()
+}

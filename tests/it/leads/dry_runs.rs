@@ -1,0 +1,221 @@
+//! `validate_only`: every check, no effect.
+
+use leadsmith::wire::proto::{
+    Client, ConvertLeadRequest, ConvertLeadResponse, CreateLeadRequest, Lead, LeadState,
+    UpdateLeadRequest,
+};
+use tonic::Status;
+
+use super::{complete, edit, stored, with_email};
+use crate::harness::{Caller, PASSWORD, reason, update};
+use crate::on_both;
+
+const REQUEST_ID: &str = "5d6f52a5-8a3f-4b0c-9c61-6a0f0a4c2f11";
+
+async fn create(caller: &Caller, lead: Lead) -> Result<Lead, Status> {
+    let request = CreateLeadRequest {
+        lead: Some(lead),
+        request_id: REQUEST_ID.into(),
+        validate_only: true,
+        ..Default::default()
+    };
+    Ok(caller
+        .leads()
+        .create(request)
+        .await?
+        .into_inner()
+        .lead
+        .unwrap())
+}
+
+async fn change(
+    caller: &Caller,
+    lead: Lead,
+    paths: &[&str],
+    password: &str,
+) -> Result<Lead, Status> {
+    let request = UpdateLeadRequest {
+        current_password: password.into(),
+        request_id: REQUEST_ID.into(),
+        validate_only: true,
+        ..update(lead, paths)
+    };
+    Ok(caller
+        .leads()
+        .update(request)
+        .await?
+        .into_inner()
+        .lead
+        .unwrap())
+}
+
+async fn convert(caller: &Caller, id: &str, etag: &str) -> Result<ConvertLeadResponse, Status> {
+    let request = ConvertLeadRequest {
+        id: id.into(),
+        etag: etag.into(),
+        request_id: REQUEST_ID.into(),
+        validate_only: true,
+    };
+    Ok(caller.leads().convert(request).await?.into_inner())
+}
+
+on_both! {
+    async fn a_creation_that_is_only_checked(h: Harness) {
+        h.sales
+            .create(with_email("taken@example.com"))
+            .await
+            .unwrap();
+        let before = stored(&h).await;
+        let lead = complete(&h.admin.id.to_string());
+        let answer = create(&h.sales, lead.clone()).await.unwrap();
+        assert_eq!(
+            answer,
+            Lead {
+                state: LeadState::Open.into(),
+                ..lead
+            },
+            "as it would be, but no id, etag or times"
+        );
+
+        for (lead, expected) in [
+            (Lead::default(), "FIELD_INVALID"),
+            (with_email("TAKEN@example.com"), "DUPLICATE_LEAD"),
+            (
+                Lead {
+                    owner_id: REQUEST_ID.into(),
+                    ..with_email("")
+                },
+                "FIELD_INVALID",
+            ),
+        ] {
+            assert_eq!(reason(&create(&h.sales, lead).await.unwrap_err()), expected);
+        }
+        let refused = create(&h.viewer, with_email("")).await.unwrap_err();
+        assert_eq!(reason(&refused), "ROLE_INSUFFICIENT");
+        assert_eq!(stored(&h).await, before);
+
+        // What was only checked did not use the request id up.
+        let request = CreateLeadRequest {
+            lead: Some(with_email("new@example.com")),
+            request_id: REQUEST_ID.into(),
+            ..Default::default()
+        };
+        h.sales.leads().create(request).await.unwrap();
+        assert_eq!(
+            stored(&h).await,
+            [before[0] + 1, before[1] + 1, before[2] + 1, before[3] + 1]
+        );
+    }
+
+    async fn an_update_that_is_only_checked(h: Harness) {
+        let lead = h.sales.create(with_email("ada@example.com")).await.unwrap();
+        let away = h.sales.create_lead("Hopper").await;
+        let away = h.sales.deactivate(&away.id).await.unwrap();
+        let before = stored(&h).await;
+        let phone = |id: &str, etag: &str| {
+            edit(id, |lead| {
+                (lead.phone, lead.etag) = ("1".into(), etag.into())
+            })
+        };
+        let email = edit(&lead.id, |lead| lead.email = "new@example.com".into());
+
+        let answer = change(&h.sales, phone(&lead.id, &lead.etag), &["phone"], "")
+            .await
+            .unwrap();
+        assert_eq!(
+            answer,
+            Lead {
+                phone: "1".into(),
+                ..lead.clone()
+            }
+        );
+        let answer = change(&h.sales, email.clone(), &["email"], PASSWORD)
+            .await
+            .unwrap();
+        assert_eq!(
+            answer,
+            Lead {
+                email: "new@example.com".into(),
+                ..lead.clone()
+            }
+        );
+        let answer = change(&h.sales, lead.clone(), &["*"], "").await.unwrap();
+        assert_eq!(answer, lead);
+
+        for (change_to, paths, password, expected) in [
+            (phone("x", ""), "phone", "", "FIELD_INVALID"),
+            (phone(&lead.id, ""), "nickname", "", "FIELD_INVALID"),
+            (phone(&lead.id, ""), "last_name", "", "FIELD_INVALID"),
+            (phone(REQUEST_ID, ""), "phone", "", "LEAD_NOT_FOUND"),
+            (phone(&lead.id, "\"9\""), "phone", "", "ETAG_MISMATCH"),
+            (phone(&away.id, ""), "phone", "", "LEAD_DEACTIVATED"),
+            (email.clone(), "email", "", "CURRENT_PASSWORD_REQUIRED"),
+            (
+                email,
+                "email",
+                "not my password",
+                "CURRENT_PASSWORD_INVALID",
+            ),
+        ] {
+            let refused = change(&h.sales, change_to, &[paths], password)
+                .await
+                .unwrap_err();
+            assert_eq!(reason(&refused), expected);
+        }
+        assert_eq!(h.sales.get(&lead.id).await, lead);
+        assert_eq!(stored(&h).await, before);
+    }
+
+    async fn a_conversion_that_is_only_checked(h: Harness) {
+        let lead = h.sales.create(complete("")).await.unwrap();
+        let away = h.sales.create_lead("Hopper").await;
+        let away = h.sales.deactivate(&away.id).await.unwrap();
+        let client = h.sales.create_lead("Hamilton").await;
+        let client = h.sales.convert(&client.id).await.unwrap().lead.unwrap();
+        let before = stored(&h).await;
+
+        let answer = convert(&h.sales, &lead.id, &lead.etag).await.unwrap();
+        let would_be = answer.lead.unwrap();
+        assert_eq!(would_be.state(), LeadState::Converted);
+        assert_eq!(would_be.conversion.as_ref().unwrap().client_id, lead.id);
+        let Client {
+            id,
+            email,
+            conversion,
+            ..
+        } = answer.client.unwrap();
+        assert_eq!((id, email), (lead.id.clone(), lead.email.clone()));
+        assert_eq!(conversion, would_be.conversion);
+        let as_it_is = Lead {
+            state: lead.state,
+            conversion: None,
+            ..would_be
+        };
+        assert_eq!(
+            as_it_is, lead,
+            "nothing else would change, and the etag has not"
+        );
+
+        for (id, etag, expected) in [
+            ("x", "", "FIELD_INVALID"),
+            (REQUEST_ID, "", "LEAD_NOT_FOUND"),
+            (&lead.id, "\"9\"", "ETAG_MISMATCH"),
+            (&away.id, "", "LEAD_DEACTIVATED"),
+            (&client.id, "", "LEAD_CONVERTED"),
+        ] {
+            assert_eq!(
+                reason(&convert(&h.sales, id, etag).await.unwrap_err()),
+                expected
+            );
+        }
+        assert_eq!(h.sales.get(&lead.id).await, lead);
+        assert_eq!(stored(&h).await, before);
+        let nobody = h
+            .sales
+            .clients()
+            .get(leadsmith::wire::proto::GetClientRequest { id: lead.id })
+            .await
+            .unwrap_err();
+        assert_eq!(reason(&nobody), "CLIENT_NOT_FOUND");
+    }
+}

@@ -1,0 +1,130 @@
+//! Another lead with the same email.
+
+use leadsmith::wire::proto::{CreateLeadRequest, Lead};
+use tonic::{Code, Status};
+
+use super::{stored, with_email};
+use crate::harness::{metadata, reason};
+use crate::on_both;
+
+fn assert_duplicate(refused: &Status, of: &Lead) {
+    let (state, advice) = match of.state().as_str_name() {
+        "LEAD_STATE_OPEN" => ("OPEN", "work that one"),
+        "LEAD_STATE_DEACTIVATED" => ("DEACTIVATED", "reactivate that one"),
+        "LEAD_STATE_CONVERTED" => ("CONVERTED", "open its client"),
+        state => panic!("no lead is in the state {state}"),
+    };
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+    assert_eq!(reason(refused), "DUPLICATE_LEAD");
+    assert_eq!(metadata(refused, "lead_id"), of.id);
+    assert_eq!(metadata(refused, "state"), state);
+    assert!(refused.message().contains(advice), "{}", refused.message());
+    assert!(
+        refused.message().contains("allow_duplicate"),
+        "{}",
+        refused.message()
+    );
+}
+
+on_both! {
+    async fn a_second_lead_with_an_email_is_refused_whatever_the_first_ones_state(h: Harness) {
+        let open = h
+            .sales
+            .create(with_email("open@example.com"))
+            .await
+            .unwrap();
+        let away = h
+            .sales
+            .create(with_email("away@example.com"))
+            .await
+            .unwrap();
+        let away = h.sales.deactivate(&away.id).await.unwrap();
+        let client = h
+            .sales
+            .create(with_email("client@example.com"))
+            .await
+            .unwrap();
+        let client = h.sales.convert(&client.id).await.unwrap().lead.unwrap();
+        let before = stored(&h).await;
+        for first in [open, away, client] {
+            let refused = h.sales.create(with_email(&first.email)).await.unwrap_err();
+            assert_duplicate(&refused, &first);
+            assert_eq!(h.sales.get(&first.id).await, first);
+        }
+        assert_eq!(stored(&h).await, before);
+    }
+
+    async fn emails_are_the_same_in_any_letter_case_and_composition(h: Harness) {
+        let first = h
+            .sales
+            .create(with_email("\u{e9}va@Example.com"))
+            .await
+            .unwrap();
+        for email in [
+            "\u{c9}VA@EXAMPLE.COM",
+            "e\u{301}va@example.com",
+            "  \u{e9}va@example.com\n",
+        ] {
+            let refused = h.sales.create(with_email(email)).await.unwrap_err();
+            assert_duplicate(&refused, &first);
+        }
+        h.sales.create(with_email("eva@example.com")).await.unwrap();
+    }
+
+    async fn leads_without_an_email_are_no_duplicates(h: Harness) {
+        h.sales.create(with_email("")).await.unwrap();
+        h.sales.create(with_email(" ")).await.unwrap();
+    }
+
+    async fn a_duplicate_can_be_asked_for(h: Harness) {
+        let first = h.sales.create(with_email("ada@example.com")).await.unwrap();
+        let request = CreateLeadRequest {
+            lead: Some(with_email("ada@example.com")),
+            allow_duplicate: true,
+            ..Default::default()
+        };
+        let second = h
+            .sales
+            .leads()
+            .create(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .lead
+            .unwrap();
+        assert_ne!(second.id, first.id);
+        assert_eq!(h.sales.get(&second.id).await, second);
+        let refused = h
+            .sales
+            .create(with_email("ada@example.com"))
+            .await
+            .unwrap_err();
+        assert_duplicate(&refused, &first);
+    }
+
+    async fn of_those_who_create_the_same_lead_at_once_one_wins(h: Harness) {
+        let another = h.another_server(|_| {}).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..16 {
+            let caller = if number % 2 == 0 {
+                h.sales.clone()
+            } else {
+                h.sales.at(&another)
+            };
+            let email = if number % 3 == 0 {
+                "ada@example.com"
+            } else {
+                "ADA@example.com"
+            };
+            calls.spawn(async move { caller.create(with_email(email)).await });
+        }
+        let (created, refused): (Vec<_>, Vec<_>) =
+            calls.join_all().await.into_iter().partition(Result::is_ok);
+        assert_eq!(created.len(), 1, "{created:?}");
+        let created = created.into_iter().next().unwrap().unwrap();
+        for refused in refused {
+            assert_duplicate(&refused.unwrap_err(), &created);
+        }
+        assert_eq!(stored(&h).await, [1, 1, 1, 0]);
+    }
+}

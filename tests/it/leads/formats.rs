@@ -1,0 +1,158 @@
+//! The fields of a lead that have a format: what they take and what they refuse.
+
+use leadsmith::auth::roles::Role;
+use uuid::Uuid;
+
+use super::fields::{accepted, custom, problems};
+use super::{edit, named};
+use crate::harness::violations;
+use crate::on_both;
+
+on_both! {
+    async fn an_email_is_one_address(h: Harness) {
+        // 64 characters before the @ and labels of at most 63 behind it, 254 in all.
+        let domain = |last| ["d".repeat(63), "e".repeat(63), "f".repeat(last)].join(".");
+        let longest = format!("{}@{}", "l".repeat(64), domain(61));
+        assert_eq!(longest.len(), 254);
+        for email in [
+            "Ada+desk@Example.com",
+            "zoe\u{308}@exämple.com",
+            "root@localhost",
+            &longest,
+        ] {
+            accepted(&h.sales, "email", email).await;
+        }
+        let too_long = format!("{}@{}", "l".repeat(64), domain(62));
+        let found = problems(&h.sales, "email", &too_long).await;
+        assert!(
+            found.contains(&"must be at most 254 characters long".to_owned()),
+            "{found:?}"
+        );
+        for email in [
+            "ada",
+            "ada@",
+            "@example.com",
+            "ada@@example.com",
+            "ada lovelace@example.com",
+            "Ada <ada@example.com>",
+            "ada@example.com,bob@example.com",
+            "ada@example.com, bob@example.com",
+            "ada@example.com;bob@example.com",
+            "ada@example.com bob@example.com",
+            "ada@example.com\nbob@example.com",
+        ] {
+            assert_eq!(
+                problems(&h.sales, "email", email).await,
+                ["must be one email address, such as ada@example.com"],
+                "{email}"
+            );
+        }
+    }
+
+    async fn a_country_is_an_assigned_code_in_upper_case(h: Harness) {
+        for code in ["DE", "GB", "ZW"] {
+            accepted(&h.sales, "address.country_code", code).await;
+        }
+        for code in ["de", "De", "D", "ZZ", "XX", "12", "UK", "🇩🇪"] {
+            assert_eq!(
+                problems(&h.sales, "address.country_code", code).await,
+                ["must be an ISO 3166-1 alpha-2 code in upper case, such as DE"],
+                "{code}"
+            );
+        }
+        let found = problems(&h.sales, "address.country_code", "DEU").await;
+        assert_eq!(found[0], "must be at most 2 characters long");
+    }
+
+    async fn a_language_is_a_tag(h: Harness) {
+        let longest = "en-x-aaaaaaaa-bbbbbbbb-cccccccc-ddd";
+        assert_eq!(longest.len(), 35);
+        for tag in ["de", "pt-BR", "zh-Hant-TW", longest] {
+            accepted(&h.sales, "language", tag).await;
+        }
+        for tag in ["english language", "en_US", "-", "e"] {
+            assert_eq!(
+                problems(&h.sales, "language", tag).await,
+                ["must be a BCP 47 language tag, such as pt-BR"],
+                "{tag}"
+            );
+        }
+        assert_eq!(
+            problems(&h.sales, "language", &format!("{longest}d")).await,
+            ["must be at most 35 characters long"]
+        );
+    }
+
+    async fn an_owner_is_an_operator(h: Harness) {
+        accepted(&h.sales, "owner_id", &h.admin.id.to_string()).await;
+        let robot = h.service_account("robot", Role::Sales).await;
+        for stranger in [Uuid::nil(), robot.id] {
+            assert_eq!(
+                problems(&h.sales, "owner_id", &stranger.to_string()).await,
+                ["is not the id of an operator"]
+            );
+        }
+        assert_eq!(
+            problems(&h.sales, "owner_id", "sales").await,
+            ["must be an operator's id, a UUID"]
+        );
+        let lead = h.sales.create_lead("Hopper").await;
+        let stray = edit(&lead.id, |lead| lead.owner_id = robot.id.to_string());
+        let refused = h.sales.update(stray, &["owner_id"]).await.unwrap_err();
+        assert_eq!(violations(&refused)[0].0, "lead.owner_id");
+        assert_eq!(h.sales.get(&lead.id).await, lead);
+    }
+
+    async fn custom_fields_are_measured_in_bytes(h: Harness) {
+        let longest_key = "k".repeat(64);
+        let longest_value = "é".repeat(2_048);
+        for (key, value) in [
+            ("a", ""),
+            ("tier_2", " kept as given\n"),
+            (&longest_key, &longest_value),
+        ] {
+            let created = h.sales.create(custom(key, value)).await.unwrap();
+            assert_eq!(created.custom_fields, custom(key, value).custom_fields);
+            assert_eq!(h.sales.get(&created.id).await, created);
+        }
+        let too_long = custom("note", &format!("{longest_value}e"));
+        let refused = h.sales.create(too_long).await.unwrap_err();
+        assert_eq!(
+            violations(&refused),
+            [(
+                "lead.custom_fields.note".to_owned(),
+                "must be at most 4096 bytes long".to_owned()
+            )]
+        );
+        for key in ["", "Tier", "a-b", "a.b", "ä", &format!("{longest_key}k")] {
+            let refused = h.sales.create(custom(key, "x")).await.unwrap_err();
+            let found = violations(&refused);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].0, "lead.custom_fields");
+            assert!(found[0].1.contains(&format!("{key:?}")), "{found:?}");
+        }
+        let mut lead = named();
+        for number in 0..100 {
+            lead.custom_fields
+                .insert(format!("field_{number}"), "x".into());
+        }
+        let full = h.sales.create(lead.clone()).await.unwrap();
+        assert_eq!(full.custom_fields.len(), 100);
+        lead.custom_fields.insert("one_more".into(), "x".into());
+        let too_many = (
+            "lead.custom_fields".to_owned(),
+            "must have at most 100 keys".to_owned(),
+        );
+        let refused = h.sales.create(lead).await.unwrap_err();
+        assert_eq!(violations(&refused), std::slice::from_ref(&too_many));
+        let one_more = edit(&full.id, |lead| {
+            lead.custom_fields.insert("one_more".into(), "x".into());
+        });
+        let refused = h
+            .sales
+            .update(one_more, &["custom_fields.one_more"])
+            .await
+            .unwrap_err();
+        assert_eq!(violations(&refused), [too_many]);
+    }
+}
