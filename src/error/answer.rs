@@ -48,7 +48,7 @@ impl Answer {
         self
     }
 
-    fn resource(mut self, kind: &str, id: Uuid) -> Self {
+    fn resource(mut self, kind: &str, id: impl Display) -> Self {
         let why = format!("no {kind} has this id");
         self.details
             .set_resource_info(format!("leadsmith.v1.{kind}"), id.to_string(), "", why);
@@ -117,8 +117,8 @@ impl Error {
             Self::WriteConflict => Answer::new(
                 C::Aborted,
                 R::WriteConflict,
-                "Others kept changing the record at the same time; nothing was changed. Repeat the \
-                 call.",
+                "Others are changing the record at the same time; nothing was changed. Repeat the \
+                 call in a moment.",
             )
             .retry(Duration::from_millis(100)),
             Self::MessageMalformed => Answer::new(
@@ -226,7 +226,8 @@ impl Error {
                     actions.join(", ")
                 ),
             )
-            .with("actions", actions.join(",")),
+            .with("actions", actions.join(","))
+            .resource("Action", action),
             Self::ActionPrerequisite { action, open } => Answer::new(
                 C::FailedPrecondition,
                 R::ActionPrerequisite,
@@ -263,8 +264,8 @@ impl Error {
             Self::DatabaseUnavailable(_) => Answer::new(
                 C::Unavailable,
                 R::DatabaseUnavailable,
-                "The database cannot be reached: repeat the call in a second, with the same \
-                 request_id.",
+                "The database cannot be reached or is too busy: repeat the call in a second, with \
+                 the same request_id.",
             )
             .retry(Duration::from_secs(1)),
             Self::Internal(_) => Answer::new(

@@ -360,11 +360,7 @@ pub fn convert(
         return Ok((lead.clone(), effect));
     }
     let time = time_after(tx, lead.update_time);
-    let conversion = Conversion {
-        time,
-        actor: call.principal.clone(),
-        order_id,
-    };
+    let conversion = Conversion::new(time, call.principal.clone(), lead.id, order_id);
     Ok((lead.next(Status::Converted { conversion }, time), effect))
 }
 

@@ -300,11 +300,12 @@ pub fn from_row(row: Model) -> Result<Lead> {
             },
         },
         LeadState::Converted => Status::Converted {
-            conversion: Conversion {
-                time: row.conversion_time.ok_or_else(broken)?,
-                actor: from_json(row.conversion_actor.clone().ok_or_else(broken)?)?,
-                order_id: row.conversion_order_id,
-            },
+            conversion: Conversion::new(
+                row.conversion_time.ok_or_else(broken)?,
+                from_json(row.conversion_actor.clone().ok_or_else(broken)?)?,
+                row.id,
+                row.conversion_order_id,
+            ),
         },
     };
     Ok(Lead {

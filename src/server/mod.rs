@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -143,6 +144,8 @@ async fn router(
     macro_rules! service {
         ($server:path, $api:expr) => {
             <$server>::new($api)
+                // The limit holds before and after decompression.
+                .accept_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(LARGEST_REQUEST)
                 .max_encoding_message_size(LARGEST_RESPONSE)
         };

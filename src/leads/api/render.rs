@@ -20,7 +20,7 @@ pub fn lead(lead: Lead) -> proto::Lead {
             }),
             None,
         ),
-        Status::Converted { conversion } => (None, Some(self::conversion(lead.id, conversion))),
+        Status::Converted { conversion } => (None, Some(self::conversion(conversion))),
     };
     let details = lead.details;
     proto::Lead {
@@ -77,7 +77,7 @@ pub fn client(lead: Lead) -> Option<proto::Client> {
         owner_id: details.owner_id,
         source: details.source,
         custom_fields: details.custom_fields,
-        conversion: Some(self::conversion(lead.id, conversion)),
+        conversion: Some(self::conversion(conversion)),
     })
 }
 
@@ -97,21 +97,16 @@ pub fn entry(entry: Entry) -> proto::HistoryEntry {
     }
 }
 
-fn conversion(client_id: uuid::Uuid, conversion: Conversion) -> proto::Conversion {
-    let trigger = if conversion.order_id.is_some() {
-        proto::ConversionTrigger::OrderAction
-    } else {
-        proto::ConversionTrigger::Manual
-    };
+fn conversion(conversion: Conversion) -> proto::Conversion {
     proto::Conversion {
         time: Some(time(conversion.time)),
         actor: Some(principal(conversion.actor)),
-        client_id: client_id.to_string(),
+        client_id: conversion.client_id.to_string(),
         order_id: conversion
             .order_id
             .map(|id| id.to_string())
             .unwrap_or_default(),
-        trigger: trigger.into(),
+        trigger: conversion.trigger.to_wire(),
     }
 }
 

@@ -115,6 +115,22 @@ pub struct Deactivation {
     pub reason: String,
 }
 
+words! {
+    /// How a conversion came about.
+    pub enum Trigger {
+        /// By hand.
+        Manual = "MANUAL",
+        /// By an order's PROVISION_CLIENT action.
+        OrderAction = "ORDER_ACTION",
+    }
+}
+
+on_the_wire!(
+    Trigger,
+    crate::wire::proto::ConversionTrigger,
+    "CONVERSION_TRIGGER_"
+);
+
 /// Who converted a lead, when and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversion {
@@ -122,8 +138,34 @@ pub struct Conversion {
     pub time: DateTime<Utc>,
     /// By whom.
     pub actor: Principal,
+    /// The client's id: the lead's own.
+    pub client_id: Uuid,
     /// The order whose action did it; none by hand.
     pub order_id: Option<Uuid>,
+    /// By hand or by an order's action.
+    pub trigger: Trigger,
+}
+
+impl Conversion {
+    /// A conversion by hand, or by the action of an order.
+    pub fn new(
+        time: DateTime<Utc>,
+        actor: Principal,
+        client_id: Uuid,
+        order_id: Option<Uuid>,
+    ) -> Self {
+        let trigger = match order_id {
+            Some(_) => Trigger::OrderAction,
+            None => Trigger::Manual,
+        };
+        Self {
+            time,
+            actor,
+            client_id,
+            order_id,
+            trigger,
+        }
+    }
 }
 
 /// A lead's state with what belongs to it.
