@@ -14,3 +14,4 @@ mod explain;
 mod harness;
 mod lifecycle;
 mod lists;
+mod orders;
