@@ -195,6 +195,11 @@ pub fn search_statement(
     }
     if let Some(before) = before {
         select.and_where(search::key(backend).lt(before));
+        if backend == DbBackend::Postgres {
+            // Said of both sides of the join: PostgreSQL infers equalities from it, not bounds, and
+            // would walk to a deep page over every lead before it.
+            select.and_where(Expr::col((Entity, Column::Seq)).lt(before));
+        }
     }
     backend.build(&select)
 }

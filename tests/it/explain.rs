@@ -1,0 +1,291 @@
+//! How the databases find the rows of a page among 100,000 leads: by an index, however the list is
+//! ordered and however deep the page is. The plans are those of the service's own statements.
+
+use std::time::{Duration, Instant};
+
+use leadsmith::leads::model::{Filter, LeadState, OrderKey, Ordering, Position, PositionKey, fold};
+use leadsmith::leads::store::{list_statement, search_statement};
+use leadsmith::wire::proto::ListLeadsRequest;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::bulk;
+use crate::harness::Harness;
+use crate::lists;
+use crate::on_both;
+
+const LEADS: usize = 100_000;
+/// A page, and the row that tells whether there is a next one.
+const LIMIT: u64 = 51;
+
+/// Parts of every ten-thousandth's.
+const SELECTIVE: [&str; 3] = ["zqx", "zqxjk", "zqxjkvwpyfgmcrlaoeui"];
+/// Parts of about one in three hundred's and one in five thousand's texts.
+const MEDIUM: [&str; 2] = ["pany 111", "name 4321"];
+
+/// Every choice of states but none at all.
+fn choices_of_states() -> Vec<Vec<LeadState>> {
+    (1..8_usize)
+        .map(|bits| {
+            let chosen = LeadState::ALL.iter().enumerate();
+            chosen
+                .filter(|(bit, _)| bits & (1 << bit) != 0)
+                .map(|(_, state)| *state)
+                .collect()
+        })
+        .collect()
+}
+
+fn filter(states: &[LeadState]) -> Filter {
+    Filter {
+        states: states.to_vec(),
+        owner_id: None,
+        country_code: String::new(),
+        source: String::new(),
+        create_time_after: None,
+        create_time_before: None,
+        update_time_after: None,
+        update_time_before: None,
+    }
+}
+
+/// Where the page 1,000 pages deep begins in a list of OPEN leads.
+async fn deep(db: &DatabaseConnection, ordering: Ordering) -> Position {
+    let column = match ordering.key {
+        OrderKey::CreateTime => "create_time",
+        OrderKey::UpdateTime => "update_time",
+        OrderKey::LastName => "last_name_key",
+        OrderKey::Company => "company_key",
+    };
+    let direction = if ordering.descending { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT {column}, id FROM leads WHERE state = 'OPEN' \
+         ORDER BY {column} {direction}, id {direction} LIMIT 1 OFFSET 50000"
+    );
+    let statement = Statement::from_string(db.get_database_backend(), sql);
+    let row = db.query_one_raw(statement).await.unwrap().unwrap();
+    let id: Uuid = row.try_get_by_index(1).unwrap();
+    let key = match ordering.key {
+        OrderKey::CreateTime | OrderKey::UpdateTime => {
+            PositionKey::Time(row.try_get_by_index(0).unwrap())
+        }
+        OrderKey::LastName | OrderKey::Company => {
+            PositionKey::Text(row.try_get_by_index(0).unwrap())
+        }
+    };
+    Position(key, id)
+}
+
+/// Checks a statement's plan: no table is scanned, and at most `rows` rows are sorted.
+async fn check(db: &DatabaseConnection, statement: Statement, rows: u64) -> Result<(), String> {
+    let plan = if db.get_database_backend() == DbBackend::Postgres {
+        postgres(db, statement.clone(), rows).await
+    } else {
+        sqlite(db, statement.clone(), rows).await
+    };
+    plan.map_err(|problem| format!("{problem}\nof {statement}"))
+}
+
+/// PostgreSQL is asked what it did, not only what it meant to do.
+async fn postgres(db: &DatabaseConnection, statement: Statement, rows: u64) -> Result<(), String> {
+    let explain = Statement {
+        sql: format!("EXPLAIN (ANALYZE, FORMAT JSON) {}", statement.sql),
+        ..statement
+    };
+    let row = db.query_one_raw(explain).await.unwrap().unwrap();
+    let plan: Value = row.try_get_by_index(0).unwrap();
+    let mut nodes = vec![&plan[0]["Plan"]];
+    let mut seen = 0;
+    while let Some(node) = nodes.pop() {
+        seen += 1;
+        let children = node["Plans"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        nodes.extend(children);
+        let kind = node["Node Type"].as_str().unwrap();
+        let table = node["Relation Name"].as_str().unwrap_or_default();
+        if kind == "Seq Scan" {
+            return Err(format!("scans {table}: {plan:#}"));
+        }
+        // Rows that a node throws away it has read all the same.
+        let read = total(node, "Actual Rows") + total(node, "Rows Removed by Filter");
+        if kind.contains("Index Scan") && read > rows {
+            return Err(format!("reads {read} rows of {table}: {plan:#}"));
+        }
+        let sorted: u64 = children
+            .iter()
+            .map(|child| total(child, "Actual Rows"))
+            .sum();
+        if kind.contains("Sort") && sorted > rows {
+            return Err(format!("sorts {sorted} rows: {plan:#}"));
+        }
+    }
+    assert!(seen > 1, "a plan: {plan:#}");
+    Ok(())
+}
+
+/// How many rows over all loops.
+fn total(node: &Value, what: &str) -> u64 {
+    node[what].as_u64().unwrap_or(0) * node["Actual Loops"].as_u64().unwrap_or(1)
+}
+
+async fn sqlite(db: &DatabaseConnection, statement: Statement, rows: u64) -> Result<(), String> {
+    let sql = statement.sql.clone();
+    let explain = Statement {
+        sql: format!("EXPLAIN QUERY PLAN {sql}"),
+        ..statement
+    };
+    let lines: Vec<(i32, i32, String)> = db
+        .query_all_raw(explain)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row.try_get_by_index(0).unwrap(),
+                row.try_get_by_index(1).unwrap(),
+                row.try_get_by_index(3).unwrap(),
+            )
+        })
+        .collect();
+    assert!(!lines.is_empty(), "a plan");
+    let whole: Vec<&str> = lines.iter().map(|(_, _, line)| line.as_str()).collect();
+    let whole = whole.join("\n");
+    // A later page begins where the one before ended, instead of walking there.
+    let later = is_later(&sql);
+    for (_, parent, line) in &lines {
+        let walk = line.starts_with("SEARCH leads USING INDEX leads_state");
+        if later && walk && !line.contains("(state=? AND (") {
+            return Err(format!("walks from the beginning: {whole}"));
+        }
+        let by_match = line
+            .strip_prefix("SCAN lead_search VIRTUAL TABLE INDEX ")
+            .is_some_and(|index| index.contains('M'));
+        if (line.starts_with("SCAN leads") || line.starts_with("SCAN lead_search")) && !by_match {
+            return Err(format!("scans: {whole}"));
+        }
+        // Only what comes from a walk is sorted, which ends at the limit: never a table's own rows.
+        let beside = lines.iter().filter(|(_, other, _)| other == parent);
+        let merge = rows > LIMIT
+            && beside.into_iter().all(|(_, _, line)| {
+                !line.starts_with("SEARCH lead") && !line.starts_with("SCAN lead")
+            });
+        if line.contains("TEMP B-TREE") && !merge {
+            return Err(format!("sorts: {whole}"));
+        }
+    }
+    Ok(())
+}
+
+fn is_later(sql: &str) -> bool {
+    ["\"id\") <", "\"id\") >"]
+        .iter()
+        .any(|there| sql.contains(there))
+}
+
+on_both! {
+    async fn pages_among_very_many_leads_are_found_by_an_index(h: Harness) {
+        let db = h.database.connect().await;
+        let begin = Instant::now();
+        bulk::load(&db, LEADS).await;
+        println!("loading {LEADS} leads took {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(60));
+
+        let mut problems = Vec::new();
+        every_list(&db, &mut problems).await;
+        every_search(&db, &mut problems).await;
+        let first = problems.first();
+        assert!(first.is_none(), "{} problems, the first: {}", problems.len(), first.unwrap());
+        what_scans_is_rejected(&db).await;
+        deep_pages_answer(&h).await;
+    }
+}
+
+async fn every_list(db: &DatabaseConnection, problems: &mut Vec<String>) {
+    let backend = db.get_database_backend();
+    let mut checked = 0;
+    for key in OrderKey::ALL {
+        for descending in [false, true] {
+            let ordering = Ordering {
+                key: *key,
+                descending,
+            };
+            let deep = deep(db, ordering).await;
+            for states in choices_of_states() {
+                for after in [None, Some(&deep)] {
+                    let statement =
+                        list_statement(backend, &filter(&states), ordering, after, LIMIT);
+                    assert_eq!(is_later(&statement.sql), after.is_some());
+                    let rows = LIMIT * u64::try_from(states.len()).unwrap();
+                    if let Err(problem) = check(db, statement, rows).await {
+                        problems.push(format!("{states:?} by {ordering:?}: {problem}"));
+                    }
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(checked, 8 * 7 * 2);
+}
+
+async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
+    let backend = db.get_database_backend();
+    for query in bulk::COMMON.into_iter().chain(SELECTIVE).chain(MEDIUM) {
+        let query = fold(query);
+        for states in std::iter::once(Vec::new()).chain(choices_of_states()) {
+            for before in [None, Some(60_000)] {
+                let statement = search_statement(backend, &query, &states, before, LIMIT);
+                if let Err(problem) = check(db, statement, SEARCHED).await {
+                    problems.push(format!("{query:?} in {states:?}: {problem}"));
+                }
+            }
+        }
+    }
+}
+
+/// What a search may read: every lead that matches, or so many before a page of them is found. Few of
+/// those that match may be in the states wanted, one of a hundred here.
+const SEARCHED: u64 = 6_000;
+
+/// The check itself can fail.
+async fn what_scans_is_rejected(db: &DatabaseConnection) {
+    let backend = db.get_database_backend();
+    for sql in [
+        "SELECT * FROM leads WHERE city = 'Paris'",
+        "SELECT * FROM leads WHERE upper(company) = 'X' ORDER BY id LIMIT 51",
+        "SELECT * FROM leads WHERE state = 'OPEN' ORDER BY country_code, id LIMIT 51",
+        "SELECT * FROM lead_search WHERE text LIKE '%zqxjk%'",
+    ] {
+        let statement = Statement::from_string(backend, sql);
+        let outcome = check(db, statement, LIMIT * 3).await;
+        assert!(outcome.is_err(), "{sql} passed");
+    }
+}
+
+/// The service itself goes a thousand pages deep.
+async fn deep_pages_answer(h: &Harness) {
+    let mut request = ListLeadsRequest {
+        page_size: 1_000,
+        states: vec![1, 2, 3],
+        order_by: "create_time".into(),
+        ..Default::default()
+    };
+    for _ in 0..50 {
+        let answer = lists::list(&h.viewer, request.clone()).await.unwrap();
+        assert_eq!(answer.leads.len(), 1_000);
+        request.page_token = answer.next_page_token;
+    }
+    request.page_size = 50;
+    let answer = lists::list(&h.viewer, request).await.unwrap();
+    let phones: Vec<&str> = answer
+        .leads
+        .iter()
+        .map(|lead| lead.phone.as_str())
+        .collect();
+    let expected: Vec<String> = (50_001..=50_050)
+        .map(|i| format!("+49 30 {}", 1_000_000 + i))
+        .collect();
+    assert_eq!(phones, expected);
+}
