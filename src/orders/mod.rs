@@ -179,6 +179,7 @@ pub async fn run_action<R: Message + Default + 'static>(
             let order = store::get_to_change(tx, order_id).await?;
             let action = order.action(&key)?.clone();
             check_etag(&etag, order.version)?;
+            let before = order.clone();
             let runnable = order.check_runnable(&action);
             let lead = leads::store::get_to_change(tx, order.lead_id).await?;
             let mut work = Work {
@@ -195,7 +196,7 @@ pub async fn run_action<R: Message + Default + 'static>(
                 return Ok(Verdict::Refused(refusal));
             }
             match work.run(&action, false).await {
-                Ok(()) => work.finish(&action).await.map(Verdict::Done),
+                Ok(()) => work.finish(&before).await.map(Verdict::Done),
                 Err(refusal @ Error::LeadRefused { .. }) => {
                     work.refuse(&action, refusal).await.map(Verdict::Refused)
                 }
@@ -295,15 +296,14 @@ impl Work<'_> {
     }
 
     /// Writes what a successful run and the automatic ones behind it came to.
-    async fn finish(mut self, action: &Action) -> Result<Ran> {
+    async fn finish(mut self, before: &Order) -> Result<Ran> {
         self.run_automatic().await?;
         self.write_order().await?;
         if self.converted_from.is_some() {
             self.record_conversion().await?;
         } else {
-            let path = format!("actions.{}.state", action.key);
-            let change = FieldChange::new(path, action.state.word(), ActionState::Done.word());
-            self.record_order("order.action_run", vec![change]).await?;
+            let changes = self.order.changes_from(before);
+            self.record_order("order.action_run", changes).await?;
         }
         self.write_runs().await?;
         // The first run is the one that was asked for.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::Principal;
-use crate::changes;
+use crate::changes::{self, FieldChange};
 use crate::error::{Error, Result};
 use crate::wire::money::Money;
 use crate::wire::words::{on_the_wire, words};
@@ -203,6 +203,25 @@ impl Order {
                 && self.open_prerequisites(action).is_empty()
         };
         self.actions.iter().find(ready).cloned()
+    }
+
+    /// How far the actions and the order have come since `before`, for the history.
+    pub fn changes_from(&self, before: &Self) -> Vec<FieldChange> {
+        let mut changes = Vec::new();
+        for (then, now) in before.actions.iter().zip(&self.actions) {
+            if then.state != now.state {
+                let path = format!("actions.{}.state", now.key);
+                changes.push(FieldChange::new(path, then.state.word(), now.state.word()));
+            }
+        }
+        if before.state != self.state {
+            changes.push(FieldChange::new(
+                "state",
+                before.state.word(),
+                self.state.word(),
+            ));
+        }
+        changes
     }
 
     /// Notes how far an action has come, and with it how far the order has.

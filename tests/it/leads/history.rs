@@ -126,6 +126,7 @@ fn as_json(lead: Lead) -> Value {
     if let Some(by) = lead.conversion {
         json["conversion"] = json!({
             "time": time(by.time), "actor": actor(by.actor), "order_id": null,
+            "client_id": by.client_id, "trigger": "MANUAL",
         });
     }
     json
