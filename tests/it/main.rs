@@ -10,7 +10,10 @@
 )]
 
 mod auth;
+mod cli;
 mod harness;
 mod lifecycle;
 mod matrix;
+mod program;
 mod raw;
+mod schema;
