@@ -11,6 +11,7 @@
 
 mod auth;
 mod bulk;
+mod cli;
 mod crash;
 mod errors;
 mod explain;
@@ -23,7 +24,9 @@ mod matrix;
 mod model;
 mod orders;
 mod outage;
+mod program;
 mod races;
 mod raw;
+mod schema;
 mod stop;
 mod story;

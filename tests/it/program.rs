@@ -1,0 +1,191 @@
+//! The real program: run to its end, or serving with its log kept.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// Defines tests that run on both databases, which have no schema yet.
+#[macro_export]
+macro_rules! on_both_empty {
+    ($(async fn $name:ident($database:ident: TestDatabase) $body:block)+) => {$(
+        mod $name {
+            #[allow(unused_imports, clippy::allow_attributes, reason = "not every test needs all")]
+            use super::*;
+
+            async fn body($database: $crate::harness::TestDatabase) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                let backend = $crate::harness::Backend::Sqlite;
+                body($crate::harness::TestDatabase::create(backend).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                let backend = $crate::harness::Backend::Postgres;
+                body($crate::harness::TestDatabase::create(backend).await).await;
+            }
+        }
+    )+};
+}
+
+/// A run of the program that is to begin, in a folder of its own and without settings from outside.
+pub struct Program {
+    command: Command,
+    input: String,
+    folder: TempDir,
+}
+
+/// The program with these arguments, separated by spaces.
+pub fn leadsmith(arguments: &str) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadsmith"));
+    command
+        .args(arguments.split_whitespace())
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(File::create(folder.path().join("stdout")).unwrap())
+        .stderr(File::create(folder.path().join("stderr")).unwrap())
+        .env("RUST_BACKTRACE", "1");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADSMITH_")) {
+        command.env_remove(name);
+    }
+    Program {
+        command,
+        input: String::new(),
+        folder,
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// None when a signal ended it.
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Program {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn database(self, url: &str) -> Self {
+        self.env("LEADSMITH_DATABASE_URL", url)
+    }
+
+    /// Without the lines of the log that say what goes well.
+    pub fn quiet(self) -> Self {
+        self.env("LEADSMITH_LOG", "warn")
+    }
+
+    /// What standard input has.
+    pub fn input(mut self, text: &str) -> Self {
+        self.input = text.into();
+        self
+    }
+
+    fn spawn(&mut self) -> Child {
+        let mut child = self.command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that ends before it reads is no fault of the test's.
+        let _ = stdin.write_all(self.input.as_bytes());
+        child
+    }
+
+    /// Runs it to its end, which must come within a minute.
+    pub async fn run(mut self) -> Ended {
+        let mut child = self.spawn();
+        let status = wait(&mut child, Duration::from_secs(60)).await;
+        let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).unwrap();
+        Ended {
+            code: status.code(),
+            out: read("stdout"),
+            err: read("stderr"),
+        }
+    }
+
+    /// Starts a server on a port of its own and waits until it answers.
+    pub async fn serve(mut self) -> Serving {
+        self.command.args(["--listen", "127.0.0.1:0"]);
+        let mut child = self.spawn();
+        let log = self.folder.path().join("stderr");
+        for _ in 0..3000 {
+            let text = fs::read_to_string(&log).unwrap();
+            if let Some((_, rest)) = text.split_once("serving address=")
+                && let Some((address, _)) = rest.split_once('\n')
+            {
+                return Serving {
+                    address: address.trim().parse().unwrap(),
+                    child,
+                    log,
+                    _folder: self.folder,
+                };
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the server ended at once: {status}: {text}");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let _ = child.kill();
+        panic!("the server does not begin to serve");
+    }
+}
+
+/// Waits for a process to end; ends it when that takes too long.
+async fn wait(child: &mut Child, patience: Duration) -> ExitStatus {
+    let poll = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
+    while waited < patience {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        tokio::time::sleep(poll).await;
+        waited += poll;
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    panic!("the program does not end");
+}
+
+/// The program, serving.
+pub struct Serving {
+    pub address: SocketAddr,
+    child: Child,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Serving {
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Tells it to stop.
+    pub fn terminate(&self) {
+        let killed = Command::new("sh")
+            .args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+    }
+
+    pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
+        wait(&mut self.child, patience).await
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
