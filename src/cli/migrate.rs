@@ -14,7 +14,7 @@ pub enum MigrateCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// How many
-        #[arg(long, default_value_t = 1, value_name = "N")]
+        #[arg(long, env = "LEADSMITH_STEPS", default_value_t = 1, value_name = "N")]
         steps: u32,
     },
     /// Show which migrations the database has

@@ -17,7 +17,7 @@ use crate::telemetry;
 
 /// The life of a sales lead as a gRPC service.
 ///
-/// Every setting can also be given by the environment variable named beside it.
+/// Every flag can also be given by the environment variable named beside it.
 #[derive(Debug, Parser)]
 #[command(name = "leadsmith", version, disable_help_subcommand = true)]
 pub struct Cli {

@@ -15,13 +15,18 @@ pub enum OperatorCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// What they sign in with; letter case does not matter
-        #[arg(long)]
+        #[arg(long, env = "LEADSMITH_USERNAME")]
         username: String,
         /// What they are called; the username if not given
-        #[arg(long, default_value = "", hide_default_value = true)]
+        #[arg(
+            long,
+            env = "LEADSMITH_DISPLAY_NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
         display_name: String,
         /// What they may do
-        #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
+        #[arg(long, env = "LEADSMITH_ROLE", value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
         role: Role,
     },
     /// List the operators
@@ -40,7 +45,7 @@ pub struct One {
     #[command(flatten)]
     database: DatabaseSettings,
     /// Which operator
-    #[arg(long)]
+    #[arg(long, env = "LEADSMITH_USERNAME")]
     username: String,
 }
 

@@ -16,10 +16,10 @@ pub enum ServiceAccountCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// What it is called
-        #[arg(long)]
+        #[arg(long, env = "LEADSMITH_NAME")]
         name: String,
         /// What it may do
-        #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
+        #[arg(long, env = "LEADSMITH_ROLE", value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
         role: Role,
     },
     /// Create an API key of a service account and print it, this once
@@ -27,7 +27,7 @@ pub enum ServiceAccountCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// Which service account
-        #[arg(long)]
+        #[arg(long, env = "LEADSMITH_NAME")]
         name: String,
     },
     /// Revoke an API key, by the id that was printed with it
@@ -35,7 +35,7 @@ pub enum ServiceAccountCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// Which key
-        #[arg(long)]
+        #[arg(long, env = "LEADSMITH_ID")]
         id: Uuid,
     },
 }
