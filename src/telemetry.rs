@@ -16,14 +16,20 @@ pub fn init(settings: &LogSettings) {
     let level = LevelFilter::from_level(settings.log);
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::INFO))
+        // Warns of a parameter of the database URL that it does not know, with its value, which is
+        // a secret if the name was mistyped.
+        .with_target("sqlx_postgres::options", LevelFilter::OFF)
         .with_target("leadsmith", level);
     let layer = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let layer = match settings.log_format {
-        LogFormat::Text => layer.with_filter(filter).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    // The filter is a layer, not the other layer's own: such a one remembers a refusal until the
+    // next event, so that a library's mere question whether to log loses a line of ours.
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
     // Fails when a log was started before, as in tests that start several servers.
-    let _ = tracing_subscriber::registry().with(layer).try_init();
+    let _ = subscriber.try_init();
 }
