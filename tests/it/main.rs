@@ -17,3 +17,4 @@ mod matrix;
 mod program;
 mod raw;
 mod schema;
+mod secrets;
