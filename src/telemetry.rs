@@ -16,6 +16,9 @@ pub fn init(settings: &LogSettings) {
     let level = LevelFilter::from_level(settings.log);
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        // Warns of a parameter of the database URL that it does not know, with its value, which is
+        // a secret if the name was mistyped.
+        .with_target("sqlx_postgres::options", LevelFilter::OFF)
         .with_target("leadsmith", level);
     let layer = fmt::layer()
         .with_writer(std::io::stderr)

@@ -174,6 +174,20 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
 }
 
 #[tokio::test]
+async fn a_log_for_machines_is_one_object_a_line() {
+    let run = leadsmith("migrate up").env("LEADSMITH_LOG_FORMAT", "json");
+    let ended = run.run().await;
+    assert!(ended.err.lines().count() >= 5, "{ended:?}");
+    for line in ended.err.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).expect(line);
+        for field in ["timestamp", "level", "target", "message"] {
+            assert!(object[field].is_string(), "{line}");
+        }
+    }
+    ended.done();
+}
+
+#[tokio::test]
 async fn config_hides_what_is_secret_in_a_url() {
     for (url, shown) in [
         (

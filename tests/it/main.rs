@@ -28,5 +28,6 @@ mod program;
 mod races;
 mod raw;
 mod schema;
+mod secrets;
 mod stop;
 mod story;

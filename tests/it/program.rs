@@ -135,7 +135,8 @@ impl Program {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let _ = child.kill();
-        panic!("the server does not begin to serve");
+        let text = fs::read_to_string(&log).unwrap();
+        panic!("the server does not begin to serve: {text}");
     }
 }
 
