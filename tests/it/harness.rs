@@ -66,7 +66,7 @@ pub struct TestDatabase {
     pub url: String,
     pub backend: Backend,
     /// Holds SQLite's file; gone when dropped.
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
 impl TestDatabase {
@@ -94,7 +94,7 @@ impl TestDatabase {
         Self {
             url,
             backend,
-            _folder: folder,
+            folder,
         }
     }
 
