@@ -259,14 +259,15 @@ fn in_seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 
-/// Reads a number of seconds, more than 0 and at most an hour.
+/// Reads a number of seconds, at most an hour. The least is what still counts in milliseconds when
+/// halved: PostgreSQL takes a time of 0 for no limit at all.
 fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text
         .parse()
         .map_err(|_| "a number of seconds, such as 2.5".to_owned())?;
-    if value > 0.0 && value <= 3600.0 {
+    if (0.01..=3600.0).contains(&value) {
         Ok(Duration::from_secs_f64(value))
     } else {
-        Err("more than 0 and at most 3600 seconds".to_owned())
+        Err("at least 0.01 and at most 3600 seconds".to_owned())
     }
 }

@@ -280,7 +280,7 @@ async fn bad_settings_are_refused_in_a_sentence() {
         "sqlite-write-wait",
         "statement-time",
     ] {
-        for value in ["0", "nan", "inf", "3601", "1e-30x", "-1"] {
+        for value in ["0", "0.001", "1e-30", "nan", "inf", "3601", "soon", "-1"] {
             let ended = leadsmith(&format!("config --{flag}={value}")).run().await;
             ended.misused(&format!("--{flag}"));
         }
