@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Duration, Utc};
 use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::store;
@@ -26,9 +27,31 @@ const PER_OPERATOR: usize = 5;
 const PER_USERNAME_AND_ADDRESS: usize = 5;
 const PER_USERNAME: usize = 50;
 
+/// Makes attempts at one password take their turns inside this process. They would wait for each
+/// other in the database anyway, but each with a connection in its hand, and a flood of guesses
+/// would leave none for anybody else.
+#[derive(Debug)]
+pub struct Turns([Mutex<()>; 64]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Turns {
+    /// Waits for the turn of this bucket. Two that share a place only wait for each other.
+    async fn take(&self, bucket: Option<&Bucket>) -> Option<MutexGuard<'_, ()>> {
+        let digest = Sha256::digest(bucket?.subject.as_bytes());
+        Some(self.0[usize::from(digest[0]) % self.0.len()].lock().await)
+    }
+}
+
 /// What attempts are counted by.
 #[derive(Clone, Debug)]
 pub struct Bucket {
+    /// Whose password: the operator or the username, whatever the address.
+    subject: String,
     /// Its name in the database. A username is in it only as a hash: people type passwords into the
     /// wrong field.
     name: String,
@@ -39,6 +62,7 @@ impl Bucket {
     /// An operator's own password inside a session: a stranger cannot fill it.
     pub fn current_password(operator: Uuid) -> Vec<Self> {
         vec![Self {
+            subject: current_password_name(operator),
             name: current_password_name(operator),
             limit: PER_OPERATOR,
         }]
@@ -50,10 +74,12 @@ impl Bucket {
         let address = address.map_or_else(|| "local".to_owned(), |address| address.to_string());
         vec![
             Self {
+                subject: name.clone(),
                 name: format!("{name}/{address}"),
                 limit: PER_USERNAME_AND_ADDRESS,
             },
             Self {
+                subject: name.clone(),
                 name,
                 limit: PER_USERNAME,
             },
@@ -90,6 +116,7 @@ struct Place {
 /// # Errors
 /// [`Error::PasswordAttemptsExceeded`] when one is full; then none is taken.
 pub async fn claim(desk: &Desk, buckets: Vec<Bucket>) -> Result<Claim> {
+    let _turn = desk.turns.take(buckets.first()).await;
     desk.db
         .write(move |tx| {
             Box::pin(async move {
@@ -137,6 +164,10 @@ pub async fn failed(desk: &Desk, claim: Claim) -> Result<()> {
 /// The password was right: the claim stops counting, at once unless the bucket is full and others
 /// were at it at the same time.
 pub async fn succeeded(desk: &Desk, claim: Claim) -> Result<()> {
+    let _turn = desk
+        .turns
+        .take(claim.0.first().map(|place| &place.bucket))
+        .await;
     desk.db
         .write(move |tx| {
             Box::pin(async move {

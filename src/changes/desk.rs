@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::idempotency::{self, InFlight};
 use crate::auth::Call;
+use crate::auth::attempts::Turns;
 use crate::auth::passwords::Passwords;
 use crate::clock::Clock;
 use crate::db::{Db, Tx, Verdict};
@@ -21,6 +22,8 @@ pub struct Desk {
     pub clock: Clock,
     /// Verifies passwords.
     pub passwords: Passwords,
+    /// Makes attempts at one password take their turns.
+    pub turns: Turns,
     /// Seals and opens page tokens.
     pub page_tokens: PageTokens,
     /// The request ids being worked on.

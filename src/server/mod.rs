@@ -15,6 +15,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::auth::api::AuthApi;
+use crate::auth::attempts::Turns;
 use crate::auth::passwords::Passwords;
 use crate::changes::desk::Desk;
 use crate::changes::idempotency::InFlight;
@@ -78,6 +79,7 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
         db,
         clock,
         passwords: Passwords::default(),
+        turns: Turns::default(),
         in_flight: InFlight::default(),
     })
 }

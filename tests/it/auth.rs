@@ -687,8 +687,7 @@ async fn flood(
             Ok(_) => outcomes.right += 1,
             Err(reason) => match reason.as_str() {
                 "CURRENT_PASSWORD_INVALID" => outcomes.wrong += 1,
-                // The last one: no connection to the database was free in time.
-                "PASSWORD_ATTEMPTS_EXCEEDED" | "SERVER_OVERLOADED" | "DATABASE_UNAVAILABLE" => {
+                "PASSWORD_ATTEMPTS_EXCEEDED" | "SERVER_OVERLOADED" => {
                     outcomes.refused += 1;
                 }
                 other => panic!("a guess was answered {other}"),

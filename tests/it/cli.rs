@@ -165,7 +165,13 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
     for (name, value, shown) in settings {
         let variable = format!("LEADSMITH_{}", name.replace('-', "_").to_uppercase());
         environment = environment.env(&variable, value);
-        contradicted = contradicted.env(&variable, "nonsense");
+        // What is said for every command is read before it is known which, so it must make sense.
+        let other = match name {
+            "log" => "error",
+            "log-format" => "text",
+            _ => "nonsense",
+        };
+        contradicted = contradicted.env(&variable, other);
         wanted.push_str(&format!("{name:<22}{shown}\n"));
         assert!(!usual.contains(&format!("{name:<22}{shown}\n")), "{name}");
     }
@@ -177,7 +183,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
 async fn a_log_for_machines_is_one_object_a_line() {
     let run = leadsmith("migrate up").env("LEADSMITH_LOG_FORMAT", "json");
     let ended = run.run().await;
-    assert!(ended.err.lines().count() >= 5, "{ended:?}");
+    assert!(ended.err.contains("the schema is up to date"), "{ended:?}");
     for line in ended.err.lines() {
         let object: serde_json::Value = serde_json::from_str(line).expect(line);
         for field in ["timestamp", "level", "target", "message"] {
