@@ -35,14 +35,7 @@ impl ClientService for ClientApi {
     ) -> Result<Response<proto::ListClientsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (
-            std::mem::take(&mut body.page_token),
-            std::mem::take(&mut body.page_size),
-        );
-        let window = self
-            .0
-            .page_tokens
-            .window(&mut violations, &call, &body, page);
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         violations.finish()?;
         let page = super::list(&self.0, window, |lead| {
             render::client(lead).unwrap_or_default()

@@ -79,14 +79,7 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::ListLeadsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (
-            std::mem::take(&mut body.page_token),
-            std::mem::take(&mut body.page_size),
-        );
-        let window = self
-            .0
-            .page_tokens
-            .window(&mut violations, &call, &body, page);
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let ordering = ordering(&mut violations, &body.order_by);
         let filter = filter(&mut violations, body);
         violations.finish()?;
@@ -103,14 +96,7 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::SearchLeadsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (
-            std::mem::take(&mut body.page_token),
-            std::mem::take(&mut body.page_size),
-        );
-        let window = self
-            .0
-            .page_tokens
-            .window(&mut violations, &call, &body, page);
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let query = read::text(&mut violations, "query", &body.query, QUERY);
         if query.is_empty() {
             violations.add(
@@ -224,14 +210,7 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::ListHistoryResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (
-            std::mem::take(&mut body.page_token),
-            std::mem::take(&mut body.page_size),
-        );
-        let window = self
-            .0
-            .page_tokens
-            .window(&mut violations, &call, &body, page);
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let page = super::list_history(&self.0, id, window, render::entry).await?;

@@ -66,14 +66,7 @@ impl OpportunityService for OpportunityApi {
     ) -> Result<Response<proto::ListOpportunitiesResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (
-            std::mem::take(&mut body.page_token),
-            std::mem::take(&mut body.page_size),
-        );
-        let window = self
-            .0
-            .page_tokens
-            .window(&mut violations, &call, &body, page);
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let mut states = read::enums(
             &mut violations,
             "states",

@@ -66,14 +66,7 @@ impl OrderService for OrderApi {
     ) -> Result<Response<proto::ListOrdersResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (
-            std::mem::take(&mut body.page_token),
-            std::mem::take(&mut body.page_size),
-        );
-        let window = self
-            .0
-            .page_tokens
-            .window(&mut violations, &call, &body, page);
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let filter = Filter {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
             states: read::enums(
@@ -123,14 +116,7 @@ impl OrderService for OrderApi {
     ) -> Result<Response<proto::ListRunsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let page = (
-            std::mem::take(&mut body.page_token),
-            std::mem::take(&mut body.page_size),
-        );
-        let window = self
-            .0
-            .page_tokens
-            .window(&mut violations, &call, &body, page);
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
         violations.finish()?;
         let page = super::list_runs(&self.0, order_id, window, run).await?;

@@ -2,6 +2,8 @@
 //! costs what the first does; it is authenticated together with what it was made for, so that it
 //! cannot be altered or carried to another call. All replicas share the key.
 
+use std::mem;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,6 +11,7 @@ use prost::Message;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::Sha256;
 
+use super::proto;
 use super::violations::Violations;
 use crate::auth::Call;
 use crate::error::{Error, Result};
@@ -37,6 +40,32 @@ fn size(violations: &mut Violations, page_size: i32) -> u64 {
     }
 }
 
+/// A request for a page.
+pub trait Paged: Message {
+    /// Takes its `page_token` and its `page_size`.
+    fn take_page(&mut self) -> (String, i32);
+}
+
+macro_rules! paged {
+    ($($request:ident)+) => {$(
+        impl Paged for proto::$request {
+            fn take_page(&mut self) -> (String, i32) {
+                (mem::take(&mut self.page_token), mem::take(&mut self.page_size))
+            }
+        }
+    )+};
+}
+
+paged! {
+    ListLeadsRequest
+    SearchLeadsRequest
+    ListHistoryRequest
+    ListClientsRequest
+    ListOpportunitiesRequest
+    ListOrdersRequest
+    ListRunsRequest
+}
+
 /// Seals and opens page tokens.
 #[derive(Clone)]
 pub struct PageTokens {
@@ -55,17 +84,17 @@ impl PageTokens {
         Self { key }
     }
 
-    /// The page a call asks for, by its `(page_token, page_size)`. `bare` is the request without
-    /// these two.
+    /// The page a call asks for. What says so is taken out of the request: the rest is what the
+    /// page's token is bound to.
     pub fn window(
         &self,
         violations: &mut Violations,
         call: &Call,
-        bare: &impl Message,
-        (token, page_size): (String, i32),
+        request: &mut impl Paged,
     ) -> Window {
+        let (token, page_size) = request.take_page();
         Window {
-            scope: self.scope(call, bare),
+            scope: self.scope(call, request),
             size: size(violations, page_size),
             token,
         }
