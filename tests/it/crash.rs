@@ -10,8 +10,9 @@ use sea_orm::{ConnectionTrait, Statement};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::harness::{Backend, Caller, PASSWORD, Process, channel, count, sign_in};
+use crate::harness::{Backend, Caller, PASSWORD, channel, count, sign_in};
 use crate::on_both;
+use crate::program::leadsmith;
 use crate::races::prepared;
 
 const CLIENTS: usize = 32;
@@ -60,7 +61,7 @@ async fn survives_kills(backend: Backend) {
     let database = prepared(backend).await;
     let acknowledged = Acknowledged::default();
     for kill in 0..KILLS {
-        let mut server = Process::serve(&database.url, &[]).await;
+        let mut server = leadsmith("serve").database(&database.url).serve().await;
         let token = sign_in(channel(server.address), "sales", PASSWORD)
             .await
             .unwrap();
@@ -90,7 +91,7 @@ async fn survives_kills(backend: Backend) {
         clients.join_all().await;
     }
 
-    let server = Process::serve(&database.url, &[]).await;
+    let server = leadsmith("serve").database(&database.url).serve().await;
     let token = sign_in(channel(server.address), "viewer", PASSWORD)
         .await
         .unwrap();

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use leadsmith::auth::passwords::Passwords;
@@ -567,64 +566,4 @@ fn without_ids(text: &str) -> String {
         rest = &rest[step..];
     }
     result
-}
-
-/// The real program, serving in a process of its own.
-pub struct Process {
-    pub address: SocketAddr,
-    pub child: Child,
-}
-
-impl Process {
-    /// Starts the program and waits until it answers. `environment` is beside LEADSMITH_DATABASE_URL
-    /// and LEADSMITH_LISTEN, which are set.
-    pub async fn serve(url: &str, environment: &[(&str, &str)]) -> Self {
-        let address = free_address();
-        let child = Command::new(env!("CARGO_BIN_EXE_leadsmith"))
-            .arg("serve")
-            .env("LEADSMITH_DATABASE_URL", url)
-            .env("LEADSMITH_LISTEN", address.to_string())
-            .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut process = Self { address, child };
-        process.wait_until_serving().await;
-        process
-    }
-
-    async fn wait_until_serving(&mut self) {
-        for _ in 0..500 {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the server ended at once: {status}");
-            }
-            if tokio::net::TcpStream::connect(self.address).await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the server does not answer at {}", self.address);
-    }
-
-    /// Ends it as a crash would: SIGKILL.
-    pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// An address that was free a moment ago.
-pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }

@@ -170,6 +170,12 @@ impl Serving {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Ends it as a crash would: SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Tells it to stop.
     pub fn terminate(&self) {
         let killed = Command::new("sh")

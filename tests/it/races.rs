@@ -5,15 +5,16 @@ use tokio::task::JoinSet;
 use tonic::Status;
 
 use crate::harness::{
-    Backend, Caller, Harness, PASSWORD, Process, TestDatabase, channel, reason, sign_in, update,
+    Backend, Caller, Harness, PASSWORD, TestDatabase, channel, reason, sign_in, update,
 };
 use crate::on_both;
+use crate::program::{Serving, leadsmith};
 
 const CALLERS: usize = 64;
 
 /// Callers on several servers over one database.
 struct Desk {
-    _servers: Vec<Process>,
+    _servers: Vec<Serving>,
     callers: Vec<Caller>,
     harness: Harness,
 }
@@ -25,7 +26,8 @@ impl Desk {
         let mut processes = Vec::new();
         let mut callers = Vec::new();
         for _ in 0..servers {
-            let process = Process::serve(&harness.database.url, &[]).await;
+            let url = &harness.database.url;
+            let process = leadsmith("serve").database(url).serve().await;
             let channel = channel(process.address);
             let token = sign_in(channel.clone(), "sales", PASSWORD).await.unwrap();
             callers.push(Caller {

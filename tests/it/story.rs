@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::free_address;
-
 struct Demo(Child);
 
 impl Drop for Demo {
@@ -173,4 +171,12 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
         16 => assert_eq!(answer["runs"].as_array().unwrap().len(), 1),
         _ => panic!("the story has a line that nobody checks"),
     }
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
