@@ -42,7 +42,7 @@ pub async fn run(settings: &HealthcheckSettings) -> Result<(), Refusal> {
         .timeout(PATIENCE)
         .connect()
         .await
-        .map_err(|error| silent(error.to_string()))?;
+        .map_err(|error| silent(root_cause(&error)))?;
     let answer = HealthClient::new(channel)
         .check(HealthCheckRequest::default())
         .await
@@ -54,4 +54,9 @@ pub async fn run(settings: &HealthcheckSettings) -> Result<(), Refusal> {
     } else {
         Err(silent(format!("it answers {}", status.as_str_name())))
     }
+}
+
+/// What is at the bottom of an error: tonic's own says only "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
 }

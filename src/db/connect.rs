@@ -7,7 +7,8 @@ use std::time::Duration;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr,
+    SqlxError, Statement,
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -74,6 +75,7 @@ impl Target {
 pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, Refusal> {
     let (readers, writer) = match Target::parse(url)? {
         Target::Sqlite(file) => {
+            create_private(&file)?;
             let writer = connect(sqlite(&file, 1, limits.sqlite_write_wait, false)).await?;
             let readers = connect(sqlite(
                 &file,
@@ -100,25 +102,66 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
 pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
     let wait = Duration::from_secs(10);
     match Target::parse(url)? {
-        Target::Sqlite(file) => connect(sqlite(&file, 1, wait, false)).await,
+        Target::Sqlite(file) => {
+            create_private(&file)?;
+            connect(sqlite(&file, 1, wait, false)).await
+        }
         Target::Postgres => {
             let limits = Limits {
                 statement_time: Duration::ZERO,
                 connection_wait: wait,
                 ..Limits::default()
             };
-            connect(postgres(url, 1, &limits)).await
+            let db = connect(postgres(url, 1, &limits)).await?;
+            // Before anything is created in it.
+            check_postgres(&db).await?;
+            Ok(db)
         }
     }
 }
 
+/// Creates the database's file, if need be, so that only its owner reads it: it holds the leads, and
+/// SQLite gives the files beside it the same rights.
+fn create_private(file: &Path) -> Result<(), Refusal> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(file)
+        .map(|_| ())
+        .map_err(|error| {
+            Refusal::new(format!(
+                "the database file {} cannot be written ({error}): give the service's user the \
+                 right to, or name another file",
+                file.display()
+            ))
+        })
+}
+
 async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, Refusal> {
     Database::connect(options).await.map_err(|error| {
+        let why = match runtime(&error) {
+            Some(SqlxError::PoolTimedOut) => "nothing answers".to_owned(),
+            Some(SqlxError::Database(error)) => error.message().to_owned(),
+            _ => error.to_string(),
+        };
         Refusal::new(format!(
-            "the database cannot be opened ({error}): check that it runs and that the database URL \
-             names it and a user who may use it"
+            "the database cannot be opened ({why}): check that it runs where the database URL says \
+             and that the URL names a user and password it takes"
         ))
     })
+}
+
+/// What the driver said.
+fn runtime(error: &DbErr) -> Option<&SqlxError> {
+    let (DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) = error else {
+        return None;
+    };
+    match runtime {
+        RuntimeErr::SqlxError(error) => Some(error),
+        RuntimeErr::Internal(_) => None,
+    }
 }
 
 /// What both databases share: quiet logs, bounded waits, and no ping before each use.
@@ -160,7 +203,7 @@ fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectO
 
 fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOptions {
     let url = url.expose_secret().to_owned();
-    let names_ssl_mode = url.contains("sslmode=") || url.contains("ssl-mode=");
+    let names_ssl_mode = names_ssl_mode(&url);
     let statement_time = limits.statement_time;
     let mut options = pooled(url, connections, limits.connection_wait);
     options
@@ -189,6 +232,15 @@ fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOpt
             ])
         });
     options
+}
+
+/// Whether a URL says itself how the connection is to be encrypted. Only a parameter counts: a
+/// password may hold the same letters.
+fn names_ssl_mode(url: &str) -> bool {
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    parameters
+        .split('&')
+        .any(|parameter| parameter.starts_with("sslmode=") || parameter.starts_with("ssl-mode="))
 }
 
 /// Settings of the server under which an answered change could be lost, or text mangled.
@@ -229,4 +281,23 @@ async fn check_postgres(pool: &DatabaseConnection) -> Result<(), Refusal> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_ssl_mode;
+
+    #[test]
+    fn only_a_parameter_chooses_the_encryption() {
+        for url in [
+            "postgres://u:sslmode=disable@db.example/leads",
+            "postgres://u@db.example/sslmode=disable",
+            "postgres://u@db.example/leads?application_name=sslmode=disable",
+        ] {
+            assert!(!names_ssl_mode(url), "{url}");
+        }
+        assert!(names_ssl_mode(
+            "postgres://u@db.example/leads?a=b&sslmode=require"
+        ));
+    }
 }

@@ -194,6 +194,27 @@ async fn a_log_for_machines_is_one_object_a_line() {
 }
 
 #[tokio::test]
+async fn the_files_of_an_embedded_database_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let database = TestDatabase::create(Backend::Sqlite).await;
+    let _serving = leadsmith("serve").database(&database.url).serve().await;
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(database.folder.path()).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        let others = file.metadata().unwrap().permissions().mode() & 0o077;
+        // The lock's file is empty.
+        assert!(
+            others == 0 || name.ends_with(".migrate-lock"),
+            "{name}: {others:o}"
+        );
+        names.push(name);
+    }
+    assert!(names.contains(&"test.db".to_owned()), "{names:?}");
+    assert!(names.contains(&"test.db-wal".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
 async fn config_hides_what_is_secret_in_a_url() {
     for (url, shown) in [
         (
