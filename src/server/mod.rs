@@ -35,6 +35,8 @@ pub const LARGEST_REQUEST: usize = 64 * 1024;
 const LARGEST_RESPONSE: usize = 4 << 20;
 /// How long those who ask for the health have to notice before connections are closed.
 const NOTICE: Duration = Duration::from_millis(200);
+/// How long changes whose callers are gone may take to end when the server stops.
+const CLOSING: Duration = Duration::from_secs(3);
 /// The services, by their full names, whose health is told.
 pub const SERVICES: [&str; 5] = [
     "leadsmith.v1.LeadService",
@@ -217,7 +219,8 @@ impl Running {
             ))),
         };
         self.serving.abort();
-        self.desk.db.close().await;
+        // A change that is stuck was not answered, and is rolled back when its connection goes.
+        let _ = tokio::time::timeout(CLOSING, self.desk.db.close()).await;
         outcome
     }
 
