@@ -1,6 +1,8 @@
 //! A server per test, on a database of its own, and clients to call it with.
 
-use std::fmt::Write as _;
+mod answers;
+mod caller;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,25 +11,20 @@ use leadsmith::auth::roles::Role;
 use leadsmith::clock::Clock;
 use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
 use leadsmith::server::{self, Running};
+use leadsmith::wire::proto;
 use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
-use leadsmith::wire::proto::client_service_client::ClientServiceClient;
-use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
-use leadsmith::wire::proto::opportunity_service_client::OpportunityServiceClient;
-use leadsmith::wire::proto::order_service_client::OrderServiceClient;
-use leadsmith::wire::proto::{self, Lead, Order};
 use leadsmith::{operators, service_accounts};
 use sea_orm::{
     ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
 };
 use tempfile::TempDir;
-use tonic::metadata::MetadataValue;
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
-use tonic_types::StatusExt;
 use uuid::Uuid;
+
+pub use answers::{metadata, metadata_free, reason, violations, whole};
+pub use caller::{Caller, update};
 
 /// Defines tests that run on both databases: `sqlite::NAME` and `postgres::NAME` below the function's
 /// name. The body gets a running server.
@@ -282,288 +279,4 @@ pub async fn sign_in(channel: Channel, username: &str, password: &str) -> Result
     };
     let answer = AuthServiceClient::new(channel).sign_in(request).await?;
     Ok(answer.into_inner().token)
-}
-
-/// Somebody who calls with a token.
-#[derive(Clone)]
-pub struct Caller {
-    pub id: Uuid,
-    pub token: String,
-    pub channel: Channel,
-}
-
-/// Puts the token into every call.
-#[derive(Clone)]
-pub struct Bearer(String);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if !self.0.is_empty() {
-            let value = MetadataValue::try_from(format!("Bearer {}", self.0)).unwrap();
-            request.metadata_mut().insert("authorization", value);
-        }
-        Ok(request)
-    }
-}
-
-type Called = InterceptedService<Channel, Bearer>;
-
-impl Caller {
-    /// The same principal, calling another server.
-    pub fn at(&self, server: &Running) -> Self {
-        Self {
-            channel: channel(server.address),
-            ..self.clone()
-        }
-    }
-
-    pub fn leads(&self) -> LeadServiceClient<Called> {
-        LeadServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
-    }
-
-    pub fn clients(&self) -> ClientServiceClient<Called> {
-        ClientServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
-    }
-
-    pub fn opportunities(&self) -> OpportunityServiceClient<Called> {
-        OpportunityServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
-    }
-
-    pub fn orders(&self) -> OrderServiceClient<Called> {
-        OrderServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
-    }
-
-    pub fn auth(&self) -> AuthServiceClient<Called> {
-        AuthServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
-    }
-
-    /// Creates a lead of this last name.
-    pub async fn create_lead(&self, last_name: &str) -> Lead {
-        self.create(Lead {
-            last_name: last_name.into(),
-            ..Lead::default()
-        })
-        .await
-        .unwrap()
-    }
-
-    pub async fn create(&self, lead: Lead) -> Result<Lead, Status> {
-        let request = proto::CreateLeadRequest {
-            lead: Some(lead),
-            ..Default::default()
-        };
-        let answer = self.leads().create(request).await?;
-        Ok(answer.into_inner().lead.unwrap())
-    }
-
-    pub async fn get(&self, id: &str) -> Lead {
-        let request = proto::GetLeadRequest { id: id.into() };
-        self.leads()
-            .get(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .lead
-            .unwrap()
-    }
-
-    /// Updates the fields of these paths.
-    pub async fn update(&self, lead: Lead, paths: &[&str]) -> Result<Lead, Status> {
-        self.leads()
-            .update(update(lead, paths))
-            .await
-            .map(|answer| answer.into_inner().lead.unwrap())
-    }
-
-    pub async fn deactivate(&self, id: &str) -> Result<Lead, Status> {
-        let request = proto::DeactivateLeadRequest {
-            id: id.into(),
-            ..Default::default()
-        };
-        self.leads()
-            .deactivate(request)
-            .await
-            .map(|answer| answer.into_inner().lead.unwrap())
-    }
-
-    pub async fn reactivate(&self, id: &str) -> Result<Lead, Status> {
-        let request = proto::ReactivateLeadRequest {
-            id: id.into(),
-            ..Default::default()
-        };
-        self.leads()
-            .reactivate(request)
-            .await
-            .map(|answer| answer.into_inner().lead.unwrap())
-    }
-
-    pub async fn convert(&self, id: &str) -> Result<proto::ConvertLeadResponse, Status> {
-        let request = proto::ConvertLeadRequest {
-            id: id.into(),
-            ..Default::default()
-        };
-        self.leads()
-            .convert(request)
-            .await
-            .map(tonic::Response::into_inner)
-    }
-
-    /// Creates an order with these actions; without any, with the one that provisions the client.
-    pub async fn create_order(&self, lead_id: &str, actions: Vec<proto::Action>) -> Order {
-        let order = Order {
-            lead_id: lead_id.into(),
-            actions,
-            ..Order::default()
-        };
-        let request = proto::CreateOrderRequest {
-            order: Some(order),
-            ..Default::default()
-        };
-        self.orders()
-            .create(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .order
-            .unwrap()
-    }
-
-    pub async fn run(
-        &self,
-        order_id: &str,
-        action: &str,
-    ) -> Result<proto::RunActionResponse, Status> {
-        let request = proto::RunActionRequest {
-            order_id: order_id.into(),
-            action: action.into(),
-            ..Default::default()
-        };
-        self.orders()
-            .run_action(request)
-            .await
-            .map(tonic::Response::into_inner)
-    }
-
-    /// A lead's whole history, newest first.
-    pub async fn history(&self, id: &str) -> Vec<proto::HistoryEntry> {
-        let request = proto::ListHistoryRequest {
-            id: id.into(),
-            page_size: 1000,
-            ..Default::default()
-        };
-        self.leads()
-            .list_history(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .entries
-    }
-}
-
-/// An update of the fields of these paths; of every populated one without any.
-pub fn update(lead: Lead, paths: &[&str]) -> proto::UpdateLeadRequest {
-    let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-    let mask = prost_types::FieldMask { paths };
-    proto::UpdateLeadRequest {
-        lead: Some(lead),
-        update_mask: (!mask.paths.is_empty()).then_some(mask),
-        ..Default::default()
-    }
-}
-
-/// The reason of an error; every error must have one.
-pub fn reason(status: &Status) -> String {
-    let details = status.get_error_details();
-    let info = details
-        .error_info()
-        .unwrap_or_else(|| panic!("an error without a reason: {status:?}"));
-    assert_eq!(info.domain, "leadsmith.v1");
-    info.reason.clone()
-}
-
-/// A value of an error's metadata.
-pub fn metadata(status: &Status, key: &str) -> String {
-    let details = status.get_error_details();
-    let info = details.error_info().expect("an ErrorInfo");
-    info.metadata
-        .get(key)
-        .cloned()
-        .unwrap_or_else(|| panic!("no {key} in {info:?}"))
-}
-
-/// Whether an error's metadata is empty.
-pub fn metadata_free(status: &Status) -> bool {
-    status
-        .get_error_details()
-        .error_info()
-        .is_some_and(|info| info.metadata.is_empty())
-}
-
-/// What is wrong with each field, by the error.
-pub fn violations(status: &Status) -> Vec<(String, String)> {
-    assert_eq!(reason(status), "FIELD_INVALID", "{status:?}");
-    let details = status.get_error_details();
-    let bad = details.bad_request().expect("a BadRequest");
-    let pair = |violation: &tonic_types::FieldViolation| {
-        (violation.field.clone(), violation.description.clone())
-    };
-    bad.field_violations.iter().map(pair).collect()
-}
-
-/// The whole of an error for a snapshot: code, message and every detail, with ids, which differ from
-/// run to run, replaced.
-pub fn whole(status: &Status) -> String {
-    let details = status.get_error_details();
-    let mut text = format!("{:?}: {}\n", status.code(), status.message());
-    if let Some(info) = details.error_info() {
-        writeln!(text, "reason {} of {}", info.reason, info.domain).unwrap();
-        let mut pairs: Vec<_> = info.metadata.iter().collect();
-        pairs.sort();
-        for (key, value) in pairs {
-            writeln!(text, "  {key}: {value}").unwrap();
-        }
-    }
-    if let Some(bad) = details.bad_request() {
-        for violation in &bad.field_violations {
-            writeln!(text, "field {}: {}", violation.field, violation.description).unwrap();
-        }
-    }
-    if let Some(failure) = details.precondition_failure() {
-        for violation in &failure.violations {
-            writeln!(
-                text,
-                "precondition {} of {}: {}",
-                violation.r#type, violation.subject, violation.description
-            )
-            .unwrap();
-        }
-    }
-    if let Some(resource) = details.resource_info() {
-        writeln!(
-            text,
-            "resource {} {}",
-            resource.resource_type, resource.resource_name
-        )
-        .unwrap();
-    }
-    if details.retry_info().is_some() {
-        writeln!(text, "retry later").unwrap();
-    }
-    without_ids(&text)
-}
-
-fn without_ids(text: &str) -> String {
-    let mut result = String::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let id = rest.get(..36).filter(|id| Uuid::try_parse(id).is_ok());
-        let step = if id.is_some() {
-            36
-        } else {
-            rest.chars().next().map_or(1, char::len_utf8)
-        };
-        result.push_str(if id.is_some() { "[id]" } else { &rest[..step] });
-        rest = &rest[step..];
-    }
-    result
 }

@@ -1,0 +1,204 @@
+//! Somebody who calls, and what they often call.
+
+use leadsmith::server::Running;
+use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
+use leadsmith::wire::proto::client_service_client::ClientServiceClient;
+use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
+use leadsmith::wire::proto::opportunity_service_client::OpportunityServiceClient;
+use leadsmith::wire::proto::order_service_client::OrderServiceClient;
+use leadsmith::wire::proto::{self, Lead, Order};
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use uuid::Uuid;
+
+use super::channel;
+
+/// Somebody who calls with a token.
+#[derive(Clone)]
+pub struct Caller {
+    pub id: Uuid,
+    pub token: String,
+    pub channel: Channel,
+}
+
+/// Puts the token into every call.
+#[derive(Clone)]
+pub struct Bearer(String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !self.0.is_empty() {
+            let value = MetadataValue::try_from(format!("Bearer {}", self.0)).unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+type Called = InterceptedService<Channel, Bearer>;
+
+impl Caller {
+    /// The same principal, calling another server.
+    pub fn at(&self, server: &Running) -> Self {
+        Self {
+            channel: channel(server.address),
+            ..self.clone()
+        }
+    }
+
+    pub fn leads(&self) -> LeadServiceClient<Called> {
+        LeadServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+    }
+
+    pub fn clients(&self) -> ClientServiceClient<Called> {
+        ClientServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+    }
+
+    pub fn opportunities(&self) -> OpportunityServiceClient<Called> {
+        OpportunityServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+    }
+
+    pub fn orders(&self) -> OrderServiceClient<Called> {
+        OrderServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+    }
+
+    pub fn auth(&self) -> AuthServiceClient<Called> {
+        AuthServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+    }
+
+    /// Creates a lead of this last name.
+    pub async fn create_lead(&self, last_name: &str) -> Lead {
+        self.create(Lead {
+            last_name: last_name.into(),
+            ..Lead::default()
+        })
+        .await
+        .unwrap()
+    }
+
+    pub async fn create(&self, lead: Lead) -> Result<Lead, Status> {
+        let request = proto::CreateLeadRequest {
+            lead: Some(lead),
+            ..Default::default()
+        };
+        let answer = self.leads().create(request).await?;
+        Ok(answer.into_inner().lead.unwrap())
+    }
+
+    pub async fn get(&self, id: &str) -> Lead {
+        let request = proto::GetLeadRequest { id: id.into() };
+        self.leads()
+            .get(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .lead
+            .unwrap()
+    }
+
+    /// Updates the fields of these paths.
+    pub async fn update(&self, lead: Lead, paths: &[&str]) -> Result<Lead, Status> {
+        self.leads()
+            .update(update(lead, paths))
+            .await
+            .map(|answer| answer.into_inner().lead.unwrap())
+    }
+
+    pub async fn deactivate(&self, id: &str) -> Result<Lead, Status> {
+        let request = proto::DeactivateLeadRequest {
+            id: id.into(),
+            ..Default::default()
+        };
+        self.leads()
+            .deactivate(request)
+            .await
+            .map(|answer| answer.into_inner().lead.unwrap())
+    }
+
+    pub async fn reactivate(&self, id: &str) -> Result<Lead, Status> {
+        let request = proto::ReactivateLeadRequest {
+            id: id.into(),
+            ..Default::default()
+        };
+        self.leads()
+            .reactivate(request)
+            .await
+            .map(|answer| answer.into_inner().lead.unwrap())
+    }
+
+    pub async fn convert(&self, id: &str) -> Result<proto::ConvertLeadResponse, Status> {
+        let request = proto::ConvertLeadRequest {
+            id: id.into(),
+            ..Default::default()
+        };
+        self.leads()
+            .convert(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// Creates an order with these actions; without any, with the one that provisions the client.
+    pub async fn create_order(&self, lead_id: &str, actions: Vec<proto::Action>) -> Order {
+        let order = Order {
+            lead_id: lead_id.into(),
+            actions,
+            ..Order::default()
+        };
+        let request = proto::CreateOrderRequest {
+            order: Some(order),
+            ..Default::default()
+        };
+        self.orders()
+            .create(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .order
+            .unwrap()
+    }
+
+    pub async fn run(
+        &self,
+        order_id: &str,
+        action: &str,
+    ) -> Result<proto::RunActionResponse, Status> {
+        let request = proto::RunActionRequest {
+            order_id: order_id.into(),
+            action: action.into(),
+            ..Default::default()
+        };
+        self.orders()
+            .run_action(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// A lead's whole history, newest first.
+    pub async fn history(&self, id: &str) -> Vec<proto::HistoryEntry> {
+        let request = proto::ListHistoryRequest {
+            id: id.into(),
+            page_size: 1000,
+            ..Default::default()
+        };
+        self.leads()
+            .list_history(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .entries
+    }
+}
+
+/// An update of the fields of these paths; of every populated one without any.
+pub fn update(lead: Lead, paths: &[&str]) -> proto::UpdateLeadRequest {
+    let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+    let mask = prost_types::FieldMask { paths };
+    proto::UpdateLeadRequest {
+        lead: Some(lead),
+        update_mask: (!mask.paths.is_empty()).then_some(mask),
+        ..Default::default()
+    }
+}
