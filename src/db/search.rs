@@ -57,17 +57,27 @@ pub fn key(backend: DbBackend) -> Expr {
     Expr::col(("lead_search", column))
 }
 
-/// What a row of `lead_search` must meet to contain the folded `query`.
-pub fn contains(backend: DbBackend, query: &str) -> Condition {
+/// Whether the index can answer a folded query.
+pub fn is_indexed(query: &str) -> bool {
+    query.chars().count() >= INDEXED_FROM
+}
+
+/// Whether a row's text contains the folded `query`, found by comparing.
+pub fn compares(backend: DbBackend, query: &str) -> Expr {
     let text = Expr::col(("lead_search", "text"));
     let position = if backend == DbBackend::Postgres {
         "strpos"
     } else {
         "instr"
     };
-    let exact = Expr::expr(Func::cust(position).arg(text).arg(query)).gt(0);
+    Expr::expr(Func::cust(position).arg(text).arg(query)).gt(0)
+}
+
+/// What a row of `lead_search` must meet to contain the folded `query`.
+pub fn contains(backend: DbBackend, query: &str) -> Condition {
+    let exact = compares(backend, query);
     let condition = Condition::all();
-    if query.chars().count() < INDEXED_FROM {
+    if !is_indexed(query) {
         return condition.add(exact);
     }
     let indexed = if backend == DbBackend::Postgres {

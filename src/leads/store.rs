@@ -105,8 +105,15 @@ pub async fn search(
     before: Option<i64>,
     limit: u64,
 ) -> Result<Vec<Lead>> {
-    let statement = search_statement(db.get_database_backend(), query, states, before, limit);
-    rows(db, statement).await
+    let backend = db.get_database_backend();
+    if backend == DbBackend::Postgres && search::is_indexed(query) {
+        let newest = newest_statement(query, states, before, limit);
+        let found = rows(db, newest).await?;
+        if found.len() as u64 == limit {
+            return Ok(found);
+        }
+    }
+    rows(db, search_statement(backend, query, states, before, limit)).await
 }
 
 async fn rows(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
@@ -172,7 +179,10 @@ pub fn list_statement(
     backend.build(&merged)
 }
 
-/// The statement of [`search`()].
+/// How many leads PostgreSQL looks through before it asks the index.
+const NEWEST: i64 = 2_000;
+
+/// The statement of [`search`()] that uses the index.
 pub fn search_statement(
     backend: DbBackend,
     query: &str,
@@ -180,13 +190,46 @@ pub fn search_statement(
     before: Option<i64>,
     limit: u64,
 ) -> Statement {
+    let condition = search::contains(backend, query);
+    backend.build(&searching(backend, condition, states, before, limit))
+}
+
+/// The statement that looks for `query` in the newest leads only. A part that many leads share fills
+/// its page from these. PostgreSQL does not see that by itself: it takes the trigrams of one word for
+/// independent of each other, expects a handful of leads, and would sort all there are.
+pub fn newest_statement(
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Statement {
+    let backend = DbBackend::Postgres;
+    let condition = Condition::all().add(search::compares(backend, query));
+    let mut select = searching(backend, condition, states, before, limit);
+    let from = match before {
+        Some(before) => Expr::value(before - NEWEST),
+        None => Expr::cust(format!("(SELECT max(\"seq\") FROM \"leads\") - {NEWEST}")),
+    };
+    select
+        .and_where(search::key(backend).gte(from.clone()))
+        .and_where(Expr::col((Entity, Column::Seq)).gte(from));
+    backend.build(&select)
+}
+
+fn searching(
+    backend: DbBackend,
+    condition: Condition,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> SelectStatement {
     let mut select = Entity::find().into_query();
     select
         .inner_join(
             "lead_search",
-            search::key(backend).equals((crate::db::entities::lead::Entity, Column::Seq)),
+            search::key(backend).equals((Entity, Column::Seq)),
         )
-        .cond_where(search::contains(backend, query))
+        .cond_where(condition)
         .order_by_expr(search::key(backend), Order::Desc)
         .limit(limit);
     if states.len() < LeadState::ALL.len() && !states.is_empty() {
@@ -201,7 +244,7 @@ pub fn search_statement(
             select.and_where(Expr::col((Entity, Column::Seq)).lt(before));
         }
     }
-    backend.build(&select)
+    select
 }
 
 fn order_column(key: OrderKey) -> Column {

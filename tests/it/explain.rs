@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use leadsmith::leads::model::{Filter, LeadState, OrderKey, Ordering, Position, PositionKey, fold};
-use leadsmith::leads::store::{list_statement, search_statement};
-use leadsmith::wire::proto::ListLeadsRequest;
+use leadsmith::leads::store::{list_statement, newest_statement, search_statement};
+use leadsmith::wire::proto::{ListLeadsRequest, SearchLeadsRequest};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;
 use uuid::Uuid;
@@ -200,6 +200,7 @@ on_both! {
         assert!(first.is_none(), "{} problems, the first: {}", problems.len(), first.unwrap());
         what_scans_is_rejected(&db).await;
         deep_pages_answer(&h).await;
+        searches_answer(&h).await;
     }
 }
 
@@ -240,6 +241,12 @@ async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
                 if let Err(problem) = check(db, statement, SEARCHED).await {
                     problems.push(format!("{query:?} in {states:?}: {problem}"));
                 }
+                if backend == DbBackend::Postgres {
+                    let newest = newest_statement(&query, &states, before, LIMIT);
+                    if let Err(problem) = check(db, newest, NEWEST).await {
+                        problems.push(format!("newest {query:?} in {states:?}: {problem}"));
+                    }
+                }
             }
         }
     }
@@ -248,6 +255,46 @@ async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
 /// What a search may read: every lead that matches, or so many before a page of them is found. Few of
 /// those that match may be in the states wanted, one of a hundred here.
 const SEARCHED: u64 = 6_000;
+
+/// What a look through the newest leads may read, whatever it looks for: these, and the newest one
+/// to learn which they are.
+const NEWEST: u64 = 2_002;
+
+/// The service finds what many share and what few do, the newest first.
+async fn searches_answer(h: &Harness) {
+    type Matches = fn(&usize) -> bool;
+    let matches: [(&str, Matches); 3] = [
+        ("edsger", |i| i % 4 == 3),
+        ("lead9999", |i| *i == 9_999 || *i / 10 == 9_999),
+        (" zqxjkvwpyfgmcrlaoeui", |i| i % 10_000 == 77),
+    ];
+    for (query, matches) in matches {
+        let mut expected = (1..=LEADS).rev().filter(matches);
+        let mut request = SearchLeadsRequest {
+            query: query.trim().into(),
+            page_size: 50,
+            ..Default::default()
+        };
+        for _ in 0..3 {
+            let answer = h
+                .viewer
+                .leads()
+                .search(request.clone())
+                .await
+                .unwrap()
+                .into_inner();
+            for lead in answer.leads {
+                let i = expected.next().unwrap();
+                assert_eq!(lead.phone, format!("+49 30 {}", 1_000_000 + i), "{query}");
+            }
+            request.page_token = answer.next_page_token;
+            if request.page_token.is_empty() {
+                assert_eq!(expected.next(), None, "{query}");
+                break;
+            }
+        }
+    }
+}
 
 /// The check itself can fail.
 async fn what_scans_is_rejected(db: &DatabaseConnection) {
