@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use leadsmith::wire::proto::Lead;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, TransactionTrait};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -109,12 +109,7 @@ async fn while_another_program_writes_to_sqlite_changes_wait_and_reads_go_on() {
 async fn a_full_server_refuses_at_once_and_its_health_still_answers() {
     let h = Harness::start_with(Backend::Postgres, |settings| settings.limits.max_calls = 2).await;
     let lead = h.sales.create_lead("Full").await;
-    let other = h.database.connect().await;
-    #[expect(clippy::disallowed_methods, reason = "a lock to wait for")]
-    let lock = other.begin().await.unwrap();
-    lock.execute_unprepared("SELECT 1 FROM leads FOR UPDATE")
-        .await
-        .unwrap();
+    let held = h.hold_changes().await;
 
     let mut waiting = Vec::new();
     for phone in ["1", "2"] {
@@ -144,7 +139,7 @@ async fn a_full_server_refuses_at_once_and_its_health_still_answers() {
         .await;
     assert_eq!(health.unwrap().into_inner().status, 1);
 
-    lock.rollback().await.unwrap();
+    held.release().await;
     for call in waiting {
         call.await.unwrap().unwrap();
     }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use leadsmith::wire::proto::Lead;
-use sea_orm::{ConnectionTrait, TransactionTrait};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -40,12 +39,7 @@ async fn a_silent_connection_and_a_watch_do_not_hold_the_server() {
 async fn a_call_under_way_is_finished_first() {
     let h = Harness::start(Backend::Postgres).await;
     let lead = h.sales.create_lead("Last").await;
-    let other = h.database.connect().await;
-    #[expect(clippy::disallowed_methods, reason = "a lock to wait for")]
-    let lock = other.begin().await.unwrap();
-    lock.execute_unprepared("SELECT 1 FROM leads FOR UPDATE")
-        .await
-        .unwrap();
+    let held = h.hold_changes().await;
     let change = Lead {
         id: lead.id.clone(),
         phone: "1".into(),
@@ -72,7 +66,7 @@ async fn a_call_under_way_is_finished_first() {
             "it does not begin to stop"
         );
     }
-    lock.rollback().await.unwrap();
+    held.release().await;
     assert_eq!(
         call.await
             .unwrap()
