@@ -6,16 +6,19 @@
 
 pub mod api;
 pub mod attempts;
+pub mod known;
 pub mod passwords;
 pub mod roles;
 mod store;
 pub mod tokens;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::changes::RequestKey;
@@ -25,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::operators::model::Operator;
 use crate::wire::words::{on_the_wire, words};
 use attempts::{Bucket, Claim};
+use known::Who;
 use roles::Role;
 use tokens::{Secret, TokenHash, TokenKind};
 
@@ -89,6 +93,7 @@ impl Call {
 }
 
 /// Who a token belongs to.
+#[derive(Clone, Debug)]
 pub struct Identity {
     /// Who.
     pub principal: Principal,
@@ -98,14 +103,34 @@ pub struct Identity {
     pub session: Option<TokenHash>,
 }
 
-/// Finds out who a token belongs to, and prolongs the session it stands for.
+/// Finds out who a token belongs to. Who called lately is known without asking the database.
 ///
 /// # Errors
 /// [`Error::TokenInvalid`] for every token that is not valid now, whatever the cause.
-pub async fn authenticate(desk: &Desk, token: &str) -> Result<Identity> {
+pub async fn authenticate(desk: &Arc<Desk>, token: &str) -> Result<Identity> {
     let (kind, hash) = tokens::parse(token).ok_or(Error::TokenInvalid)?;
-    let now = desk.clock.now();
-    match kind {
+    match desk.known.get(&hash, desk.clock.now()) {
+        Who::Unknown => look_up(desk, kind, hash).await,
+        Who::Known { identity, stale } => {
+            if stale {
+                let desk = Arc::clone(desk);
+                tokio::spawn(async move {
+                    // Who is not let in any more is forgotten; while the database is away, what is
+                    // known is trusted to its end.
+                    if let Err(Error::TokenInvalid) = look_up(&desk, kind, hash).await {
+                        desk.known.forget(&hash);
+                    }
+                });
+            }
+            Ok(identity)
+        }
+    }
+}
+
+/// Asks the database who a token belongs to, and prolongs the session it stands for.
+async fn look_up(desk: &Desk, kind: TokenKind, hash: TokenHash) -> Result<Identity> {
+    let (asked, now) = (Instant::now(), desk.clock.now());
+    let (identity, expire_time) = match kind {
         TokenKind::Session => {
             let (operator, expire_time) = store::session(desk.db.read(), &hash, now)
                 .await?
@@ -113,23 +138,27 @@ pub async fn authenticate(desk: &Desk, token: &str) -> Result<Identity> {
             if expire_time - now < SESSION - PROLONG_AFTER {
                 tokio::spawn(prolong(desk.db.clone(), hash, now + SESSION));
             }
-            Ok(Identity {
+            let identity = Identity {
                 principal: operator.principal(),
                 role: operator.role,
                 session: Some(hash),
-            })
+            };
+            (identity, Some(expire_time))
         }
         TokenKind::ApiKey => {
             let (principal, role) = store::api_key(desk.db.read(), &hash)
                 .await?
                 .ok_or(Error::TokenInvalid)?;
-            Ok(Identity {
+            let identity = Identity {
                 principal,
                 role,
                 session: None,
-            })
+            };
+            (identity, None)
         }
-    }
+    };
+    desk.known.put(hash, identity.clone(), expire_time, asked);
+    Ok(identity)
 }
 
 /// A failure is only logged: the session then ends earlier than it could.
@@ -212,7 +241,9 @@ pub async fn sign_out(desk: &Desk, call: &Call) -> Result<()> {
         .write(move |tx| {
             Box::pin(async move { Ok(Verdict::Done(store::delete_session(tx, &hash).await?)) })
         })
-        .await
+        .await?;
+    desk.known.forget(&hash);
+    Ok(())
 }
 
 /// Verifies the calling operator's own password, claiming the attempt first.
@@ -250,5 +281,7 @@ pub async fn change_password(
     verify_own_password(desk, call, Some(&current)).await?;
     let operator = call.operator()?;
     let hash = desk.passwords.hash(new).await?;
-    crate::operators::set_password_hash(&desk.db, operator, hash, call.session).await
+    crate::operators::set_password_hash(&desk.db, operator, hash, call.session).await?;
+    desk.known.forget_principal(operator);
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The outbox: one event for every accepted change, with the whole record after it, so that those
 //! outside can follow without asking back. `seq` is the order in which events were written.
 
-use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, EntityTrait};
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set};
 
 use super::Change;
 use crate::auth::Call;
@@ -9,8 +9,8 @@ use crate::db::json::to_json;
 use crate::db::{Tx, entities::event};
 use crate::error::Result;
 
-pub(super) async fn write(tx: &Tx, call: &Call, change: Change) -> Result<()> {
-    let row = event::ActiveModel {
+pub(super) fn to_row(tx: &Tx, call: &Call, change: Change) -> Result<event::ActiveModel> {
+    Ok(event::ActiveModel {
         seq: NotSet,
         id: Set(tx.clock.new_id()),
         lead_id: Set(change.lead_id),
@@ -20,9 +20,5 @@ pub(super) async fn write(tx: &Tx, call: &Call, change: Change) -> Result<()> {
         time: Set(change.time),
         actor: Set(to_json(&call.principal)?),
         record: Set(change.record),
-    };
-    event::Entity::insert(row)
-        .exec_without_returning(&**tx)
-        .await?;
-    Ok(())
+    })
 }

@@ -29,8 +29,8 @@ pub struct Entry {
     pub changes: Vec<FieldChange>,
 }
 
-pub(super) async fn write(tx: &Tx, call: &Call, change: &Change) -> Result<()> {
-    let row = history::ActiveModel {
+pub(super) fn to_row(tx: &Tx, call: &Call, change: &Change) -> Result<history::ActiveModel> {
+    Ok(history::ActiveModel {
         id: Set(tx.clock.new_id()),
         lead_id: Set(change.lead_id),
         subject: Set(change.subject.word().to_owned()),
@@ -40,11 +40,7 @@ pub(super) async fn write(tx: &Tx, call: &Call, change: &Change) -> Result<()> {
         actor: Set(to_json(&call.principal)?),
         rpc: Set(call.rpc.to_owned()),
         changes: Set(to_json(&change.changes)?),
-    };
-    history::Entity::insert(row)
-        .exec_without_returning(&**tx)
-        .await?;
-    Ok(())
+    })
 }
 
 /// A record's changes, newest first, from below the version `before`.

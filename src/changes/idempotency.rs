@@ -5,16 +5,18 @@
 //! by [`InFlight`], between replicas by a lock of the request id that the first one's transaction
 //! holds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, Utc};
 use prost::Message;
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait};
+use sea_orm::sea_query::{ArrayType, Value};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, QueryResult, Statement};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::auth::Call;
-use crate::db::{Tx, entities::idempotency_record};
+use crate::db::{Tx, entities::idempotency_record, lock_number, rows};
 use crate::error::{Error, Result};
 use crate::wire::violations::Violations;
 
@@ -92,6 +94,28 @@ impl Drop for Working {
     }
 }
 
+/// What was answered to a request id before.
+pub struct Kept {
+    fingerprint: Vec<u8>,
+    response: Vec<u8>,
+}
+
+impl Kept {
+    /// The answer, if the same was asked.
+    ///
+    /// # Errors
+    /// [`Error::RequestIdReused`] when something else was asked under the id.
+    pub fn answer<R: Message + Default>(self, call: &Call) -> Result<Option<R>> {
+        let Some(key) = call.key else { return Ok(None) };
+        if self.fingerprint != key.fingerprint {
+            return Err(Error::RequestIdReused);
+        }
+        R::decode(self.response.as_slice())
+            .map(Some)
+            .map_err(Error::internal)
+    }
+}
+
 /// The answer kept for a call's request id, if it was answered before.
 ///
 /// # Errors
@@ -105,46 +129,120 @@ pub async fn replay<R: Message + Default>(
         .one(db)
         .await?;
     let Some(record) = found else { return Ok(None) };
-    if record.fingerprint != key.fingerprint {
-        return Err(Error::RequestIdReused);
-    }
-    R::decode(record.response.as_slice())
-        .map(Some)
-        .map_err(Error::internal)
+    let kept = Kept {
+        fingerprint: record.fingerprint,
+        response: record.response,
+    };
+    kept.answer(call)
 }
 
-/// Keeps others on other replicas from working on the same request id until `tx` ends.
-///
-/// # Errors
-/// [`Error::RequestInFlight`] when one does already.
-pub async fn claim(tx: &Tx, call: &Call) -> Result<()> {
-    let Some(key) = call.key else { return Ok(()) };
-    let name = format!("request/{}/{}", call.principal.id, key.id);
-    if tx.try_lock(&name).await? {
-        Ok(())
+/// What there is about a request id.
+pub enum Found {
+    /// Nothing, and nobody else works on it until the transaction ends.
+    Nothing,
+    /// Another replica works on it.
+    InFlight,
+    /// It was answered.
+    Kept(Kept),
+}
+
+/// Whose request id, and which.
+pub type Name = (Uuid, Uuid);
+
+/// A call's request id in full.
+pub fn name(call: &Call) -> Option<Name> {
+    call.key.map(|key| (call.principal.id, key.id))
+}
+
+/// Looks for the answers to these request ids, and keeps other replicas from working on them until
+/// `tx` ends. An answer that another replica commits between the two is not seen: then the record's
+/// key keeps this transaction from writing a second one.
+pub async fn look(tx: &Tx, names: &[Name]) -> Result<Vec<Found>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = if tx.get_database_backend() == DbBackend::Postgres {
+        look_on_postgres(tx, names).await?
     } else {
-        Err(Error::RequestInFlight)
+        look_on_sqlite(tx, names).await?
+    };
+    let mut found: HashMap<Name, Found> = HashMap::new();
+    for row in rows {
+        let name = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        let fingerprint: Option<Vec<u8>> = row.try_get_by_index(2)?;
+        let response: Option<Vec<u8>> = row.try_get_by_index(3)?;
+        let free: bool = row.try_get_by_index(4)?;
+        let what = match (fingerprint, response) {
+            (Some(fingerprint), Some(response)) => Found::Kept(Kept {
+                fingerprint,
+                response,
+            }),
+            _ if free => Found::Nothing,
+            _ => Found::InFlight,
+        };
+        found.insert(name, what);
     }
+    let found = names.iter().map(|name| found.remove(name));
+    Ok(found.map(|found| found.unwrap_or(Found::Nothing)).collect())
 }
 
-/// Keeps the answer for repeats.
-pub async fn keep(
-    tx: &Tx,
+async fn look_on_postgres(tx: &Tx, names: &[Name]) -> Result<Vec<QueryResult>> {
+    let (mut principals, mut requests, mut locks) = (Vec::new(), Vec::new(), Vec::new());
+    for (principal, request) in names {
+        principals.push(Value::from(*principal));
+        requests.push(Value::from(*request));
+        locks.push(Value::from(lock_number(&format!(
+            "request/{principal}/{request}"
+        ))));
+    }
+    let array = |r#type, values| Value::Array(r#type, Some(Box::new(values)));
+    let statement = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT k.principal_id, k.request_id, r.fingerprint, r.response, \
+         pg_try_advisory_xact_lock(k.number) \
+         FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS k(principal_id, request_id, number) \
+         LEFT JOIN idempotency_records AS r \
+         ON r.principal_id = k.principal_id AND r.request_id = k.request_id",
+        [
+            array(ArrayType::Uuid, principals),
+            array(ArrayType::Uuid, requests),
+            array(ArrayType::BigInt, locks),
+        ],
+    );
+    Ok(tx.query_all_raw(statement).await?)
+}
+
+/// There is one writer: nobody else works on anything.
+async fn look_on_sqlite(tx: &Tx, names: &[Name]) -> Result<Vec<QueryResult>> {
+    let places = rows::places(names.len());
+    let sql = format!(
+        "SELECT principal_id, request_id, fingerprint, response, TRUE FROM idempotency_records \
+         WHERE (principal_id, request_id) IN (VALUES {})",
+        vec!["(?, ?)"; places].join(", ")
+    );
+    let padded = names
+        .iter()
+        .chain(std::iter::repeat(&names[0]))
+        .take(places);
+    let values = padded.flat_map(|(principal, request)| [(*principal).into(), (*request).into()]);
+    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+    Ok(tx.query_all_raw(statement).await?)
+}
+
+/// The record that keeps an answer for repeats; none for a call without a request id.
+pub fn to_row(
     call: &Call,
-    lead_id: Option<Uuid>,
-    response: &impl Message,
-) -> Result<()> {
-    let Some(key) = call.key else { return Ok(()) };
-    let row = idempotency_record::ActiveModel {
+    lead_id: Uuid,
+    response: Vec<u8>,
+    now: DateTime<Utc>,
+) -> Option<idempotency_record::ActiveModel> {
+    let key = call.key?;
+    Some(idempotency_record::ActiveModel {
         principal_id: Set(call.principal.id),
         request_id: Set(key.id),
-        lead_id: Set(lead_id),
+        lead_id: Set(Some(lead_id)),
         fingerprint: Set(key.fingerprint.to_vec()),
-        response: Set(response.encode_to_vec()),
-        create_time: Set(tx.clock.now()),
-    };
-    idempotency_record::Entity::insert(row)
-        .exec_without_returning(&**tx)
-        .await?;
-    Ok(())
+        response: Set(response),
+        create_time: Set(now),
+    })
 }

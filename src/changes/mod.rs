@@ -1,19 +1,21 @@
 //! What every change carries along, in its own transaction: a history row (who, when, which RPC,
 //! from what to what), an event with the whole record after it for those outside, and the answer
-//! kept under the request id. [`Change::record`] is the one door to the first two, [`desk`] to the
-//! third.
+//! kept under the request id. A change is decided on a [`draft`], waits in the [`queue`], and is
+//! written with others in a [`batch`]; [`desk::Desk::change`] is the one door to all that.
 
+mod batch;
 pub mod desk;
+pub mod draft;
 pub mod events;
 pub mod history;
 pub mod idempotency;
+pub mod queue;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::auth::Call;
-use crate::db::Tx;
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::wire::words::words;
 
@@ -73,20 +75,10 @@ pub struct Change {
     pub record: serde_json::Value,
 }
 
-impl Change {
-    /// Writes the change's history row and its event.
-    pub async fn record(self, tx: &Tx, call: &Call) -> Result<()> {
-        history::write(tx, call, &self).await?;
-        events::write(tx, call, self).await
-    }
-}
-
 /// The time of a change to a record last changed at `before`: now, but always later than before, so
 /// that a clock that is set back, or another replica's, does not turn a record's history around.
-pub fn time_after(tx: &Tx, before: DateTime<Utc>) -> DateTime<Utc> {
-    tx.clock
-        .now()
-        .max(before + chrono::Duration::microseconds(1))
+pub fn time_after(clock: &Clock, before: DateTime<Utc>) -> DateTime<Utc> {
+    clock.now().max(before + chrono::Duration::microseconds(1))
 }
 
 /// The version of a record as the caller sees it.

@@ -17,7 +17,7 @@ use crate::wire::page::{Page, Window};
 /// # Errors
 /// [`Error::ClientNotFound`] when there is no such lead or it is not converted.
 pub async fn get(desk: &Desk, id: Uuid) -> Result<Lead> {
-    let lead = crate::leads::store::get(desk.db.read(), id).await?;
+    let lead = desk.leads.get(&desk.db, id).await?;
     lead.filter(|lead| lead.state() == LeadState::Converted)
         .ok_or(Error::ClientNotFound(id))
 }

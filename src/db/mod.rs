@@ -12,18 +12,23 @@ pub mod entities;
 pub mod json;
 mod keys;
 pub mod migrate;
+pub mod rows;
 pub mod search;
+pub mod shared;
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, Func, LockBehavior, LockType, Value};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    QuerySelect, Select, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -132,6 +137,11 @@ impl Db {
         }
     }
 
+    /// Runs `task` beside what waits for it; [`Db::close`] waits until it ends.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.writes.spawn(task);
+    }
+
     /// Waits for the changes under way and closes every connection.
     pub async fn close(&self) {
         self.writes.close();
@@ -162,39 +172,110 @@ impl Deref for Tx {
     }
 }
 
+/// Whether a transaction waits for what others have locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It leaves that out.
+    None,
+    /// It waits.
+    Waits,
+}
+
+impl Patience {
+    /// Locks what `select` finds. Not FOR UPDATE: rows that refer to these may go on being written.
+    pub fn lock<E: EntityTrait>(self, select: Select<E>) -> Select<E> {
+        match self {
+            Self::None => {
+                select.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked)
+            }
+            Self::Waits => select.lock(LockType::NoKeyUpdate),
+        }
+    }
+}
+
 impl Tx {
     /// Makes everyone else who locks the same `name` wait until this transaction ends. SQLite's one
     /// writer has that by itself.
     pub async fn lock(&self, name: &str) -> Result<(), DbErr> {
-        if self.get_database_backend() == DbBackend::Postgres {
-            self.query_one_raw(advisory("SELECT pg_advisory_xact_lock($1)", name))
-                .await?;
-        }
+        self.lock_all(vec![name.to_owned()], Patience::Waits)
+            .await?;
         Ok(())
     }
 
-    /// Like [`Tx::lock`], but says `false` at once where it would have to wait.
-    pub async fn try_lock(&self, name: &str) -> Result<bool, DbErr> {
-        if self.get_database_backend() != DbBackend::Postgres {
-            return Ok(true);
+    /// Locks many names in the order of their numbers, so that no two that do wait for each other.
+    /// Says of each whether it was had.
+    pub async fn lock_all(
+        &self,
+        names: Vec<String>,
+        patience: Patience,
+    ) -> Result<Vec<bool>, DbErr> {
+        if names.is_empty() || self.get_database_backend() != DbBackend::Postgres {
+            return Ok(vec![true; names.len()]);
         }
-        let row = self
-            .query_one_raw(advisory("SELECT pg_try_advisory_xact_lock($1)", name))
-            .await?;
-        row.map_or(Ok(false), |row| row.try_get_by_index(0))
+        let mut numbers: Vec<i64> = names.iter().map(|name| lock_number(name)).collect();
+        let asked = numbers.clone();
+        numbers.sort_unstable();
+        let sql = match patience {
+            Patience::None => {
+                "SELECT v, pg_try_advisory_xact_lock(v) FROM unnest($1::bigint[]) AS v"
+            }
+            Patience::Waits => {
+                "SELECT v, pg_advisory_xact_lock(v) IS NOT NULL FROM unnest($1::bigint[]) AS v"
+            }
+        };
+        let numbers = numbers.into_iter().map(Value::from).collect();
+        let array = Value::Array(ArrayType::BigInt, Some(Box::new(numbers)));
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [array]);
+        let mut had = HashMap::new();
+        for row in self.query_all_raw(statement).await? {
+            let (number, got): (i64, bool) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            had.insert(number, got);
+        }
+        let had = asked
+            .iter()
+            .map(|number| had.get(number).copied().unwrap_or(false));
+        Ok(had.collect())
     }
 }
 
 /// PostgreSQL names its advisory locks by 64-bit numbers: the first bits of the name's hash. Two
 /// names that share them only wait for each other.
-fn advisory(sql: &str, name: &str) -> Statement {
+pub fn lock_number(name: &str) -> i64 {
     use sha2::Digest;
     let digest = sha2::Sha256::digest(name.as_bytes());
     let mut number = [0; 8];
     number.copy_from_slice(&digest[..8]);
-    Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        sql,
-        [i64::from_be_bytes(number).into()],
+    i64::from_be_bytes(number)
+}
+
+/// Whether `column` is one of `ids`, in few shapes of SQL however many there are.
+pub fn any_of(backend: DbBackend, column: Expr, ids: Vec<Uuid>) -> Expr {
+    if backend == DbBackend::Postgres {
+        let ids = ids.into_iter().map(Value::from).collect();
+        let array = Value::Array(ArrayType::Uuid, Some(Box::new(ids)));
+        return column.eq(Func::cust("any").arg(Expr::value(array)));
+    }
+    let places = rows::places(ids.len());
+    // A list that is too short names its last once more, and once more.
+    let last = ids.last().copied().into_iter().cycle();
+    let ids: Vec<Uuid> = ids.iter().copied().chain(last).take(places).collect();
+    column.is_in(ids)
+}
+
+/// A table `v` of one column `v` with these texts, and its parameters.
+pub fn texts(backend: DbBackend, texts: Vec<String>) -> (String, Vec<Value>) {
+    let values: Vec<Value> = texts.into_iter().map(Value::from).collect();
+    if backend == DbBackend::Postgres {
+        let array = Value::Array(ArrayType::String, Some(Box::new(values)));
+        return ("unnest($1::text[]) AS v(v)".to_owned(), vec![array]);
+    }
+    let places = rows::places(values.len());
+    let last = values.last().cloned().into_iter().cycle();
+    let values: Vec<Value> = values.iter().cloned().chain(last).take(places).collect();
+    let places = vec!["(?)"; places].join(", ");
+    // UNION drops those that were only named once more.
+    (
+        format!("(SELECT column1 AS v FROM (VALUES {places}) UNION SELECT NULL) AS v"),
+        values,
     )
 }

@@ -9,42 +9,35 @@
 
 use std::collections::BTreeSet;
 
+use sea_orm::DbBackend;
 use sea_orm::sea_query::{ArrayType, Condition, Expr, ExprTrait, Func, Value};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
-use super::Tx;
+use super::rows::Rows;
 
 /// How many characters a query needs before the index can answer it.
 pub const INDEXED_FROM: usize = 3;
 
-/// Keeps `text` as what the lead with this `seq` is found by. The text is folded already.
-pub async fn put(tx: &Tx, seq: i64, text: &str) -> Result<(), DbErr> {
-    let backend = tx.get_database_backend();
-    let statements = if backend == DbBackend::Postgres {
-        vec![Statement::from_sql_and_values(
-            backend,
-            "INSERT INTO lead_search (seq, text, trigrams) VALUES ($1, $2, $3) \
-             ON CONFLICT (seq) DO UPDATE SET text = $2, trigrams = $3",
-            [seq.into(), text.into(), array(trigrams(text))],
-        )]
-    } else {
-        vec![
-            Statement::from_sql_and_values(
-                backend,
-                "DELETE FROM lead_search WHERE rowid = ?",
-                [seq.into()],
-            ),
-            Statement::from_sql_and_values(
-                backend,
-                "INSERT INTO lead_search (rowid, text) VALUES (?, ?)",
-                [seq.into(), text.into()],
-            ),
-        ]
-    };
-    for statement in statements {
-        tx.execute_raw(statement).await?;
+/// The rows that keep what leads are found by: for each `seq` its text, folded already, in place of
+/// the one it had.
+pub fn rows(backend: DbBackend, found_by: Vec<(i64, String)>) -> Option<Rows> {
+    if backend != DbBackend::Postgres {
+        let cells = found_by
+            .into_iter()
+            .map(|(seq, text)| vec![seq.into(), text.into()]);
+        let columns = [("rowid", "bigint"), ("text", "text")];
+        return Rows::replace("lead_search", &columns, cells.collect());
     }
-    Ok(())
+    let cells = found_by.into_iter().map(|(seq, text)| {
+        let numbers: Vec<String> = trigrams(&text).iter().map(ToString::to_string).collect();
+        let array = format!("{{{}}}", numbers.join(","));
+        vec![seq.into(), text.into(), array.into()]
+    });
+    let columns = [
+        ("seq", "bigint"),
+        ("text", "text"),
+        ("trigrams", "integer[]"),
+    ];
+    Rows::replace("lead_search", &columns, cells.collect())
 }
 
 /// The column that joins `lead_search` to `leads.seq`.

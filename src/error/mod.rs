@@ -26,7 +26,7 @@ pub const DOMAIN: &str = "leadsmith.v1";
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed. The variants' names are the reasons of `error_reason.proto`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "error_reason.proto describes each of them")]
 pub enum Error {
     FieldInvalid(Violations),

@@ -8,16 +8,21 @@ pub mod api;
 pub mod model;
 pub mod store;
 
+use std::collections::HashMap;
+
+use futures_util::future::BoxFuture;
 use prost::Message;
+use sea_orm::DatabaseConnection;
 use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::auth::{self, Call};
 use crate::changes::desk::{Answering, Desk};
+use crate::changes::draft::{Draft, Needs};
 use crate::changes::history;
 use crate::changes::{Change, FieldChange, Subject, check_etag, idempotency, time_after};
+use crate::db::Verdict;
 use crate::db::json::to_json;
-use crate::db::{Tx, Verdict};
 use crate::error::{Error, Result};
 use crate::wire::page::{Page, Window};
 use crate::wire::violations::Violations;
@@ -45,38 +50,35 @@ pub async fn create<R: Message + Default + 'static>(
         render,
         lead: |lead| lead.id,
     };
-    desk.change(call, answering, move |tx, call| {
-        Box::pin(async move {
-            let email = details.email_key();
-            if !email.is_empty() && !allow_duplicate {
-                // Two who create the same lead at once: the second waits and finds the first.
-                tx.lock(&format!("email/{email}")).await?;
-                if let Some(other) = store::with_email(&**tx, &email).await? {
-                    return Err(Error::DuplicateLead {
-                        id: other.id,
-                        state: other.state(),
-                    });
-                }
-            }
-            let now = tx.clock.now();
-            let lead = Lead {
-                id: tx.clock.new_id(),
-                seq: 0,
-                version: 1,
-                details,
-                status: Status::Open,
-                create_time: now,
-                update_time: now,
-            };
-            if validate_only {
-                return Ok(Verdict::Checked(lead));
-            }
-            store::insert(tx, &lead).await?;
-            let mut changes = lead.details.changes_from(&Details::default());
-            changes.push(FieldChange::new("state", "", lead.state().word()));
-            record(tx, call, &lead, "lead.created", changes).await?;
-            Ok(Verdict::Done(lead))
-        })
+    // Two who create the same lead at once: the second waits and finds the first.
+    let email = details.email_key();
+    let needs = Needs {
+        email: (!email.is_empty() && !allow_duplicate).then_some(email),
+        ..Needs::default()
+    };
+    let asked = needs.email.clone().unwrap_or_default();
+    desk.change(call, needs, answering, move |draft| {
+        if let Some((id, state)) = draft.lead_with_email(&asked) {
+            return Err(Error::DuplicateLead { id, state });
+        }
+        let now = draft.clock.now();
+        let lead = Lead {
+            id: draft.clock.new_id(),
+            seq: 0,
+            version: 1,
+            details: details.clone(),
+            status: Status::Open,
+            create_time: now,
+            update_time: now,
+        };
+        if validate_only {
+            return Ok(Verdict::Checked(lead));
+        }
+        draft.put_lead(lead.clone());
+        let mut changes = lead.details.changes_from(&Details::default());
+        changes.push(FieldChange::new("state", "", lead.state().word()));
+        record(draft, &lead, "lead.created", changes)?;
+        Ok(Verdict::Done(lead))
     })
     .await
 }
@@ -86,8 +88,19 @@ pub async fn create<R: Message + Default + 'static>(
 /// # Errors
 /// [`Error::LeadNotFound`].
 pub async fn get(desk: &Desk, id: Uuid) -> Result<Lead> {
-    let found = store::get(desk.db.read(), id).await?;
+    let found = desk.leads.get(&desk.db, id).await?;
     found.ok_or(Error::LeadNotFound(id))
+}
+
+/// Looks leads up together, for [`Desk::leads`].
+pub fn look_up(
+    db: DatabaseConnection,
+    ids: Vec<Uuid>,
+) -> BoxFuture<'static, Result<HashMap<Uuid, Lead>>> {
+    Box::pin(async move {
+        let leads = store::get_many(&db, ids).await?;
+        Ok(leads.into_iter().map(|lead| (lead.id, lead)).collect())
+    })
 }
 
 /// A page of leads by filter and order.
@@ -202,11 +215,12 @@ impl Update {
         let outcome = desk
             .change(
                 call,
+                Needs::lead(self.id),
                 Answering {
                     render,
                     lead: |lead| lead.id,
                 },
-                move |tx, call| Box::pin(async move { update.apply(tx, call, verified).await }),
+                move |draft| update.apply(draft, verified),
             )
             .await;
         match outcome {
@@ -215,8 +229,8 @@ impl Update {
         }
     }
 
-    async fn apply(&self, tx: &Tx, call: &Call, verified: bool) -> Result<Verdict<Lead>> {
-        let lead = store::get_to_change(tx, self.id).await?;
+    fn apply(&self, draft: &mut Draft<'_>, verified: bool) -> Result<Verdict<Lead>> {
+        let lead = draft.lead(self.id)?.clone();
         let details = self.check(&lead)?;
         if details.email_key() != lead.details.email_key() && !verified {
             return Err(Error::CurrentPasswordRequired);
@@ -234,10 +248,10 @@ impl Update {
         }
         let after = Lead {
             details,
-            ..lead.next(Status::Open, time_after(tx, lead.update_time))
+            ..lead.next(Status::Open, time_after(draft.clock, lead.update_time))
         };
-        store::update(tx, &lead, &after).await?;
-        record(tx, call, &after, "lead.updated", changes).await?;
+        draft.put_lead(after.clone());
+        record(draft, &after, "lead.updated", changes)?;
         Ok(Verdict::Done(after))
     }
 }
@@ -258,25 +272,23 @@ pub async fn deactivate<R: Message + Default + 'static>(
         render,
         lead: |lead| lead.id,
     };
-    desk.change(call, answering, move |tx, call| {
-        Box::pin(async move {
-            let lead = store::get_to_change(tx, id).await?;
-            check_etag(&etag, lead.version)?;
-            lead.effect(Transition::Deactivate)?;
-            let time = time_after(tx, lead.update_time);
-            let actor = call.principal.clone();
-            let mut changes = Vec::new();
-            if !reason.is_empty() {
-                changes.push(FieldChange::new("deactivation.reason", "", &reason));
-            }
-            let deactivation = Deactivation {
-                time,
-                actor,
-                reason,
-            };
-            let after = lead.next(Status::Deactivated { deactivation }, time);
-            transit(tx, call, &lead, after, "lead.deactivated", changes).await
-        })
+    desk.change(call, Needs::lead(id), answering, move |draft| {
+        let lead = draft.lead(id)?;
+        check_etag(&etag, lead.version)?;
+        lead.effect(Transition::Deactivate)?;
+        let time = time_after(draft.clock, lead.update_time);
+        let actor = draft.call.principal.clone();
+        let mut changes = Vec::new();
+        if !reason.is_empty() {
+            changes.push(FieldChange::new("deactivation.reason", "", &reason));
+        }
+        let deactivation = Deactivation {
+            time,
+            actor,
+            reason: reason.clone(),
+        };
+        let after = lead.next(Status::Deactivated { deactivation }, time);
+        transit(draft, lead, after, "lead.deactivated", changes)
     })
     .await
 }
@@ -296,14 +308,12 @@ pub async fn reactivate<R: Message + Default + 'static>(
         render,
         lead: |lead| lead.id,
     };
-    desk.change(call, answering, move |tx, call| {
-        Box::pin(async move {
-            let lead = store::get_to_change(tx, id).await?;
-            check_etag(&etag, lead.version)?;
-            lead.effect(Transition::Reactivate)?;
-            let after = lead.next(Status::Open, time_after(tx, lead.update_time));
-            transit(tx, call, &lead, after, "lead.reactivated", Vec::new()).await
-        })
+    desk.change(call, Needs::lead(id), answering, move |draft| {
+        let lead = draft.lead(id)?;
+        check_etag(&etag, lead.version)?;
+        lead.effect(Transition::Reactivate)?;
+        let after = lead.next(Status::Open, time_after(draft.clock, lead.update_time));
+        transit(draft, lead, after, "lead.reactivated", Vec::new())
     })
     .await
 }
@@ -324,21 +334,19 @@ pub async fn convert_by_hand<R: Message + Default + 'static>(
         render,
         lead: |lead| lead.id,
     };
-    desk.change(call, answering, move |tx, call| {
-        Box::pin(async move {
-            let lead = store::get_to_change(tx, id).await?;
-            check_etag(&etag, lead.version)?;
-            let (converted, _) = convert(tx, call, &lead, Transition::Convert, None)?;
-            if validate_only {
-                let unchanged = Lead {
-                    version: lead.version,
-                    update_time: lead.update_time,
-                    ..converted
-                };
-                return Ok(Verdict::Checked(unchanged));
-            }
-            transit(tx, call, &lead, converted, "lead.converted", Vec::new()).await
-        })
+    desk.change(call, Needs::lead(id), answering, move |draft| {
+        let lead = draft.lead(id)?;
+        check_etag(&etag, lead.version)?;
+        let (converted, _) = convert(draft, lead, Transition::Convert, None)?;
+        if validate_only {
+            let unchanged = Lead {
+                version: lead.version,
+                update_time: lead.update_time,
+                ..converted
+            };
+            return Ok(Verdict::Checked(unchanged));
+        }
+        transit(draft, lead, converted, "lead.converted", Vec::new())
     })
     .await
 }
@@ -349,8 +357,7 @@ pub async fn convert_by_hand<R: Message + Default + 'static>(
 /// # Errors
 /// [`Error::LeadRefused`].
 pub fn convert(
-    tx: &Tx,
-    call: &Call,
+    draft: &Draft<'_>,
     lead: &Lead,
     transition: Transition,
     order_id: Option<Uuid>,
@@ -359,8 +366,8 @@ pub fn convert(
     if effect == Effect::NoChange {
         return Ok((lead.clone(), effect));
     }
-    let time = time_after(tx, lead.update_time);
-    let conversion = Conversion::new(time, call.principal.clone(), lead.id, order_id);
+    let time = time_after(draft.clock, lead.update_time);
+    let conversion = Conversion::new(time, draft.call.principal.clone(), lead.id, order_id);
     Ok((lead.next(Status::Converted { conversion }, time), effect))
 }
 
@@ -381,17 +388,16 @@ pub async fn list_history<R: Message>(
 }
 
 /// Writes a lead's transition to another state.
-async fn transit(
-    tx: &Tx,
-    call: &Call,
+fn transit(
+    draft: &mut Draft<'_>,
     before: &Lead,
     after: Lead,
     event: &'static str,
     mut changes: Vec<FieldChange>,
 ) -> Result<Verdict<Lead>> {
-    store::update(tx, before, &after).await?;
+    draft.put_lead(after.clone());
     changes.insert(0, state_change(before, &after));
-    record(tx, call, &after, event, changes).await?;
+    record(draft, &after, event, changes)?;
     Ok(Verdict::Done(after))
 }
 
@@ -400,14 +406,13 @@ pub fn state_change(before: &Lead, after: &Lead) -> FieldChange {
     FieldChange::new("state", before.state().word(), after.state().word())
 }
 
-async fn record(
-    tx: &Tx,
-    call: &Call,
+fn record(
+    draft: &mut Draft<'_>,
     lead: &Lead,
     event: &'static str,
     changes: Vec<FieldChange>,
 ) -> Result<()> {
-    Change {
+    draft.record(Change {
         subject: Subject::Lead,
         subject_id: lead.id,
         lead_id: lead.id,
@@ -416,7 +421,6 @@ async fn record(
         time: lead.update_time,
         changes,
         record: serde_json::json!({ "lead": to_json(lead)? }),
-    }
-    .record(tx, call)
-    .await
+    });
+    Ok(())
 }

@@ -1,8 +1,10 @@
 //! Every query about leads.
 
+use std::collections::{BTreeSet, HashMap};
+
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::sea_query::{
-    Asterisk, Expr, ExprTrait, LockType, Order, Query, SelectStatement, UnionType, Value,
+    Asterisk, Expr, ExprTrait, Order, Query, SelectStatement, UnionType, Value,
 };
 use sea_orm::{
     ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbBackend,
@@ -16,73 +18,130 @@ use super::model::{
 };
 use crate::db::entities::lead::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
-use crate::db::{Tx, search};
+use crate::db::rows::{self, Rows};
+use crate::db::{Patience, Tx, any_of, search, texts};
 use crate::error::{Error, Result};
 
-/// A lead, whatever its state.
-pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Lead>> {
-    let row = Entity::find_by_id(id).one(db).await?;
-    row.map(from_row).transpose()
+/// Leads by their ids, whatever their state.
+pub async fn get_many(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Vec<Lead>> {
+    let backend = db.get_database_backend();
+    let select = Entity::find().filter(any_of(backend, Expr::col(Column::Id), ids));
+    read(db, select.build(backend)).await
 }
 
-/// A lead that nobody else can change until the transaction ends.
-///
-/// # Errors
-/// [`Error::LeadNotFound`].
-pub async fn get_to_change(tx: &Tx, id: Uuid) -> Result<Lead> {
-    let row = Entity::find_by_id(id)
-        // Not FOR UPDATE: rows that refer to this one may go on being written.
-        .lock(LockType::NoKeyUpdate)
-        .one(&**tx)
-        .await?
-        .ok_or(Error::LeadNotFound(id))?;
-    from_row(row)
-}
-
-/// The first lead with this normalised email.
-pub async fn with_email(db: &impl ConnectionTrait, email_key: &str) -> Result<Option<Lead>> {
-    let row = Entity::find()
-        .filter(Column::EmailKey.eq(email_key))
-        // Said apart so that the index, which leaves out empty ones, can be used.
-        .filter(Column::EmailKey.ne(""))
-        .order_by_asc(Column::CreateTime)
-        .one(db)
-        .await?;
-    row.map(from_row).transpose()
-}
-
-/// Writes a new lead and what it is found by.
-pub async fn insert(tx: &Tx, lead: &Lead) -> Result<()> {
-    let row = to_row(lead)?;
-    let seq = Entity::insert(row).exec_with_returning(&**tx).await?.seq;
-    search::put(tx, seq, &lead.details.search_text()).await?;
-    Ok(())
-}
-
-/// Writes the next version of a lead over `before`.
-///
-/// # Errors
-/// [`Error::WriteConflict`] when `before` is not the stored version any more.
-pub async fn update(tx: &Tx, before: &Lead, after: &Lead) -> Result<()> {
-    let changed = Entity::update_many()
-        .set(ActiveModel {
-            seq: NotSet,
-            id: NotSet,
-            create_time: NotSet,
-            ..to_row(after)?
-        })
-        .filter(Column::Id.eq(before.id))
-        .filter(Column::Version.eq(before.version))
-        .exec(&**tx)
-        .await?;
-    if changed.rows_affected != 1 {
-        return Err(Error::WriteConflict);
+/// Leads that nobody else can change until the transaction ends, and which of them somebody else
+/// holds: with patience, none. What there is not is in neither.
+pub async fn hold(
+    tx: &Tx,
+    ids: BTreeSet<Uuid>,
+    patience: Patience,
+) -> Result<(Vec<Lead>, BTreeSet<Uuid>)> {
+    let mut missing = ids.clone();
+    let held: Vec<Lead> = match ids.is_empty() {
+        true => Vec::new(),
+        false => {
+            let backend = tx.get_database_backend();
+            let ids = ids.into_iter().collect();
+            let select = Entity::find()
+                .filter(any_of(backend, Expr::col(Column::Id), ids))
+                .order_by_asc(Column::Id);
+            read(&**tx, patience.lock(select).build(backend)).await?
+        }
+    };
+    for lead in &held {
+        missing.remove(&lead.id);
     }
-    let text = after.details.search_text();
-    if text != before.details.search_text() {
-        search::put(tx, before.seq, &text).await?;
+    if !missing.is_empty() {
+        // Which of these are held, and which are not there?
+        let asked: Vec<Uuid> = missing.iter().copied().collect();
+        let there = get_many(&**tx, asked).await?;
+        missing = there.into_iter().map(|lead| lead.id).collect();
     }
-    Ok(())
+    Ok((held, missing))
+}
+
+/// Makes everyone else who creates a lead with one of these emails wait until the transaction ends.
+/// Answers those that somebody else holds; with patience, none. SQLite has one writer anyway.
+pub async fn lock_emails(
+    tx: &Tx,
+    emails: &BTreeSet<String>,
+    patience: Patience,
+) -> Result<BTreeSet<String>> {
+    let names = emails
+        .iter()
+        .map(|email| format!("email/{email}"))
+        .collect();
+    let got = tx.lock_all(names, patience).await?;
+    let held = emails.iter().zip(got).filter(|(_, got)| !got);
+    Ok(held.map(|(email, _)| email.clone()).collect())
+}
+
+/// For each normalised email, the first lead that has it.
+pub async fn with_emails(
+    tx: &Tx,
+    emails: BTreeSet<String>,
+) -> Result<HashMap<String, Option<(Uuid, LeadState)>>> {
+    let mut found: HashMap<String, Option<(Uuid, LeadState)>> = HashMap::new();
+    if emails.is_empty() {
+        return Ok(found);
+    }
+    let backend = tx.get_database_backend();
+    let (from, values) = texts(backend, emails.iter().cloned().collect());
+    // Not empty, said apart, so that the index, which leaves out empty ones, can be used.
+    let sql = format!(
+        "SELECT v.v, l.id, l.state FROM {from} JOIN leads AS l ON l.id = (SELECT f.id \
+         FROM leads AS f WHERE f.email_key = v.v AND f.email_key <> '' \
+         ORDER BY f.create_time LIMIT 1)"
+    );
+    let statement = Statement::from_sql_and_values(backend, sql, values);
+    for row in tx.query_all_raw(statement).await? {
+        let (email, id): (String, Uuid) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        let state: String = row.try_get_by_index(2)?;
+        let state = LeadState::from_word(&state)
+            .ok_or_else(|| Error::internal(format!("unknown lead state {state}")))?;
+        found.insert(email, Some((id, state)));
+    }
+    for email in emails {
+        found.entry(email).or_insert(None);
+    }
+    Ok(found)
+}
+
+/// Writes new leads, and answers the rows of what they are found by.
+pub async fn insert(tx: &Tx, leads: Vec<Lead>) -> Result<Vec<Rows>> {
+    let rows: Result<Vec<ActiveModel>> = leads.iter().map(to_row).collect();
+    let Some(rows) = Rows::insert(rows?)? else {
+        return Ok(Vec::new());
+    };
+    let mut texts: HashMap<Uuid, String> = leads
+        .iter()
+        .map(|lead| (lead.id, lead.details.search_text()))
+        .collect();
+    let mut found_by = Vec::new();
+    for row in rows::write_returning(tx, rows, "id, seq").await? {
+        let (id, seq): (Uuid, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        found_by.push((seq, texts.remove(&id).unwrap_or_default()));
+    }
+    Ok(search::rows(tx.get_database_backend(), found_by)
+        .into_iter()
+        .collect())
+}
+
+/// The rows of leads' next versions, and of what they are found by where that changes. Each pair is
+/// the stored lead and the one that takes its place.
+pub fn updates(tx: &Tx, changes: Vec<(Lead, Lead)>) -> Result<Vec<Rows>> {
+    let (mut versions, mut found_by) = (Vec::new(), Vec::new());
+    for (before, after) in &changes {
+        let row = rows::difference(&to_row(before)?, to_row(after)?);
+        versions.push((before.id, before.version, row));
+        let text = after.details.search_text();
+        if text != before.details.search_text() {
+            found_by.push((before.seq, text));
+        }
+    }
+    let mut all = Rows::update(versions)?;
+    all.extend(search::rows(tx.get_database_backend(), found_by));
+    Ok(all)
 }
 
 /// Leads by filter and order, from behind `after`.
@@ -94,7 +153,7 @@ pub async fn list(
     limit: u64,
 ) -> Result<Vec<Lead>> {
     let statement = list_statement(db.get_database_backend(), filter, ordering, after, limit);
-    rows(db, statement).await
+    read(db, statement).await
 }
 
 /// Leads that contain the folded `query`, newest first, from below `before`.
@@ -108,15 +167,15 @@ pub async fn search(
     let backend = db.get_database_backend();
     if backend == DbBackend::Postgres && search::is_indexed(query) {
         let newest = newest_statement(query, states, before, limit);
-        let found = rows(db, newest).await?;
+        let found = read(db, newest).await?;
         if found.len() as u64 == limit {
             return Ok(found);
         }
     }
-    rows(db, search_statement(backend, query, states, before, limit)).await
+    read(db, search_statement(backend, query, states, before, limit)).await
 }
 
-async fn rows(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
+async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
     let rows = Model::find_by_statement(statement).all(db).await?;
     rows.into_iter().map(from_row).collect()
 }

@@ -3,22 +3,20 @@
 
 pub mod api;
 pub mod model;
-mod store;
+pub(crate) mod store;
 
 use prost::Message;
 use uuid::Uuid;
 
 use crate::auth::Call;
 use crate::changes::desk::{Answering, Desk};
+use crate::changes::draft::Needs;
 use crate::changes::{Change, FieldChange, Subject};
 use crate::db::Verdict;
 use crate::db::json::to_json;
 use crate::error::{Error, Result};
-use crate::leads;
 use crate::wire::page::{Page, Window};
 use model::{Details, Filter, Opportunity, OpportunityState, View};
-
-pub(crate) use store::get as find;
 
 /// Creates an OPEN opportunity of a lead.
 ///
@@ -36,48 +34,43 @@ pub async fn create<R: Message + Default + 'static>(
         render,
         lead: |view| view.opportunity.lead_id,
     };
-    desk.change(call, answering, move |tx, call| {
-        Box::pin(async move {
-            let lead = leads::store::get(&**tx, lead_id).await?;
-            let lead = lead.ok_or(Error::LeadNotFound(lead_id))?;
-            let now = tx.clock.now();
-            let opportunity = Opportunity {
-                id: tx.clock.new_id(),
-                lead_id,
-                version: 1,
-                state: OpportunityState::Open,
-                details,
-                close: None,
-                create_time: now,
-                update_time: now,
-            };
-            let view = View {
-                opportunity,
-                lead_display_name: lead.details.display_name(),
-                lead_state: lead.state(),
-            };
-            if validate_only {
-                return Ok(Verdict::Checked(view));
-            }
-            let opportunity = &view.opportunity;
-            store::insert(tx, opportunity).await?;
-            Change {
-                subject: Subject::Opportunity,
-                subject_id: opportunity.id,
-                lead_id,
-                version: opportunity.version,
-                event: "opportunity.created",
-                time: now,
-                changes: vec![
-                    FieldChange::new("state", "", opportunity.state.word()),
-                    FieldChange::new("name", "", &opportunity.details.name),
-                ],
-                record: serde_json::json!({ "opportunity": to_json(opportunity)? }),
-            }
-            .record(tx, call)
-            .await?;
-            Ok(Verdict::Done(view))
-        })
+    desk.change(call, Needs::lead(lead_id), answering, move |draft| {
+        let lead = draft.lead(lead_id)?;
+        let now = draft.clock.now();
+        let opportunity = Opportunity {
+            id: draft.clock.new_id(),
+            lead_id,
+            version: 1,
+            state: OpportunityState::Open,
+            details: details.clone(),
+            close: None,
+            create_time: now,
+            update_time: now,
+        };
+        let view = View {
+            opportunity,
+            lead_display_name: lead.details.display_name(),
+            lead_state: lead.state(),
+        };
+        if validate_only {
+            return Ok(Verdict::Checked(view));
+        }
+        let opportunity = &view.opportunity;
+        draft.put_opportunity(opportunity.clone());
+        draft.record(Change {
+            subject: Subject::Opportunity,
+            subject_id: opportunity.id,
+            lead_id,
+            version: opportunity.version,
+            event: "opportunity.created",
+            time: now,
+            changes: vec![
+                FieldChange::new("state", "", opportunity.state.word()),
+                FieldChange::new("name", "", &opportunity.details.name),
+            ],
+            record: serde_json::json!({ "opportunity": to_json(opportunity)? }),
+        });
+        Ok(Verdict::Done(view))
     })
     .await
 }

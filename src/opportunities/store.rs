@@ -7,7 +7,6 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage, View};
-use crate::db::Tx;
 use crate::db::entities::lead;
 use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
@@ -47,10 +46,11 @@ pub async fn list(
     query.all(db).await?.into_iter().map(view).collect()
 }
 
-pub async fn insert(tx: &Tx, opportunity: &Opportunity) -> Result<()> {
+/// The row of an opportunity.
+pub fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
     let details = opportunity.details.clone();
     let close = opportunity.close.as_ref();
-    let row = ActiveModel {
+    Ok(ActiveModel {
         id: Set(opportunity.id),
         lead_id: Set(opportunity.lead_id),
         version: Set(opportunity.version),
@@ -68,9 +68,7 @@ pub async fn insert(tx: &Tx, opportunity: &Opportunity) -> Result<()> {
         close_reason: Set(close.map(|close| close.reason.clone())),
         create_time: Set(opportunity.create_time),
         update_time: Set(opportunity.update_time),
-    };
-    Entity::insert(row).exec_without_returning(&**tx).await?;
-    Ok(())
+    })
 }
 
 fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {

@@ -9,20 +9,20 @@
 
 pub mod api;
 pub mod model;
-mod store;
+pub(crate) mod store;
 
 use prost::Message;
 use uuid::Uuid;
 
 use crate::auth::Call;
 use crate::changes::desk::{Answering, Desk};
+use crate::changes::draft::{Draft, Needs};
 use crate::changes::{Change, FieldChange, Subject, check_etag, time_after};
+use crate::db::Verdict;
 use crate::db::json::to_json;
-use crate::db::{Tx, Verdict};
 use crate::error::{Error, Result};
 use crate::leads::model::{Effect, Lead, Transition};
 use crate::leads::{self, state_change};
-use crate::opportunities;
 use crate::wire::page::{Page, Window};
 use crate::wire::violations::Violations;
 use model::{
@@ -56,49 +56,44 @@ pub async fn create<R: Message + Default + 'static>(
         render,
         lead: |order| order.lead_id,
     };
-    desk.change(call, answering, move |tx, call| {
-        Box::pin(async move {
-            let lead = leads::store::get_to_change(tx, new.lead_id).await?;
-            if let Some(id) = new.opportunity_id {
-                check_opportunity(tx, id, lead.id).await?;
-            }
-            let now = tx.clock.now();
-            let order = Order {
-                id: tx.clock.new_id(),
-                lead_id: lead.id,
-                opportunity_id: new.opportunity_id,
-                version: 1,
-                state: OrderState::Processing,
-                items: new.items,
-                actions: new.actions,
-                create_time: now,
-                update_time: now,
-            };
-            if validate_only {
-                return Ok(Verdict::Checked(order));
-            }
-            let mut work = Work {
-                tx,
-                call,
-                order,
-                lead,
-                converted_from: None,
-                runs: Vec::new(),
-            };
-            work.run_automatic().await?;
-            store::insert(tx, &work.order).await?;
-            let created = vec![FieldChange::new("state", "", work.order.state.word())];
-            work.record_order("order.created", created).await?;
-            work.record_conversion().await?;
-            work.write_runs().await?;
-            Ok(Verdict::Done(work.order))
-        })
+    let needs = Needs {
+        opportunity: new.opportunity_id,
+        ..Needs::lead(new.lead_id)
+    };
+    desk.change(call, needs, answering, move |draft| {
+        let lead = draft.lead(new.lead_id)?.clone();
+        if let Some(id) = new.opportunity_id {
+            check_opportunity(draft, id, lead.id)?;
+        }
+        let now = draft.clock.now();
+        let order = Order {
+            id: draft.clock.new_id(),
+            lead_id: lead.id,
+            opportunity_id: new.opportunity_id,
+            version: 1,
+            state: OrderState::Processing,
+            items: new.items.clone(),
+            actions: new.actions.clone(),
+            create_time: now,
+            update_time: now,
+        };
+        if validate_only {
+            return Ok(Verdict::Checked(order));
+        }
+        let mut work = Work::new(draft, order, lead);
+        work.run_automatic()?;
+        work.draft.put_order(work.order.clone());
+        let created = vec![FieldChange::new("state", "", work.order.state.word())];
+        work.record_order("order.created", created)?;
+        work.record_conversion()?;
+        work.write_runs();
+        Ok(Verdict::Done(work.order))
     })
     .await
 }
 
-async fn check_opportunity(tx: &Tx, id: Uuid, lead_id: Uuid) -> Result<()> {
-    let found = opportunities::find(&**tx, id).await?;
+fn check_opportunity(draft: &Draft<'_>, id: Uuid, lead_id: Uuid) -> Result<()> {
+    let found = draft.opportunity(id);
     let mut violations = Violations::default();
     if found.is_none_or(|view| view.opportunity.lead_id != lead_id) {
         violations.add("order.opportunity_id", "is not an opportunity of this lead");
@@ -174,43 +169,37 @@ pub async fn run_action<R: Message + Default + 'static>(
         render,
         lead: |ran| ran.lead.id,
     };
-    desk.change(call, answering, move |tx, call| {
-        Box::pin(async move {
-            let order = store::get_to_change(tx, order_id).await?;
-            let action = order.action(&key)?.clone();
-            check_etag(&etag, order.version)?;
-            let before = order.clone();
-            let runnable = order.check_runnable(&action);
-            let lead = leads::store::get_to_change(tx, order.lead_id).await?;
-            let mut work = Work {
-                tx,
-                call,
-                order,
-                lead,
-                converted_from: None,
-                runs: Vec::new(),
-            };
-            if let Err(refusal) = runnable {
-                work.note(&action, false, Err(&refusal));
-                work.write_runs().await?;
-                return Ok(Verdict::Refused(refusal));
+    let needs = Needs {
+        order: Some(order_id),
+        ..Needs::default()
+    };
+    desk.change(call, needs, answering, move |draft| {
+        let order = draft.order(order_id)?.clone();
+        let action = order.action(&key)?.clone();
+        check_etag(&etag, order.version)?;
+        let before = order.clone();
+        let runnable = order.check_runnable(&action);
+        let lead = draft.lead(order.lead_id)?.clone();
+        let mut work = Work::new(draft, order, lead);
+        if let Err(refusal) = runnable {
+            work.note(&action, false, Err(&refusal));
+            work.write_runs();
+            return Ok(Verdict::Refused(refusal));
+        }
+        match work.run(&action, false) {
+            Ok(()) => work.finish(&before).map(Verdict::Done),
+            Err(refusal @ Error::LeadRefused { .. }) => {
+                Ok(Verdict::Refused(work.refuse(&action, refusal)))
             }
-            match work.run(&action, false).await {
-                Ok(()) => work.finish(&before).await.map(Verdict::Done),
-                Err(refusal @ Error::LeadRefused { .. }) => {
-                    work.refuse(&action, refusal).await.map(Verdict::Refused)
-                }
-                Err(error) => Err(error),
-            }
-        })
+            Err(error) => Err(error),
+        }
     })
     .await
 }
 
-/// The running of an order's actions inside one transaction.
-struct Work<'a> {
-    tx: &'a Tx,
-    call: &'a Call,
+/// The running of an order's actions inside one change.
+struct Work<'a, 'b> {
+    draft: &'a mut Draft<'b>,
     order: Order,
     lead: Lead,
     /// The lead before a run converted it.
@@ -218,12 +207,22 @@ struct Work<'a> {
     runs: Vec<ActionRun>,
 }
 
-impl Work<'_> {
+impl<'a, 'b> Work<'a, 'b> {
+    fn new(draft: &'a mut Draft<'b>, order: Order, lead: Lead) -> Self {
+        Self {
+            draft,
+            order,
+            lead,
+            converted_from: None,
+            runs: Vec::new(),
+        }
+    }
+
     /// Runs one action and notes the attempt.
-    async fn run(&mut self, action: &Action, automatic: bool) -> Result<()> {
+    fn run(&mut self, action: &Action, automatic: bool) -> Result<()> {
         let effect = match action.r#type {
             ActionType::Manual => Ok(Effect::To(self.lead.state())),
-            ActionType::ProvisionClient => self.provision_client().await,
+            ActionType::ProvisionClient => self.provision_client(),
         };
         match effect {
             Ok(effect) => {
@@ -240,26 +239,21 @@ impl Work<'_> {
         }
     }
 
-    async fn provision_client(&mut self) -> Result<Effect> {
+    fn provision_client(&mut self) -> Result<Effect> {
         let order_id = Some(self.order.id);
-        let (lead, effect) = leads::convert(
-            self.tx,
-            self.call,
-            &self.lead,
-            Transition::ProvisionClient,
-            order_id,
-        )?;
+        let transition = Transition::ProvisionClient;
+        let (lead, effect) = leads::convert(self.draft, &self.lead, transition, order_id)?;
         if effect != Effect::NoChange {
-            leads::store::update(self.tx, &self.lead, &lead).await?;
+            self.draft.put_lead(lead.clone());
             self.converted_from = Some(std::mem::replace(&mut self.lead, lead));
         }
         Ok(effect)
     }
 
     /// Runs what runs by itself now. What fails stays FAILED and waits for a person.
-    async fn run_automatic(&mut self) -> Result<()> {
+    fn run_automatic(&mut self) -> Result<()> {
         while let Some(action) = self.order.next_automatic() {
-            match self.run(&action, true).await {
+            match self.run(&action, true) {
                 Ok(()) | Err(Error::LeadRefused { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -277,12 +271,12 @@ impl Work<'_> {
             }
         };
         self.runs.push(ActionRun {
-            id: self.tx.clock.new_id(),
+            id: self.draft.clock.new_id(),
             order_id: self.order.id,
             lead_id: self.lead.id,
             action: action.key.clone(),
-            time: self.tx.clock.now(),
-            actor: self.call.principal.clone(),
+            time: self.draft.clock.now(),
+            actor: self.draft.call.principal.clone(),
             outcome: if result.is_ok() {
                 RunOutcome::Succeeded
             } else {
@@ -296,16 +290,16 @@ impl Work<'_> {
     }
 
     /// Writes what a successful run and the automatic ones behind it came to.
-    async fn finish(mut self, before: &Order) -> Result<Ran> {
-        self.run_automatic().await?;
-        self.write_order().await?;
+    fn finish(mut self, before: &Order) -> Result<Ran> {
+        self.run_automatic()?;
+        self.write_order();
         if self.converted_from.is_some() {
-            self.record_conversion().await?;
+            self.record_conversion()?;
         } else {
             let changes = self.order.changes_from(before);
-            self.record_order("order.action_run", changes).await?;
+            self.record_order("order.action_run", changes)?;
         }
-        self.write_runs().await?;
+        self.write_runs();
         // The first run is the one that was asked for.
         let run = self.runs.into_iter().next();
         let run = run.ok_or_else(|| Error::internal("a run was not noted"))?;
@@ -317,32 +311,31 @@ impl Work<'_> {
     }
 
     /// Writes a refused run: the action is FAILED, and the caller learns the order's new etag.
-    async fn refuse(mut self, action: &Action, mut refusal: Error) -> Result<Error> {
+    fn refuse(mut self, action: &Action, mut refusal: Error) -> Error {
         if action.state != ActionState::Failed {
-            self.write_order().await?;
+            self.write_order();
         }
-        self.write_runs().await?;
+        self.write_runs();
         if let Error::LeadRefused { order_etag, .. } = &mut refusal {
             *order_etag = Some(self.order.etag());
         }
-        Ok(refusal)
+        refusal
     }
 
-    async fn write_order(&mut self) -> Result<()> {
-        self.order.update_time = time_after(self.tx, self.order.update_time);
+    fn write_order(&mut self) {
+        self.order.update_time = time_after(self.draft.clock, self.order.update_time);
         self.order.version += 1;
-        store::update(self.tx, &self.order).await
+        self.draft.put_order(self.order.clone());
     }
 
-    async fn write_runs(&self) -> Result<()> {
+    fn write_runs(&mut self) {
         for run in &self.runs {
-            store::insert_run(self.tx, run).await?;
+            self.draft.put_run(run.clone());
         }
-        Ok(())
     }
 
-    async fn record_order(&self, event: &'static str, changes: Vec<FieldChange>) -> Result<()> {
-        Change {
+    fn record_order(&mut self, event: &'static str, changes: Vec<FieldChange>) -> Result<()> {
+        self.draft.record(Change {
             subject: Subject::Order,
             subject_id: self.order.id,
             lead_id: self.lead.id,
@@ -354,17 +347,16 @@ impl Work<'_> {
                 "order": to_json(&self.order)?,
                 "runs": to_json(&self.runs)?,
             }),
-        }
-        .record(self.tx, self.call)
-        .await
+        });
+        Ok(())
     }
 
     /// Records that the lead was converted, if it was.
-    async fn record_conversion(&self) -> Result<()> {
+    fn record_conversion(&mut self) -> Result<()> {
         let Some(before) = &self.converted_from else {
             return Ok(());
         };
-        Change {
+        self.draft.record(Change {
             subject: Subject::Lead,
             subject_id: self.lead.id,
             lead_id: self.lead.id,
@@ -377,8 +369,7 @@ impl Work<'_> {
                 "order": to_json(&self.order)?,
                 "runs": to_json(&self.runs)?,
             }),
-        }
-        .record(self.tx, self.call)
-        .await
+        });
+        Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! Every query about orders and the ledger of their runs.
 
-use sea_orm::sea_query::{Expr, LockType};
+use std::collections::BTreeSet;
+
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
@@ -8,10 +10,12 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{ActionRun, Filter, Order, OrderState, RunOutcome};
-use crate::db::Tx;
+use crate::changes::draft::Held;
 use crate::db::entities::action_run;
 use crate::db::entities::order::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
+use crate::db::rows::{self, Rows};
+use crate::db::{Patience, Tx, any_of};
 use crate::error::{Error, Result};
 
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Order>> {
@@ -19,17 +23,38 @@ pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Order>> {
     row.map(from_row).transpose()
 }
 
-/// An order that nobody else can change until the transaction ends.
-///
-/// # Errors
-/// [`Error::OrderNotFound`].
-pub async fn get_to_change(tx: &Tx, id: Uuid) -> Result<Order> {
-    let row = Entity::find_by_id(id)
-        .lock(LockType::NoKeyUpdate)
-        .one(&**tx)
-        .await?
-        .ok_or(Error::OrderNotFound(id))?;
-    from_row(row)
+/// Orders that nobody else can change until the transaction ends, and which of them somebody else
+/// holds: with patience, none. What there is not is in neither.
+pub async fn hold(
+    tx: &Tx,
+    ids: BTreeSet<Uuid>,
+    patience: Patience,
+) -> Result<(Vec<Order>, BTreeSet<Uuid>)> {
+    let mut missing = ids.clone();
+    if ids.is_empty() {
+        return Ok((Vec::new(), missing));
+    }
+    let chosen = |ids: &BTreeSet<Uuid>| {
+        let ids = ids.iter().copied().collect();
+        Entity::find()
+            .filter(any_of(
+                tx.get_database_backend(),
+                Expr::col(Column::Id),
+                ids,
+            ))
+            .order_by_asc(Column::Id)
+    };
+    let held = patience.lock(chosen(&ids)).all(&**tx).await?;
+    for row in &held {
+        missing.remove(&row.id);
+    }
+    if !missing.is_empty() {
+        // Which of these are held, and which are not there?
+        let there = chosen(&missing).all(&**tx).await?;
+        missing = there.into_iter().map(|row| row.id).collect();
+    }
+    let held: Result<Vec<Order>> = held.into_iter().map(from_row).collect();
+    Ok((held?, missing))
 }
 
 /// Orders by filter, newest first, from below the id `before`.
@@ -52,8 +77,26 @@ pub async fn list(
     query.all(db).await?.into_iter().map(from_row).collect()
 }
 
-pub async fn insert(tx: &Tx, order: &Order) -> Result<()> {
-    let row = ActiveModel {
+/// The rows of new orders and of orders' next versions.
+pub fn writes(orders: impl Iterator<Item = Held<Order>>) -> Result<Vec<Rows>> {
+    let (mut created, mut changed) = (Vec::new(), Vec::new());
+    for Held { stored, now } in orders {
+        match stored {
+            None => created.push(to_row(&now)?),
+            Some(stored) if stored.version != now.version => {
+                let row = rows::difference(&to_row(&stored)?, to_row(&now)?);
+                changed.push((stored.id, stored.version, row));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut all = Rows::update(changed)?;
+    all.extend(Rows::insert(created)?);
+    Ok(all)
+}
+
+fn to_row(order: &Order) -> Result<ActiveModel> {
+    Ok(ActiveModel {
         id: Set(order.id),
         lead_id: Set(order.lead_id),
         opportunity_id: Set(order.opportunity_id),
@@ -63,34 +106,12 @@ pub async fn insert(tx: &Tx, order: &Order) -> Result<()> {
         actions: Set(to_json(&order.actions)?),
         create_time: Set(order.create_time),
         update_time: Set(order.update_time),
-    };
-    Entity::insert(row).exec_without_returning(&**tx).await?;
-    Ok(())
+    })
 }
 
-/// Writes the next version of an order.
-///
-/// # Errors
-/// [`Error::WriteConflict`] when the version before it is not the stored one any more.
-pub async fn update(tx: &Tx, after: &Order) -> Result<()> {
-    let changed = Entity::update_many()
-        .col_expr(Column::Version, Expr::value(after.version))
-        .col_expr(Column::State, Expr::value(after.state.word()))
-        .col_expr(Column::Actions, Expr::value(to_json(&after.actions)?))
-        .col_expr(Column::UpdateTime, Expr::value(after.update_time))
-        .filter(Column::Id.eq(after.id))
-        .filter(Column::Version.eq(after.version - 1))
-        .exec(&**tx)
-        .await?;
-    if changed.rows_affected == 1 {
-        Ok(())
-    } else {
-        Err(Error::WriteConflict)
-    }
-}
-
-pub async fn insert_run(tx: &Tx, run: &ActionRun) -> Result<()> {
-    let row = action_run::ActiveModel {
+/// The row of an attempt.
+pub fn run_to_row(run: &ActionRun) -> Result<action_run::ActiveModel> {
+    Ok(action_run::ActiveModel {
         id: Set(run.id),
         order_id: Set(run.order_id),
         lead_id: Set(run.lead_id),
@@ -102,11 +123,7 @@ pub async fn insert_run(tx: &Tx, run: &ActionRun) -> Result<()> {
         automatic: Set(run.automatic),
         error_reason: Set(run.error_reason.clone()),
         error_message: Set(run.error_message.clone()),
-    };
-    action_run::Entity::insert(row)
-        .exec_without_returning(&**tx)
-        .await?;
-    Ok(())
+    })
 }
 
 /// An order's runs, newest first, from below the id `before`.

@@ -16,14 +16,17 @@ use tonic_health::server::HealthReporter;
 
 use crate::auth::api::AuthApi;
 use crate::auth::attempts::Turns;
+use crate::auth::known::Known;
 use crate::auth::passwords::Passwords;
 use crate::changes::desk::Desk;
 use crate::changes::idempotency::InFlight;
+use crate::changes::queue::Queue;
 use crate::clients::api::ClientApi;
 use crate::clock::Clock;
 use crate::config::{Refusal, ServeSettings};
+use crate::db::shared::Shared;
 use crate::db::{connect, migrate};
-use crate::leads::api::LeadApi;
+use crate::leads::{self, api::LeadApi};
 use crate::opportunities::api::OpportunityApi;
 use crate::orders::api::OrderApi;
 use crate::wire::page::PageTokens;
@@ -78,6 +81,9 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
     }
     Ok(Desk {
         page_tokens: PageTokens::new(db.shared_key("page-tokens").await?),
+        leads: Shared::new(leads::look_up),
+        queue: Queue::new(&db),
+        known: Known::default(),
         db,
         clock,
         passwords: Passwords::default(),

@@ -1,0 +1,232 @@
+//! Changes of many callers in one transaction: looked up together, decided one after the other,
+//! written together, answered after the commit. A commit costs a sync of the disk, and a statement a
+//! trip to the database; both are shared by everybody in the batch.
+//!
+//! In a batch nobody waits for a lock that somebody outside holds: who would have to is put off, and
+//! goes on in a batch of those who wait ([`Patience`]). So a record that is locked for long holds up
+//! only those who want it. Locks are taken in one order (request ids, emails, orders, leads, each
+//! sorted), so that no two batches can wait for each other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::draft::{Held, Needs, Records, Writes};
+use super::idempotency::{self, Found};
+use super::{Change, events, history};
+use crate::auth::Call;
+use crate::clock::Clock;
+use crate::db::rows::{self, Rows};
+use crate::db::{Patience, Tx};
+use crate::error::{Error, Result};
+use crate::leads::model::Lead;
+use crate::{leads, opportunities, orders};
+
+/// A change that somebody waits for.
+pub(super) trait Job: Send {
+    /// Who makes it.
+    fn call(&self) -> &Call;
+    /// What it has to know.
+    fn needs(&self) -> &Needs;
+    /// Decides it. What is to be written comes back, with the answer to keep for repeats.
+    fn decide(&mut self, records: &Records, clock: &Clock) -> Option<Decided>;
+    /// Takes the answer that was kept.
+    fn replay(&mut self, found: idempotency::Kept);
+    /// Takes an error for its answer.
+    fn fail(&mut self, error: Error);
+    /// Whether it has an answer.
+    fn is_answered(&self) -> bool;
+    /// Whether its caller still waits.
+    fn is_awaited(&self) -> bool;
+    /// Hands its answer to its caller.
+    fn send(&mut self);
+}
+
+/// What came of deciding a change that is to be written.
+pub(super) struct Decided {
+    /// What to write.
+    pub writes: Writes,
+    /// The lead it belongs to and the answer to keep under its request id.
+    pub kept: Option<(Uuid, Vec<u8>)>,
+}
+
+/// Runs the jobs. Those that are not answered afterwards were put off.
+pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) -> Result<()> {
+    replay(tx, jobs).await?;
+    let open: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(|job| !job.is_answered()).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let needs: Vec<Needs> = open.iter().map(|job| job.needs().clone()).collect();
+    let loaded = load(tx, needs, patience).await?;
+    let mut records = loaded.records;
+    let mut written = Written::default();
+    for job in open {
+        if loaded.busy.meets(job.needs(), &records) {
+            continue;
+        }
+        let Some(decided) = job.decide(&records, &tx.clock) else {
+            continue;
+        };
+        let Writes {
+            leads,
+            orders,
+            opportunities,
+            runs,
+            changes,
+        } = decided.writes;
+        for change in changes {
+            written.change(tx, job.call(), change)?;
+        }
+        for run in &runs {
+            written.runs.push(orders::store::run_to_row(run)?);
+        }
+        for opportunity in &opportunities {
+            written
+                .opportunities
+                .push(opportunities::store::to_row(opportunity)?);
+        }
+        if let Some((lead, response)) = decided.kept {
+            let row = idempotency::to_row(job.call(), lead, response, tx.clock.now());
+            written.answers.extend(row);
+        }
+        records.take_over(leads, orders);
+    }
+    written.finish(tx, records).await
+}
+
+/// Answers those whose request was answered before or is being worked on elsewhere.
+async fn replay(tx: &Tx, jobs: &mut [Box<dyn Job>]) -> Result<()> {
+    let with_key = |job: &&mut Box<dyn Job>| job.call().key.is_some();
+    let mut jobs: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(with_key).collect();
+    let keys: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| idempotency::name(job.call()))
+        .collect();
+    let found = idempotency::look(tx, &keys).await?;
+    for (job, found) in jobs.iter_mut().zip(found) {
+        match found {
+            Found::Nothing => {}
+            Found::InFlight => job.fail(Error::RequestInFlight),
+            Found::Kept(kept) => job.replay(kept),
+        }
+    }
+    Ok(())
+}
+
+/// What was found of what the jobs need.
+struct Loaded {
+    records: Records,
+    busy: Busy,
+}
+
+/// What somebody outside the batch holds.
+#[derive(Default)]
+struct Busy {
+    emails: BTreeSet<String>,
+    orders: BTreeSet<Uuid>,
+    leads: BTreeSet<Uuid>,
+}
+
+impl Busy {
+    fn meets(&self, needs: &Needs, records: &Records) -> bool {
+        let order = needs.order.and_then(|id| records.orders.get(&id));
+        let leads = needs
+            .lead
+            .into_iter()
+            .chain(order.map(|held| held.now.lead_id));
+        needs
+            .email
+            .as_ref()
+            .is_some_and(|email| self.emails.contains(email))
+            || needs.order.is_some_and(|id| self.orders.contains(&id))
+            || leads.into_iter().any(|id| self.leads.contains(&id))
+    }
+}
+
+async fn load(tx: &Tx, all: Vec<Needs>, patience: Patience) -> Result<Loaded> {
+    let (mut emails, mut order_ids) = (BTreeSet::new(), BTreeSet::new());
+    let (mut lead_ids, mut opportunity_ids) = (BTreeSet::new(), BTreeSet::new());
+    for needs in all {
+        emails.extend(needs.email);
+        order_ids.extend(needs.order);
+        lead_ids.extend(needs.lead);
+        opportunity_ids.extend(needs.opportunity);
+    }
+    let busy_emails = leads::store::lock_emails(tx, &emails, patience).await?;
+    emails.retain(|email| !busy_emails.contains(email));
+    let emails = leads::store::with_emails(tx, emails).await?;
+    let (orders, busy_orders) = orders::store::hold(tx, order_ids, patience).await?;
+    lead_ids.extend(orders.iter().map(|order| order.lead_id));
+    let (leads, busy_leads) = leads::store::hold(tx, lead_ids, patience).await?;
+    let mut opportunities = HashMap::new();
+    for id in opportunity_ids {
+        if let Some(view) = opportunities::store::get(&**tx, id).await? {
+            opportunities.insert(id, view);
+        }
+    }
+    Ok(Loaded {
+        records: Records {
+            leads: leads
+                .into_iter()
+                .map(|lead| (lead.id, Held::stored(lead)))
+                .collect(),
+            orders: orders
+                .into_iter()
+                .map(|order| (order.id, Held::stored(order)))
+                .collect(),
+            opportunities,
+            emails,
+        },
+        busy: Busy {
+            emails: busy_emails,
+            orders: busy_orders,
+            leads: busy_leads,
+        },
+    })
+}
+
+/// The rows of a batch.
+#[derive(Default)]
+struct Written {
+    history: Vec<crate::db::entities::history::ActiveModel>,
+    events: Vec<crate::db::entities::event::ActiveModel>,
+    answers: Vec<crate::db::entities::idempotency_record::ActiveModel>,
+    runs: Vec<crate::db::entities::action_run::ActiveModel>,
+    opportunities: Vec<crate::db::entities::opportunity::ActiveModel>,
+}
+
+impl Written {
+    fn change(&mut self, tx: &Tx, call: &Call, change: Change) -> Result<()> {
+        self.history.push(history::to_row(tx, call, &change)?);
+        self.events.push(events::to_row(tx, call, change)?);
+        Ok(())
+    }
+
+    async fn finish(self, tx: &Tx, records: Records) -> Result<()> {
+        // In the order of their creation: what counts them up must agree with it.
+        let mut created: BTreeMap<Uuid, Lead> = BTreeMap::new();
+        let mut changed = Vec::new();
+        for (id, held) in records.leads {
+            match held.stored {
+                None => {
+                    created.insert(id, held.now);
+                }
+                Some(stored) if stored.version != held.now.version => {
+                    changed.push((stored, held.now))
+                }
+                Some(_) => {}
+            }
+        }
+        changed.sort_unstable_by_key(|(stored, _)| stored.id);
+        let mut all = leads::store::insert(tx, created.into_values().collect()).await?;
+        all.extend(leads::store::updates(tx, changed)?);
+        all.extend(orders::store::writes(records.orders.into_values())?);
+        all.extend(Rows::insert(self.opportunities)?);
+        all.extend(Rows::insert(self.runs)?);
+        all.extend(Rows::insert(self.history)?);
+        all.extend(Rows::insert(self.events)?);
+        all.extend(Rows::insert(self.answers)?);
+        rows::write(tx, all).await
+    }
+}

@@ -1,0 +1,179 @@
+//! Where changes wait for the next batch.
+//!
+//! Who finds nobody at work begins at once with a batch of one; who comes meanwhile goes together
+//! with all the others who did. So a batch grows with the load and nobody ever waits for one to
+//! fill.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex as Lock, MutexGuard};
+
+use sea_orm::DbBackend;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::batch::{self, Job};
+use crate::db::{Db, Patience, Verdict};
+use crate::error::{Error, Result};
+
+/// How many changes one transaction makes.
+const TOGETHER: usize = 64;
+/// How many batches are under way at once on PostgreSQL: while one is synced to disk, the next is
+/// decided. SQLite has one writer.
+const LANES_ON_POSTGRES: usize = 2;
+/// How many batches may wait for locks at once; each holds a connection.
+const WAITING: usize = 4;
+/// How many changes may wait.
+const QUEUE: usize = 2_000;
+
+/// Changes that wait for their turn.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    state: Arc<Lock<State>>,
+    waiting: Arc<Semaphore>,
+    lanes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// How many lanes are at work.
+    busy: usize,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} waiting", self.jobs.len())
+    }
+}
+
+/// A batch on its way through a transaction.
+struct Batch {
+    jobs: Vec<Box<dyn Job>>,
+    /// Everything is written and the commit has begun: from here on an error does not tell
+    /// whether it came about.
+    committing: bool,
+}
+
+impl Queue {
+    /// An empty queue before this database.
+    pub fn new(db: &Db) -> Self {
+        Self {
+            state: Arc::default(),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            lanes: if db.backend() == DbBackend::Postgres {
+                LANES_ON_POSTGRES
+            } else {
+                1
+            },
+        }
+    }
+
+    /// Puts a change into the queue.
+    ///
+    /// # Errors
+    /// [`Error::ServerOverloaded`] when too many wait already.
+    pub(super) fn put(&self, db: &Db, job: Box<dyn Job>) -> Result<()> {
+        {
+            let mut state = self.lock();
+            if state.jobs.len() >= QUEUE {
+                return Err(Error::ServerOverloaded);
+            }
+            state.jobs.push_back(job);
+            if state.busy == self.lanes {
+                return Ok(());
+            }
+            state.busy += 1;
+        }
+        db.spawn(self.clone().lane(db.clone()));
+        Ok(())
+    }
+
+    async fn lane(self, db: Db) {
+        while let Some(jobs) = self.take() {
+            self.settle(&db, jobs, Patience::None).await;
+        }
+    }
+
+    /// The next batch; none, and one lane less, when nobody waits. Who hung up while waiting gets
+    /// nothing done.
+    fn take(&self) -> Option<Vec<Box<dyn Job>>> {
+        let mut state = self.lock();
+        let mut batch = Vec::new();
+        while batch.len() < TOGETHER
+            && let Some(job) = state.jobs.pop_front()
+        {
+            if job.is_awaited() {
+                batch.push(job);
+            }
+        }
+        if batch.is_empty() {
+            state.busy -= 1;
+            return None;
+        }
+        Some(batch)
+    }
+
+    /// Runs a batch and answers its callers. Those who would have to wait for a lock go on in a
+    /// batch of their own; those whose batch failed by a bug, maybe another's, alone.
+    async fn settle(&self, db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) {
+        let alone = jobs.len() == 1 && patience == Patience::Waits;
+        let batch = Arc::new(Mutex::new(Batch {
+            jobs,
+            committing: false,
+        }));
+        let written = write(db, Arc::clone(&batch), patience).await;
+        let mut batch = batch.lock().await;
+        let jobs = std::mem::take(&mut batch.jobs);
+        match written {
+            Ok(()) => {
+                let (answered, put_off): (Vec<_>, Vec<_>) =
+                    jobs.into_iter().partition(|job| job.is_answered());
+                for mut job in answered {
+                    job.send();
+                }
+                if !put_off.is_empty() {
+                    self.wait(db, put_off);
+                }
+            }
+            Err(Error::Internal(_)) if !batch.committing && !alone => {
+                for job in jobs {
+                    self.wait(db, vec![job]);
+                }
+            }
+            Err(error) => {
+                for mut job in jobs {
+                    job.fail(error.clone());
+                    job.send();
+                }
+            }
+        }
+    }
+
+    /// Runs a batch that waits for the locks it needs.
+    fn wait(&self, db: &Db, jobs: Vec<Box<dyn Job>>) {
+        let (queue, database) = (self.clone(), db.clone());
+        db.spawn(async move {
+            // Never closed.
+            let _permit = queue.waiting.acquire().await;
+            let jobs: Vec<_> = jobs.into_iter().filter(|job| job.is_awaited()).collect();
+            if !jobs.is_empty() {
+                Box::pin(queue.settle(&database, jobs, Patience::Waits)).await;
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|held| held.into_inner())
+    }
+}
+
+async fn write(db: &Db, batch: Arc<Mutex<Batch>>, patience: Patience) -> Result<()> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            let mut batch = batch.lock().await;
+            batch::run(tx, &mut batch.jobs, patience).await?;
+            batch.committing = true;
+            Ok(Verdict::Done(()))
+        })
+    })
+    .await
+}
