@@ -85,10 +85,7 @@ impl Desk {
             caller: Some(caller),
             _working: working,
         };
-        self.queue.put(&self.db, Box::new(waiting))?;
-        answered
-            .await
-            .map_err(|_| Error::internal("a change was dropped, by a panic"))?
+        self.queue.make(&self.db, Box::new(waiting), answered).await
     }
 }
 

@@ -6,11 +6,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex as Lock, MutexGuard};
+use std::time::Duration;
 
 use sea_orm::DbBackend;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use super::batch::{self, Job};
+use crate::config::Limits;
 use crate::db::{Db, Patience, Verdict};
 use crate::error::{Error, Result};
 
@@ -30,11 +32,14 @@ pub struct Queue {
     state: Arc<Lock<State>>,
     waiting: Arc<Semaphore>,
     lanes: usize,
+    patience: Duration,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Box<dyn Job>>,
+    jobs: VecDeque<(u64, Box<dyn Job>)>,
+    /// The number of the next job.
+    next: u64,
     /// How many lanes are at work.
     busy: usize,
 }
@@ -54,37 +59,71 @@ struct Batch {
 }
 
 impl Queue {
-    /// An empty queue before this database.
-    pub fn new(db: &Db) -> Self {
+    /// An empty queue before this database, in which a change waits for its turn no longer than for
+    /// a connection.
+    pub fn new(db: &Db, limits: &Limits) -> Self {
+        let postgres = db.backend() == DbBackend::Postgres;
         Self {
             state: Arc::default(),
             waiting: Arc::new(Semaphore::new(WAITING)),
-            lanes: if db.backend() == DbBackend::Postgres {
-                LANES_ON_POSTGRES
+            lanes: if postgres { LANES_ON_POSTGRES } else { 1 },
+            patience: if postgres {
+                limits.connection_wait
             } else {
-                1
+                limits.sqlite_write_wait
             },
         }
     }
 
-    /// Puts a change into the queue.
+    /// Has a change made, and waits for its answer.
     ///
     /// # Errors
-    /// [`Error::ServerOverloaded`] when too many wait already.
-    pub(super) fn put(&self, db: &Db, job: Box<dyn Job>) -> Result<()> {
-        {
+    /// What it is answered; [`Error::ServerOverloaded`] when too many wait already;
+    /// [`Error::DatabaseUnavailable`] when its turn does not come.
+    pub(super) async fn make<R>(
+        &self,
+        db: &Db,
+        job: Box<dyn Job>,
+        mut answered: oneshot::Receiver<Result<R>>,
+    ) -> Result<R> {
+        let number = self.put(db, job)?;
+        let answer = match tokio::time::timeout(self.patience, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) if self.withdraw(number) => {
+                let waited = self.patience.as_secs_f64();
+                let why = format!("no turn to write came within {waited} s");
+                return Err(Error::DatabaseUnavailable(why));
+            }
+            // It is being made.
+            Err(_) => answered.await,
+        };
+        answer.map_err(|_| Error::internal("a change was dropped, by a panic"))?
+    }
+
+    /// Takes a change back that nobody has begun.
+    fn withdraw(&self, number: u64) -> bool {
+        let mut state = self.lock();
+        let place = state.jobs.iter().position(|(other, _)| *other == number);
+        place.and_then(|place| state.jobs.remove(place)).is_some()
+    }
+
+    fn put(&self, db: &Db, job: Box<dyn Job>) -> Result<u64> {
+        let number = {
             let mut state = self.lock();
             if state.jobs.len() >= QUEUE {
                 return Err(Error::ServerOverloaded);
             }
-            state.jobs.push_back(job);
+            let number = state.next;
+            state.next += 1;
+            state.jobs.push_back((number, job));
             if state.busy == self.lanes {
-                return Ok(());
+                return Ok(number);
             }
             state.busy += 1;
-        }
+            number
+        };
         db.spawn(self.clone().lane(db.clone()));
-        Ok(())
+        Ok(number)
     }
 
     async fn lane(self, db: Db) {
@@ -99,7 +138,7 @@ impl Queue {
         let mut state = self.lock();
         let mut batch = Vec::new();
         while batch.len() < TOGETHER
-            && let Some(job) = state.jobs.pop_front()
+            && let Some((_, job)) = state.jobs.pop_front()
         {
             if job.is_awaited() {
                 batch.push(job);

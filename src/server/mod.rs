@@ -82,7 +82,7 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
     Ok(Desk {
         page_tokens: PageTokens::new(db.shared_key("page-tokens").await?),
         leads: Shared::new(leads::look_up),
-        queue: Queue::new(&db),
+        queue: Queue::new(&db, &settings.limits),
         known: Known::default(),
         db,
         clock,

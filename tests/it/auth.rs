@@ -23,7 +23,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::harness::{self, Caller, Harness, PASSWORD, reason, sign_in, update, whole};
+use crate::harness::{
+    self, Caller, Harness, PASSWORD, eventually, is_let_in, reason, sign_in, update, whole,
+};
 use crate::{on_both, raw};
 
 const WRONG: &str = "not the right password";
@@ -34,17 +36,6 @@ const WINDOW: StdDuration = StdDuration::from_secs(15 * 60);
 fn everything(status: &Status) -> (Code, String, Vec<u8>) {
     let details = status.details().to_vec();
     (status.code(), status.message().to_owned(), details)
-}
-
-/// Waits until a condition holds, for 5 seconds at most.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..250 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(StdDuration::from_millis(20)).await;
-    }
-    panic!("not within 5 seconds: {what}");
 }
 
 /// Another server over the same database, in the same time.
@@ -65,18 +56,6 @@ fn at(server: &Running, caller: &Caller) -> Caller {
 async fn who_am_i(caller: &Caller) -> Result<proto::WhoAmIResponse, Status> {
     let answer = caller.auth().who_am_i(proto::WhoAmIRequest {}).await?;
     Ok(answer.into_inner())
-}
-
-/// The caller's token is valid.
-async fn is_let_in(caller: &Caller) -> bool {
-    match who_am_i(caller).await {
-        Ok(_) => true,
-        Err(status) => {
-            assert_eq!(reason(&status), "TOKEN_INVALID");
-            assert_eq!(status.code(), Code::Unauthenticated);
-            false
-        }
-    }
 }
 
 async fn change_password(caller: &Caller, current: &str, new: &str) -> Result<(), Status> {
@@ -311,7 +290,7 @@ on_both! {
             assert_eq!(principal.name, "billing");
         }
         service_accounts::revoke_key(db, first_id).await.unwrap();
-        assert!(!is_let_in(&first).await);
+        eventually("revoked", async || !is_let_in(&first).await).await;
         eventually("revoked on the other server", async || {
             !is_let_in(&at(&second, &first)).await
         })

@@ -280,3 +280,26 @@ pub async fn sign_in(channel: Channel, username: &str, password: &str) -> Result
     let answer = AuthServiceClient::new(channel).sign_in(request).await?;
     Ok(answer.into_inner().token)
 }
+
+/// Waits until a condition holds, for 5 seconds at most.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..250 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("not within 5 seconds: {what}");
+}
+
+/// The caller's token is valid.
+pub async fn is_let_in(caller: &Caller) -> bool {
+    match caller.auth().who_am_i(proto::WhoAmIRequest {}).await {
+        Ok(_) => true,
+        Err(status) => {
+            assert_eq!(reason(&status), "TOKEN_INVALID");
+            assert_eq!(status.code(), tonic::Code::Unauthenticated);
+            false
+        }
+    }
+}

@@ -14,7 +14,9 @@ use tonic::Status;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use crate::harness::{self, Backend, Caller, TestDatabase, count, reason, update};
+use crate::harness::{
+    self, Backend, Caller, TestDatabase, count, eventually, is_let_in, reason, update,
+};
 use crate::program::{Program, leadsmith};
 use crate::{on_both_empty, raw};
 
@@ -495,6 +497,7 @@ on_both_empty! {
         let set = search.secret("a password set from the command line");
         let set = run("operator set-password --username ada").input(&set);
         command(search, set, false).await;
+        eventually("the session ends", async || !is_let_in(&ada).await).await;
         search.refusal("TOKEN_INVALID", ada.auth().sign_out(proto::SignOutRequest {}).await);
 
         look_at_stored(search, &database).await;
