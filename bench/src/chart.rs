@@ -1,0 +1,89 @@
+//! The chart of the table: for each work how much of its limit is reached, with the mark of the bar
+//! and the line of the limit itself.
+
+use std::fmt::Write as _;
+
+use crate::report::Row;
+
+const LEFT: f64 = 330.0;
+const WIDTH: f64 = 430.0;
+const LINE: f64 = 20.0;
+const TOP: f64 = 58.0;
+/// The ratio at the right edge.
+const MOST: f64 = 1.25;
+
+/// Colours that can be read on white and on black.
+const STYLE: &str = "\
+  <style>
+    text { font: 12px system-ui, sans-serif; fill: #24292f }
+    .quiet { fill: #6e7781 } .line { stroke: #6e7781 }
+    .sqlite { fill: #2f81f7 } .postgres { fill: #8957e5 }
+    .bar { stroke: #d1242f; stroke-width: 2 }
+    @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .quiet { fill: #8d96a0 } }
+  </style>\n";
+
+/// Draws the rows whose bar is a share of L.
+pub fn draw(rows: &[Row]) -> String {
+    let drawn: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.bar.as_ref().is_some_and(|bar| bar.at_least))
+        .collect();
+    let bottom = TOP + LINE * drawn.len() as f64;
+    let (width, height) = (LEFT + WIDTH + 60.0, bottom + 34.0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" role=\"img\">\n{STYLE}\
+         <text x=\"10\" y=\"20\">How much of the limit L is reached: the bar begins at nothing, the \
+         red mark is what is demanded</text>\n\
+         <rect class=\"sqlite\" x=\"10\" y=\"32\" width=\"10\" height=\"10\"/>\
+         <text x=\"26\" y=\"41\">SQLite</text>\n\
+         <rect class=\"postgres\" x=\"80\" y=\"32\" width=\"10\" height=\"10\"/>\
+         <text x=\"96\" y=\"41\">PostgreSQL</text>\n"
+    );
+    for (index, row) in drawn.iter().enumerate() {
+        let (Some(ratio), Some(bar)) = (row.ratio, &row.bar) else {
+            continue;
+        };
+        let y = TOP + LINE * index as f64;
+        let x = |ratio: f64| LEFT + WIDTH * ratio.clamp(0.0, MOST) / MOST;
+        let (long, end, mark) = (x(ratio.median) - LEFT, x(ratio.median) + 6.0, x(bar.value));
+        let (name, class) = (escaped(&row.work), &row.database);
+        let _ = writeln!(
+            svg,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>\
+             <rect class=\"{class}\" x=\"{LEFT}\" y=\"{:.1}\" width=\"{long:.1}\" height=\"13\"/>\
+             <line class=\"bar\" x1=\"{mark:.1}\" x2=\"{mark:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\">{:.2}</text>",
+            LEFT - 8.0,
+            y + 11.0,
+            y,
+            y - 2.0,
+            y + 15.0,
+            end.max(mark + 6.0),
+            y + 11.0,
+            ratio.median,
+        );
+    }
+    for tenth in [0, 5, 10] {
+        let x = LEFT + WIDTH * f64::from(tenth) / 10.0 / MOST;
+        let label = match tenth {
+            10 => "L",
+            5 => "½ L",
+            _ => "0",
+        };
+        let _ = writeln!(
+            svg,
+            "<line class=\"line\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{}\" y2=\"{bottom}\" \
+             stroke-dasharray=\"2 3\"/><text class=\"quiet\" x=\"{x:.1}\" y=\"{}\" \
+             text-anchor=\"middle\">{label}</text>",
+            TOP - 6.0,
+            bottom + 18.0,
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}

@@ -1,0 +1,117 @@
+//! Loading PostgreSQL: COPY into bare tables, then the keys and indexes as they were.
+
+use anyhow::Result;
+use leadsmith::db::search;
+use sea_orm::sqlx::postgres::PgPoolCopyExt;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+
+use super::{COLUMNS, Cell, details, progress, row};
+use crate::place::Place;
+
+/// How much text is sent at once.
+const CHUNK: usize = 1 << 20;
+const TABLES: &str = "('leads', 'lead_search')";
+
+pub async fn load(place: &Place, leads: u64) -> Result<()> {
+    let db = place.connect().await?;
+    let restore = strip(&db).await?;
+    copy(&db, &format!("COPY leads ({COLUMNS}) FROM STDIN"), leads, lead_line).await?;
+    let sql = "COPY lead_search (seq, text, trigrams) FROM STDIN";
+    copy(&db, sql, leads, search_line).await?;
+    eprintln!("  indexes");
+    // In one session, whose settings are for this alone.
+    let mut all = String::from("SET maintenance_work_mem = '1GB'; SET statement_timeout = 0;");
+    for statement in restore {
+        all.push_str(&statement);
+        all.push(';');
+    }
+    all.push_str("SELECT setval(pg_get_serial_sequence('leads', 'seq'), max(seq)) FROM leads");
+    db.execute_unprepared(&all).await?;
+    db.execute_unprepared("VACUUM (ANALYZE)").await?;
+    db.execute_unprepared("CHECKPOINT").await?;
+    db.close().await?;
+    Ok(())
+}
+
+/// Drops the keys and indexes and gives the statements that make them again.
+async fn strip(db: &DatabaseConnection) -> Result<Vec<String>> {
+    // Foreign keys go first and come last.
+    let constraints = format!(
+        "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
+                format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
+                       pg_get_constraintdef(oid))
+           FROM pg_constraint WHERE conrelid::regclass::text IN {TABLES} AND contype IN ('p', 'u', 'f')
+          ORDER BY contype = 'f' DESC"
+    );
+    let indexes = format!(
+        "SELECT format('DROP INDEX %I', indexname), indexdef FROM pg_indexes
+          WHERE schemaname = 'public' AND tablename IN {TABLES}"
+    );
+    let mut restore = Vec::new();
+    for sql in [constraints, indexes] {
+        let rows = db
+            .query_all_raw(Statement::from_string(DbBackend::Postgres, sql))
+            .await?;
+        for row in rows {
+            let drop: String = row.try_get_by_index(0)?;
+            db.execute_unprepared(&drop).await?;
+            restore.push(row.try_get_by_index(1)?);
+        }
+    }
+    restore.sort_by_key(|statement: &String| statement.contains("FOREIGN KEY"));
+    Ok(restore)
+}
+
+/// Copies the rows of all leads, a line each.
+async fn copy(
+    db: &DatabaseConnection,
+    sql: &str,
+    leads: u64,
+    line: impl Fn(&mut String, u64, u64) -> Result<()>,
+) -> Result<()> {
+    let pool = db.get_postgres_connection_pool();
+    let mut copy = pool.copy_in_raw(sql).await?;
+    let mut lines = String::with_capacity(CHUNK + CHUNK / 8);
+    for number in 1..=leads {
+        line(&mut lines, number, leads)?;
+        lines.push('\n');
+        if lines.len() >= CHUNK {
+            copy.send(lines.as_bytes()).await?;
+            lines.clear();
+        }
+        progress("copied", number, leads);
+    }
+    copy.send(lines.as_bytes()).await?;
+    copy.finish().await?;
+    Ok(())
+}
+
+// No text of the data set holds a tab or a backslash, which COPY would read otherwise.
+
+fn lead_line(lines: &mut String, number: u64, leads: u64) -> Result<()> {
+    for (index, cell) in row(number, &details(number, leads))?.iter().enumerate() {
+        if index > 0 {
+            lines.push('\t');
+        }
+        match cell {
+            Cell::Null => lines.push_str("\\N"),
+            Cell::Number(number) => lines.push_str(&number.to_string()),
+            Cell::Id(id) => lines.push_str(&id.to_string()),
+            Cell::Text(text) => lines.push_str(text),
+        }
+    }
+    Ok(())
+}
+
+fn search_line(lines: &mut String, number: u64, leads: u64) -> Result<()> {
+    let text = details(number, leads).search_text();
+    lines.push_str(&format!("{number}\t{text}\t{{"));
+    for (index, trigram) in search::trigrams(&text).into_iter().enumerate() {
+        if index > 0 {
+            lines.push(',');
+        }
+        lines.push_str(&trigram.to_string());
+    }
+    lines.push('}');
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! SQLite's limit: a loop over prepared statements, with the settings and the version of SQLite that
+//! the service has. Reads run on as many threads as there are cores; writes on one, as SQLite has one
+//! writer, 64 to a commit.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Params, Statement};
+
+/// How many changes share a commit.
+const GROUP: usize = 64;
+
+/// A work that SQLite does by itself.
+pub trait Task: Send + Sync + 'static {
+    /// The statements it needs.
+    fn statements(&self) -> Vec<String>;
+    /// Whether it changes anything.
+    fn writes(&self) -> bool;
+    /// Does it once with the statements, prepared.
+    fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()>;
+}
+
+/// A task on a file, over and over.
+pub struct Loop {
+    pub file: PathBuf,
+    pub task: Arc<dyn Task>,
+}
+
+impl Loop {
+    /// How often a second the task is done.
+    pub fn rate(&self, time: Duration) -> Result<f64> {
+        let threads = match self.task.writes() {
+            true => 1,
+            false => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let repeat = || {
+                let done = self.repeat(GROUP, time, &over, |_| ());
+                over.store(true, Ordering::Relaxed);
+                done
+            };
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(repeat)).collect();
+            let mut rate = 0.0;
+            for worker in workers {
+                let done = worker.join().map_err(|_| anyhow::anyhow!("a thread failed"))?;
+                rate += done?;
+            }
+            Ok(rate)
+        })
+    }
+
+    /// The median of the task's time when each has a commit of its own, in microseconds.
+    pub fn p50(&self, time: Duration) -> Result<f64> {
+        let mut times = Vec::new();
+        let note = |time: Duration| times.push(time);
+        self.repeat(1, time, &AtomicBool::new(false), note)?;
+        times.sort_unstable();
+        let middle = times.get(times.len() / 2).context("SQLite did nothing")?;
+        Ok(middle.as_secs_f64() * 1e6)
+    }
+
+    /// Repeats the task, tells the time of each group, and gives the rate.
+    fn repeat(
+        &self,
+        group: usize,
+        time: Duration,
+        over: &AtomicBool,
+        mut note: impl FnMut(Duration),
+    ) -> Result<f64> {
+        let db = self.open()?;
+        let mut statements = Vec::new();
+        for sql in self.task.statements() {
+            let prepared = db.prepare(&sql);
+            statements.push(prepared.with_context(|| format!("SQLite refuses {sql}"))?);
+        }
+        let (mut start, mut commit) = (db.prepare("BEGIN IMMEDIATE")?, db.prepare("COMMIT")?);
+        let mut random = fastrand::Rng::new();
+        let begin = Instant::now();
+        let mut done = 0_u64;
+        while begin.elapsed() < time && !over.load(Ordering::Relaxed) {
+            let first = Instant::now();
+            if self.task.writes() {
+                start.execute([])?;
+            }
+            for _ in 0..group {
+                self.task.run(&mut statements, &mut random)?;
+            }
+            if self.task.writes() {
+                commit.execute([])?;
+            }
+            note(first.elapsed());
+            done += group as u64;
+        }
+        Ok(done as f64 / begin.elapsed().as_secs_f64())
+    }
+
+    fn open(&self) -> Result<Connection> {
+        let db = Connection::open(&self.file)?;
+        db.execute_batch(
+            "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;",
+        )?;
+        Ok(db)
+    }
+}
+
+/// Runs a query, looks at every value, and gives the number of rows.
+pub fn read(statement: &mut Statement<'_>, params: impl Params) -> Result<usize> {
+    let columns = statement.column_count();
+    let mut rows = statement.query(params)?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        for column in 0..columns {
+            match row.get_ref(column)? {
+                ValueRef::Null => {}
+                ValueRef::Integer(number) => {
+                    black_box(number);
+                }
+                ValueRef::Real(number) => {
+                    black_box(number);
+                }
+                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                    black_box(bytes.last());
+                }
+            }
+        }
+        count += 1;
+    }
+    Ok(count)
+}

@@ -1,0 +1,159 @@
+//! Where leads are kept: a file of SQLite or a database of this program's own PostgreSQL.
+
+mod cluster;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+
+pub use cluster::Cluster;
+
+/// Which of the two databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    Sqlite,
+    Postgres,
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        })
+    }
+}
+
+/// Where leads are kept.
+#[derive(Clone)]
+pub enum Place {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A database of the cluster, by name.
+    Postgres(Arc<Cluster>, String),
+}
+
+impl Place {
+    pub fn database(&self) -> Database {
+        match self {
+            Self::Sqlite(_) => Database::Sqlite,
+            Self::Postgres(..) => Database::Postgres,
+        }
+    }
+
+    /// What the service is told.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite(file) => format!("sqlite:{}", file.display()),
+            Self::Postgres(cluster, name) => cluster.url(name),
+        }
+    }
+
+    /// A connection; on SQLite to what only this program uses.
+    pub async fn connect(&self) -> Result<DatabaseConnection> {
+        let mut options = sea_orm::ConnectOptions::new(self.url());
+        options.max_connections(1).sqlx_logging(false);
+        Ok(sea_orm::Database::connect(options).await?)
+    }
+
+    pub async fn exists(&self) -> Result<bool> {
+        match self {
+            Self::Sqlite(file) => Ok(file.exists()),
+            Self::Postgres(cluster, name) => {
+                let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{name}'");
+                Ok(!cluster.admin(&sql)?.is_empty())
+            }
+        }
+    }
+
+    /// Makes it anew, empty.
+    pub async fn create(&self) -> Result<()> {
+        self.remove().await?;
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(cluster, name) => {
+                cluster.admin(&format!("CREATE DATABASE {name}")).map(|_| ())
+            }
+        }
+    }
+
+    pub async fn remove(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(file) => {
+                for behind in ["", "-wal", "-shm", ".migrate-lock"] {
+                    let file = beside(file, behind);
+                    if file.exists() {
+                        fs::remove_file(&file)
+                            .with_context(|| format!("{} cannot be removed", file.display()))?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Postgres(cluster, name) => cluster
+                .admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+                .map(|_| ()),
+        }
+    }
+
+    /// A copy of it, on which nobody works yet.
+    pub async fn copy(&self) -> Result<Self> {
+        match self {
+            Self::Sqlite(file) => {
+                let copy = Self::Sqlite(file.with_file_name("copy.db"));
+                copy.remove().await?;
+                for behind in ["", "-wal"] {
+                    let (from, to) = (beside(file, behind), file.with_file_name("copy.db"));
+                    if from.exists() {
+                        fs::copy(&from, beside(&to, behind))
+                            .with_context(|| format!("{} cannot be copied", from.display()))?;
+                    }
+                }
+                Ok(copy)
+            }
+            Self::Postgres(cluster, name) => {
+                let copy = Self::Postgres(Arc::clone(cluster), "copy".to_owned());
+                copy.remove().await?;
+                let sql = format!("CREATE DATABASE copy TEMPLATE {name} STRATEGY file_copy");
+                cluster.admin(&sql)?;
+                Ok(copy)
+            }
+        }
+    }
+
+    /// Runs statements.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        let db = self.connect().await?;
+        db.execute_unprepared(sql).await?;
+        db.close().await?;
+        Ok(())
+    }
+
+    /// The one row that a query of text columns finds.
+    pub async fn row<const N: usize>(&self, sql: &str) -> Result<[String; N]> {
+        let db = self.connect().await?;
+        let backend = match self {
+            Self::Sqlite(_) => DbBackend::Sqlite,
+            Self::Postgres(..) => DbBackend::Postgres,
+        };
+        let row = db
+            .query_one_raw(Statement::from_string(backend, sql))
+            .await?
+            .with_context(|| format!("no row is found by: {sql}"))?;
+        db.close().await?;
+        let mut values = [const { String::new() }; N];
+        for (index, value) in values.iter_mut().enumerate() {
+            *value = row.try_get_by_index(index)?;
+        }
+        Ok(values)
+    }
+}
+
+fn beside(file: &Path, behind: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(behind);
+    name.into()
+}

@@ -1,0 +1,189 @@
+//! What is measured and how, from the command line.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::place::{Cluster, Database, Place};
+use crate::process;
+
+/// Measures Leadsmith against its limit on this machine.
+///
+/// The limit of a call is L = 1 / (1/R_echo + 1/R_db): R_echo are the calls per second of an empty
+/// tonic server with the same payloads, R_db is what the database does with the same work by itself
+/// (pgbench with one prepared statement; a loop over rusqlite). All three are measured in turns, on
+/// the same cores. The service runs as its users run it: a process of its own, default settings,
+/// authentication, history, events.
+///
+/// Leads are loaded once for each size and kept in the folder bench beside the build. Nothing else on
+/// the machine should be busy.
+#[derive(Parser)]
+#[command(name = "bench", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Everything below
+    All(Sizes),
+    /// Get by id: rate and, one caller at a time, p50
+    Get,
+    /// List, 50 leads, in every order: the first page's rate, and the p50 of a page far behind it
+    List,
+    /// Search for what ten leads share, what many do, and what all do: p50 beside the database's
+    Search,
+    /// Update with history, event and request id: rate and, one caller at a time, p50
+    Update,
+    /// Convert, and RunAction of an order's provision-client: rate
+    Convert,
+    /// Create with request id: rate
+    Create,
+    /// Sign in: rate beside argon2's, and Get's p99 meanwhile
+    SignIn,
+    /// Create as a backend that imports a list does: 128 in flight, no request ids
+    Import,
+    /// How Get, Update, List and Search grow with the number of leads: p50, one caller at a time
+    Scale(Sizes),
+    /// Memory of the service: idle, under load, and whether it grows
+    Memory {
+        /// How long the load lasts
+        #[arg(long, default_value_t = 1.0)]
+        minutes: f64,
+    },
+    /// Serve answers from standard input
+    #[command(hide = true)]
+    Echo,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Sizes {
+    /// How many leads `scale` compares; the first is the measure
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000, 10_000_000])]
+    pub sizes: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Databases {
+    Sqlite,
+    Postgres,
+    Both,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// On which database
+    #[arg(long, global = true, default_value = "both")]
+    pub database: Databases,
+    /// How many leads there are
+    #[arg(long, global = true, default_value_t = 1_000_000)]
+    pub leads: u64,
+    /// How many calls are in flight
+    #[arg(long, global = true, default_value_t = 64)]
+    pub in_flight: usize,
+    /// Over how many connections
+    #[arg(long, global = true, default_value_t = 4)]
+    pub connections: usize,
+    /// How many seconds each measurement takes
+    #[arg(long, global = true, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// How often echo, limit and service take their turns
+    #[arg(long, global = true, default_value_t = 3)]
+    pub rounds: usize,
+    /// Cores for the servers and databases, as a list for taskset. Helps where there are many
+    #[arg(long, global = true, value_name = "CORES")]
+    pub server_cores: Option<String>,
+    /// Cores for those who call: this program and pgbench
+    #[arg(long, global = true, value_name = "CORES")]
+    pub caller_cores: Option<String>,
+    /// Where the data sets are kept [default: bench beside the build]
+    #[arg(long, global = true)]
+    pub folder: Option<PathBuf>,
+    /// Write table.json and chart.svg into bench/results instead of the folder of the data sets
+    #[arg(long, global = true)]
+    pub save: bool,
+}
+
+/// What every measurement goes by.
+pub struct Setting {
+    pub folder: PathBuf,
+    pub leads: u64,
+    pub in_flight: usize,
+    pub connections: usize,
+    pub time: Duration,
+    pub rounds: usize,
+    pub server_cores: Option<String>,
+    databases: Databases,
+    /// Started when it is first needed.
+    cluster: Mutex<Option<Arc<Cluster>>>,
+    /// Keeps another run away from the folder.
+    _lock: std::fs::File,
+}
+
+impl Setting {
+    pub fn new(options: &Options) -> Result<Self> {
+        let folder = match &options.folder {
+            Some(folder) => std::path::absolute(folder)?,
+            None => {
+                let program = std::env::current_exe()?;
+                let build = program.parent().and_then(|folder| folder.parent());
+                build.context("no folder of the build")?.join("bench")
+            }
+        };
+        std::fs::create_dir_all(&folder)?;
+        let lock = std::fs::File::create(folder.join("lock"))?;
+        lock.try_lock()
+            .context("another run uses the folder of the data sets")?;
+        if let Some(cores) = &options.caller_cores {
+            process::pin(std::process::id(), cores)?;
+        }
+        Ok(Self {
+            folder,
+            leads: options.leads.div_ceil(100) * 100,
+            in_flight: options.in_flight.max(1),
+            connections: options.connections.max(1),
+            time: Duration::from_secs_f64(options.seconds.max(0.1)),
+            rounds: options.rounds.max(1),
+            server_cores: options.server_cores.clone(),
+            databases: options.database,
+            cluster: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    /// The databases to measure on.
+    pub fn databases(&self) -> Vec<Database> {
+        match self.databases {
+            Databases::Sqlite => vec![Database::Sqlite],
+            Databases::Postgres => vec![Database::Postgres],
+            Databases::Both => vec![Database::Sqlite, Database::Postgres],
+        }
+    }
+
+    /// The place of this name.
+    pub fn place(&self, database: Database, name: &str) -> Result<Place> {
+        Ok(match database {
+            Database::Sqlite => Place::Sqlite(self.folder.join(format!("{name}.db"))),
+            Database::Postgres => Place::Postgres(self.cluster()?, name.to_owned()),
+        })
+    }
+
+    fn cluster(&self) -> Result<Arc<Cluster>> {
+        let mut cluster = self.cluster.lock().unwrap_or_else(|held| held.into_inner());
+        if let Some(cluster) = &*cluster {
+            return Ok(Arc::clone(cluster));
+        }
+        let started = Arc::new(Cluster::start(&self.folder)?);
+        if let Some(cores) = &self.server_cores {
+            process::pin(started.id, cores)?;
+        }
+        *cluster = Some(Arc::clone(&started));
+        Ok(started)
+    }
+}

@@ -1,0 +1,20 @@
+//! What is measured: a file for each work, with the calls it makes, how their answers are checked,
+//! and what each database does for it by itself.
+
+pub mod get;
+pub mod kept;
+pub mod update;
+
+use uuid::Uuid;
+
+use crate::data::COLUMNS;
+
+/// A UUID of a caller's choice.
+pub fn request_id(random: &mut fastrand::Rng) -> Uuid {
+    uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid()
+}
+
+/// Every column of a lead that the service reads.
+pub fn all_columns() -> String {
+    format!("{COLUMNS}, conversion_order_id")
+}
