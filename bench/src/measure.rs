@@ -67,7 +67,7 @@ impl<'a> Bed<'a> {
             let echoed = load::closed(&echo.callers, work, in_flight, time).await?;
             let database = limit.rate(time)?;
             let before = self.cpu()?;
-            let served = load::closed(&self.service.callers, work, in_flight, time).await?;
+            let served = self.serve(work, in_flight).await?;
             let after = self.cpu()?;
             let l = combined(echoed.rate(), database);
             for (rates, rate) in rates.iter_mut().zip([
@@ -123,7 +123,7 @@ impl<'a> Bed<'a> {
         for _ in 0..self.setting.rounds {
             let echoed = load::closed(&echo.callers, work, 1, time).await?;
             let database = limit.p50(time)?;
-            let served = load::closed(&self.service.callers, work, 1, time).await?;
+            let served = self.serve(work, 1).await?;
             let echoed = echoed.quantile(0.5);
             let p50 = served.quantile(0.5);
             let l = echoed + database;
@@ -149,6 +149,11 @@ impl<'a> Bed<'a> {
             p99: Some(p99.median),
             ..self.row(name, 1)
         })
+    }
+
+    /// Calls the service in a closed loop.
+    pub async fn serve<W: Work>(&self, work: &Arc<W>, in_flight: usize) -> Result<load::Run> {
+        load::closed(&self.service.callers, work, in_flight, self.setting.time).await
     }
 
     /// Stops the service and removes the data it changed.

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::setting::Setting;
 
 /// The median of several measurements and how far they lie apart.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,
@@ -33,7 +33,7 @@ impl Spread {
 }
 
 /// What is demanded of a measurement.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bar {
     /// In words.
     pub text: String,
@@ -65,7 +65,7 @@ impl Bar {
 }
 
 /// A row of the table. Rates are per second, times in microseconds, memory in MiB.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Row {
     pub work: String,
     pub database: String,
@@ -101,6 +101,12 @@ impl Row {
             in_flight,
             ..Self::default()
         }
+    }
+
+    /// Whether it tells of the same as another.
+    fn is_of(&self, other: &Self) -> bool {
+        let key = |row: &Self| (row.work.clone(), row.database.clone(), row.leads, row.in_flight);
+        key(self) == key(other)
     }
 }
 
@@ -197,17 +203,66 @@ pub fn folder(setting: &Setting, save: bool) -> PathBuf {
     }
 }
 
-/// Writes the table, the JSON and the chart.
-pub fn write(folder: &std::path::Path, rows: &[Row]) -> Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::write(folder.join("table.md"), table(rows))?;
-    fs::write(
-        folder.join("table.json"),
-        serde_json::to_string_pretty(rows)? + "\n",
-    )?;
-    fs::write(folder.join("chart.svg"), crate::chart::draw(rows))?;
-    eprintln!("written to {}", folder.display());
-    Ok(())
+/// What was measured so far.
+pub struct Report {
+    folder: PathBuf,
+    rows: Vec<Row>,
+    failures: usize,
+}
+
+impl Report {
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            rows: Vec::new(),
+            failures: 0,
+        }
+    }
+
+    /// Adds the rows of a work, and prints and writes what there is; tells a failure at once.
+    pub fn add(&mut self, measured: Result<Vec<Row>>) -> Result<()> {
+        match measured {
+            Ok(rows) => {
+                println!("{}", table(&rows));
+                self.rows.extend(rows);
+                self.write()
+            }
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                self.failures += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the table, the JSON and the chart. Rows of other works that are there already stay, so
+    /// that one work can be measured again.
+    fn write(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let json = self.folder.join("table.json");
+        let before = fs::read_to_string(&json).unwrap_or_else(|_| "[]".to_owned());
+        let mut rows: Vec<Row> = serde_json::from_str(&before)?;
+        for row in &self.rows {
+            match rows.iter_mut().find(|other| other.is_of(row)) {
+                Some(other) => other.clone_from(row),
+                None => rows.push(row.clone()),
+            }
+        }
+        fs::write(self.folder.join("table.md"), table(&rows))?;
+        fs::write(json, serde_json::to_string_pretty(&rows)? + "\n")?;
+        fs::write(self.folder.join("chart.svg"), crate::chart::draw(&rows))?;
+        Ok(())
+    }
+
+    /// Says where the results are.
+    ///
+    /// # Errors
+    /// When a work could not be measured.
+    pub fn finish(&self) -> Result<()> {
+        ensure!(self.failures == 0, "{} could not be measured", self.failures);
+        eprintln!("written to {}", self.folder.display());
+        Ok(())
+    }
 }
 
 #[cfg(test)]

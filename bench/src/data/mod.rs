@@ -3,6 +3,7 @@
 
 mod load_postgres;
 mod load_sqlite;
+pub mod orders;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -123,6 +124,14 @@ pub fn state(number: u64) -> &'static str {
 pub fn open_number(index: u64) -> u64 {
     index / 9 * 10 + index % 9 + 1
 }
+
+/// The number of the OPEN lead that comes at `turn`, from 0, when each comes once and in no order.
+pub fn shuffled(turn: u64, open: u64) -> u64 {
+    open_number(turn * STRIDE % open)
+}
+
+/// A prime that divides no number of leads.
+pub const STRIDE: u64 = 7_368_787;
 
 const FIRST_NAMES: [&str; 24] = [
     "Ada", "Grace", "Alan", "Edsger", "Maria", "Jonas", "Aiko", "Liam", "Zofia", "Noah", "Emma",

@@ -110,6 +110,30 @@ impl Loop {
     }
 }
 
+/// One of several queries, at random.
+pub struct Queries {
+    pub statements: Vec<String>,
+    /// How many rows each finds at least.
+    pub rows: usize,
+}
+
+impl Task for Queries {
+    fn statements(&self) -> Vec<String> {
+        self.statements.clone()
+    }
+
+    fn writes(&self) -> bool {
+        false
+    }
+
+    fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()> {
+        let index = random.usize(..statements.len());
+        let found = read(&mut statements[index], [])?;
+        anyhow::ensure!(found >= self.rows, "a query finds {found} rows");
+        Ok(())
+    }
+}
+
 /// Runs a query, looks at every value, and gives the number of rows.
 pub fn read(statement: &mut Statement<'_>, params: impl Params) -> Result<usize> {
     let columns = statement.column_count();

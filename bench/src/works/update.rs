@@ -111,7 +111,7 @@ fn script() -> String {
          found AS (
            UPDATE lead_search
               SET text = left(text, -7) || :digits::text,
-                  trigrams = trigrams[1:cardinality(trigrams) - 7] || ARRAY[{}]
+                  trigrams = trigrams[1 : cardinality(trigrams) - 7] || ARRAY[{}]
              FROM changed WHERE lead_search.seq = changed.seq)
          {}",
         pgbench::OPEN,
