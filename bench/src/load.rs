@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::echo::Answers;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
@@ -14,7 +15,6 @@ use leadsmith::wire::proto::order_service_client::OrderServiceClient;
 use tokio::task::JoinSet;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use crate::echo::Answers;
 use tonic::{Request, Response, Status};
 
 /// After so many failures a run is given up.

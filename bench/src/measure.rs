@@ -70,13 +70,11 @@ impl<'a> Bed<'a> {
             let served = self.serve(work, in_flight).await?;
             let after = self.cpu()?;
             let l = combined(echoed.rate(), database);
-            for (rates, rate) in rates.iter_mut().zip([
-                served.rate(),
-                echoed.rate(),
-                database,
-                l,
-                served.rate() / l,
-            ]) {
+            for (rates, rate) in
+                rates
+                    .iter_mut()
+                    .zip([served.rate(), echoed.rate(), database, l, served.rate() / l])
+            {
                 rates.push(rate);
             }
             let each = |time: Duration| time.as_secs_f64() * 1e6 / served.calls() as f64;
@@ -127,14 +125,11 @@ impl<'a> Bed<'a> {
             let echoed = echoed.quantile(0.5);
             let p50 = served.quantile(0.5);
             let l = echoed + database;
-            for (times, time) in times.iter_mut().zip([
-                p50,
-                echoed,
-                database,
-                l,
-                p50 / l,
-                served.quantile(0.99),
-            ]) {
+            for (times, time) in
+                times
+                    .iter_mut()
+                    .zip([p50, echoed, database, l, p50 / l, served.quantile(0.99)])
+            {
                 times.push(time);
             }
         }

@@ -73,7 +73,9 @@ pub fn memory(id: u32) -> Result<(f64, f64)> {
 
 /// The processor time a process has used so far.
 pub fn cpu(id: u32) -> Result<Duration> {
-    Ok(Stat::of(id).with_context(|| format!("process {id} is gone"))?.cpu)
+    Ok(Stat::of(id)
+        .with_context(|| format!("process {id} is gone"))?
+        .cpu)
 }
 
 /// The processor time of a process and of those below it, ended ones included.

@@ -105,14 +105,33 @@ impl Row {
 
     /// Whether it tells of the same as another.
     fn is_of(&self, other: &Self) -> bool {
-        let key = |row: &Self| (row.work.clone(), row.database.clone(), row.leads, row.in_flight);
+        let key = |row: &Self| {
+            (
+                row.work.clone(),
+                row.database.clone(),
+                row.leads,
+                row.in_flight,
+            )
+        };
         key(self) == key(other)
     }
 }
 
 const HEADINGS: [&str; 14] = [
-    "Work", "Database", "Leads", "In flight", "Rate /s", "L", "Ratio", "Bar", "", "p50 µs",
-    "p99 µs", "CPU µs", "DB CPU µs", "Memory (peak) MiB",
+    "Work",
+    "Database",
+    "Leads",
+    "In flight",
+    "Rate /s",
+    "L",
+    "Ratio",
+    "Bar",
+    "",
+    "p50 µs",
+    "p99 µs",
+    "CPU µs",
+    "DB CPU µs",
+    "Memory (peak) MiB",
 ];
 
 /// The rows as a Markdown table.
@@ -139,7 +158,11 @@ pub fn table(rows: &[Row]) -> String {
         if index == 0 {
             for (column, width) in widths.iter().enumerate() {
                 let dashes = "-".repeat(width + 1);
-                let end = if matches!(column, 0 | 1 | 8) { "-" } else { ":" };
+                let end = if matches!(column, 0 | 1 | 8) {
+                    "-"
+                } else {
+                    ":"
+                };
                 let _ = write!(text, "|{dashes}{end}");
             }
             text.push_str("|\n");
@@ -170,7 +193,10 @@ fn cells(row: &Row) -> [String; 14] {
         row.ratio
             .map(|ratio| format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max))
             .unwrap_or_default(),
-        row.bar.as_ref().map(|bar| bar.text.clone()).unwrap_or_default(),
+        row.bar
+            .as_ref()
+            .map(|bar| bar.text.clone())
+            .unwrap_or_default(),
         row.bar
             .as_ref()
             .map(|bar| if bar.passed { "pass" } else { "MISS" })
@@ -259,7 +285,11 @@ impl Report {
     /// # Errors
     /// When a work could not be measured.
     pub fn finish(&self) -> Result<()> {
-        ensure!(self.failures == 0, "{} could not be measured", self.failures);
+        ensure!(
+            self.failures == 0,
+            "{} could not be measured",
+            self.failures
+        );
         eprintln!("written to {}", self.folder.display());
         Ok(())
     }

@@ -8,8 +8,7 @@ use super::{DataSet, lead_id, order_id, shuffled};
 use crate::place::Place;
 
 const ITEMS: &str = r#"[{"description":"Virtual server, per month","quantity":2,"unit_price":{"currency_code":"EUR","units":19,"nanos":900000000}}]"#;
-const COLUMNS: &str =
-    "id, lead_id, version, state, items, actions, create_time, update_time";
+const COLUMNS: &str = "id, lead_id, version, state, items, actions, create_time, update_time";
 const TIME: &str = "2024-06-01T00:00:00+00:00";
 
 /// An order's actions when its only one is in this state.
@@ -44,9 +43,8 @@ pub async fn load(data: &DataSet, count: u64) -> Result<()> {
             let mut copy = pool.copy_in_raw(&sql).await?;
             for number in numbers {
                 let (id, lead) = (order_id(number), lead_id(number));
-                let line = format!(
-                    "{id}\t{lead}\t1\tPROCESSING\t{ITEMS}\t{actions}\t{TIME}\t{TIME}\n"
-                );
+                let line =
+                    format!("{id}\t{lead}\t1\tPROCESSING\t{ITEMS}\t{actions}\t{TIME}\t{TIME}\n");
                 copy.send(line.into_bytes()).await?;
             }
             copy.finish().await?;

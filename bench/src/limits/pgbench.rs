@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -150,7 +150,10 @@ impl Pgbench {
             command.arg(format!("--define={name}={value}"));
         }
         if let Some(folder) = log {
-            command.arg("--log").arg("--log-prefix").arg(folder.join("log"));
+            command
+                .arg("--log")
+                .arg("--log-prefix")
+                .arg(folder.join("log"));
         }
         let mut files = Vec::new();
         for (index, script) in self.scripts.iter().enumerate() {
@@ -171,7 +174,9 @@ impl Pgbench {
 
 /// The rate in what pgbench prints.
 fn printed_rate(output: &str) -> Option<f64> {
-    let line = output.lines().find_map(|line| line.strip_prefix("tps = "))?;
+    let line = output
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = "))?;
     line.split(' ').next()?.parse().ok()
 }
 

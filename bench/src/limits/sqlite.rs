@@ -48,7 +48,9 @@ impl Loop {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(repeat)).collect();
             let mut rate = 0.0;
             for worker in workers {
-                let done = worker.join().map_err(|_| anyhow::anyhow!("a thread failed"))?;
+                let done = worker
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a thread failed"))?;
                 rate += done?;
             }
             Ok(rate)

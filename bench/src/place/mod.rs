@@ -75,9 +75,9 @@ impl Place {
         self.remove().await?;
         match self {
             Self::Sqlite(_) => Ok(()),
-            Self::Postgres(cluster, name) => {
-                cluster.admin(&format!("CREATE DATABASE {name}")).map(|_| ())
-            }
+            Self::Postgres(cluster, name) => cluster
+                .admin(&format!("CREATE DATABASE {name}"))
+                .map(|_| ()),
         }
     }
 

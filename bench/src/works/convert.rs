@@ -146,7 +146,13 @@ fn limit(data: &DataSet, kept: Kept, in_flight: usize) -> Result<Limit> {
                 pgbench::uuid("h"),
                 kept::inserts(true)
             );
-            Limit::Postgres(Pgbench::new(cluster, name, vec![script], variables, in_flight))
+            Limit::Postgres(Pgbench::new(
+                cluster,
+                name,
+                vec![script],
+                variables,
+                in_flight,
+            ))
         }
     })
 }
@@ -177,7 +183,8 @@ impl Task for ConvertTask {
         let values = params![kept::now(), self.kept.actor, id.as_bytes()];
         let version = statements[0].query_row(values, |row| row.get(0))?;
         let blobs = Some(&self.blobs);
-        self.kept.write(&mut statements[1..], random, id, version, blobs)
+        self.kept
+            .write(&mut statements[1..], random, id, version, blobs)
     }
 }
 

@@ -28,11 +28,12 @@ pub struct Create {
     pub request_id: bool,
 }
 
-/// What a new lead is called: like one of the data set, but with an email of its own.
+/// What a new lead is called: like one of a larger data set, so that the texts that few share stay
+/// with those few, and with an email of its own.
 fn new_details(random: &mut fastrand::Rng, leads: u64) -> Details {
     Details {
         email: format!("new.{}@import.example", random.u64(..)),
-        ..details(random.u64(1..=leads), leads)
+        ..details(random.u64(leads..leads * 100), leads * 1_000)
     }
 }
 

@@ -119,7 +119,10 @@ impl Work for List {
     fn check(&self, (): &(), answer: &Self::Answer) -> Result<()> {
         let ids = answer.leads.iter().map(|lead| &lead.id);
         ensure!(ids.eq(&self.ids), "other leads");
-        ensure!(!answer.next_page_token.is_empty(), "no token of the next page");
+        ensure!(
+            !answer.next_page_token.is_empty(),
+            "no token of the next page"
+        );
         Ok(())
     }
 }
@@ -155,7 +158,11 @@ async fn token_of(caller: &mut Caller, order_by: &str, page: u64) -> Result<Stri
         let size = left.min(1_000);
         let request = caller.request(body(order_by, &token, size));
         let answer = caller.leads.list(request).await?.into_inner();
-        ensure!(answer.leads.len() as u64 == size, "a page of {}", answer.leads.len());
+        ensure!(
+            answer.leads.len() as u64 == size,
+            "a page of {}",
+            answer.leads.len()
+        );
         token = answer.next_page_token;
         left -= size;
     }

@@ -16,8 +16,10 @@ use crate::process;
 use crate::report::{Bar, Row, Spread};
 use crate::setting::Setting;
 
+/// How many MiB it may have before anybody calls.
 const IDLE: f64 = 40.0;
-const LOADED: f64 = 150.0;
+/// How many MiB the service may ever have.
+pub const LOADED: f64 = 150.0;
 /// How much more the last part of the load may have than the first after the warm-up.
 const GROWTH: f64 = 1.1;
 /// Into how many parts the load is cut; the first is the warm-up.
@@ -48,7 +50,10 @@ pub async fn measure(setting: &Setting, minutes: f64) -> Result<Vec<Row>> {
         });
         let part = (samples.len() / PARTS).max(1);
         let mut parts = samples.chunks(part).map(|part| Spread::of(part).median);
-        let (early, late) = (parts.nth(1).unwrap_or(0.0), parts.nth(PARTS - 3).unwrap_or(0.0));
+        let (early, late) = (
+            parts.nth(1).unwrap_or(0.0),
+            parts.nth(PARTS - 3).unwrap_or(0.0),
+        );
         let growth = late / early;
         rows.push(Row {
             ratio: Some(Spread::of(&[growth])),

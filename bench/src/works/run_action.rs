@@ -174,7 +174,8 @@ impl Task for RunTask {
         statements[2].execute(params![run, order, lead, time, actor])?;
         let blobs = Some(&self.blobs);
         let lead = Uuid::from_bytes(lead);
-        self.kept.write(&mut statements[3..], random, lead, version, blobs)
+        self.kept
+            .write(&mut statements[3..], random, lead, version, blobs)
     }
 }
 

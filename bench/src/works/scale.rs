@@ -85,8 +85,7 @@ async fn compare<W: Work>(beds: &[Bed<'_>], name: &str, works: &[Arc<W>]) -> Res
         let ratio = Spread::of(&ratios[index]);
         Row {
             limit: Some(Spread::of(&times[0])),
-            bar: (index > 0)
-                .then(|| Bar::at_most(BAR, &format!(" × {smallest}"), ratio.median)),
+            bar: (index > 0).then(|| Bar::at_most(BAR, &format!(" × {smallest}"), ratio.median)),
             ratio: Some(ratio),
             p50: Some(Spread::of(&times[index]).median),
             p99: Some(Spread::of(&p99[index]).median),

@@ -53,7 +53,11 @@ impl Search {
                 .map(|number| lead_id(number).to_string())
                 .collect();
             ids.reverse();
-            ensure!(needle.ids == ids, "Search finds others for {}", needle.query);
+            ensure!(
+                needle.ids == ids,
+                "Search finds others for {}",
+                needle.query
+            );
         }
         Ok(search)
     }
@@ -229,7 +233,10 @@ async fn best(data: &DataSet, search: &Search, trial: std::time::Duration) -> Re
         }
     }
     let (p50, name, limit) = best.context("no plan finds what it must")?;
-    eprintln!("  the best plan for {:?}: {name}, {p50:.0} µs", search.0[0].query);
+    eprintln!(
+        "  the best plan for {:?}: {name}, {p50:.0} µs",
+        search.0[0].query
+    );
     Ok(limit)
 }
 

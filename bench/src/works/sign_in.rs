@@ -13,6 +13,7 @@ use leadsmith::wire::proto;
 use tonic::{Request, Response, Status};
 
 use super::get::Get;
+use super::memory::LOADED;
 use crate::data::DataSet;
 use crate::echo::Answers;
 use crate::load::{self, Caller, Work};
@@ -44,7 +45,9 @@ impl Work for SignIn {
 
     fn ask(&self, _: &mut fastrand::Rng) -> Result<(Self::Body, usize)> {
         let mut free = self.free.lock().unwrap_or_else(|held| held.into_inner());
-        let index = free.pop().context("more sign in at once than there are operators")?;
+        let index = free
+            .pop()
+            .context("more sign in at once than there are operators")?;
         let body = proto::SignInRequest {
             username: username(index),
             password: self.password.clone(),
@@ -81,7 +84,9 @@ fn verifications(password: &str) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..20 {
         let begin = Instant::now();
-        argon2.verify_password(password.as_bytes(), &hash).map_err(failed)?;
+        argon2
+            .verify_password(password.as_bytes(), &hash)
+            .map_err(failed)?;
         times.push(begin.elapsed().as_secs_f64());
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -109,7 +114,7 @@ pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn rounds(bed: &Bed<'_>, password: String) -> Result<[Row; 2]> {
+async fn rounds(bed: &Bed<'_>, password: String) -> Result<[Row; 3]> {
     let setting = bed.setting;
     let in_flight = setting.in_flight.min(OPERATORS);
     let get = Arc::new(Get {
@@ -117,7 +122,8 @@ async fn rounds(bed: &Bed<'_>, password: String) -> Result<[Row; 2]> {
     });
     let callers = &bed.service.callers;
     // Those who sign in have connections of their own, as they would.
-    let signers = Caller::connect_all(&bed.service.address, None, true, setting.connections).await?;
+    let signers =
+        Caller::connect_all(&bed.service.address, None, true, setting.connections).await?;
     let mut columns = [const { Vec::new() }; 9];
     load::open(callers, &get, GETS, setting.time).await?; // a warm-up
     for _ in 0..setting.rounds {
@@ -147,10 +153,23 @@ async fn rounds(bed: &Bed<'_>, password: String) -> Result<[Row; 2]> {
             column.push(value);
         }
     }
-    let ratios: Vec<f64> = columns[7].iter().zip(&columns[8]).map(|(a, b)| a / b).collect();
+    let ratios: Vec<f64> = columns[7]
+        .iter()
+        .zip(&columns[8])
+        .map(|(a, b)| a / b)
+        .collect();
     let get_ratio = Spread::of(&ratios);
-    let [rate, limit, ratio, p50, p99, cpu, get_p50, get_p99, get_alone] =
-        columns.map(|column| Spread::of(&column));
+    let [
+        rate,
+        limit,
+        ratio,
+        p50,
+        p99,
+        cpu,
+        get_p50,
+        get_p99,
+        get_alone,
+    ] = columns.map(|column| Spread::of(&column));
     let (memory, peak) = process::memory(bed.service.id())?;
     Ok([
         Row {
@@ -161,9 +180,13 @@ async fn rounds(bed: &Bed<'_>, password: String) -> Result<[Row; 2]> {
             p50: Some(p50.median),
             p99: Some(p99.median),
             cpu: Some(cpu.median),
+            ..bed.row("SignIn", in_flight)
+        },
+        Row {
             memory: Some(memory),
             peak: Some(peak),
-            ..bed.row("SignIn", in_flight)
+            bar: Some(Bar::at_most(LOADED, " MiB", peak)),
+            ..bed.row("Memory, SignIn", in_flight)
         },
         Row {
             rate: Some(Spread::of(&[GETS])),
