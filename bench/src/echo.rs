@@ -32,7 +32,8 @@ pub async fn serve() -> Result<()> {
     let echo = Echo::new(&serde_json::from_slice(&input)?)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    let connections = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    let connections =
+        tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
         .add_service(LeadServiceServer::new(echo.clone()))
         .add_service(OrderServiceServer::new(echo))

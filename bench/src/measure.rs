@@ -67,16 +67,14 @@ impl<'a> Bed<'a> {
             let echoed = load::closed(&echo.callers, work, in_flight, time).await?;
             let database = limit.rate(time)?;
             let before = self.cpu()?;
-            let served = load::closed(&self.service.callers, work, in_flight, time).await?;
+            let served = self.serve(work, in_flight).await?;
             let after = self.cpu()?;
             let l = combined(echoed.rate(), database);
-            for (rates, rate) in rates.iter_mut().zip([
-                served.rate(),
-                echoed.rate(),
-                database,
-                l,
-                served.rate() / l,
-            ]) {
+            for (rates, rate) in
+                rates
+                    .iter_mut()
+                    .zip([served.rate(), echoed.rate(), database, l, served.rate() / l])
+            {
                 rates.push(rate);
             }
             let each = |time: Duration| time.as_secs_f64() * 1e6 / served.calls() as f64;
@@ -123,18 +121,15 @@ impl<'a> Bed<'a> {
         for _ in 0..self.setting.rounds {
             let echoed = load::closed(&echo.callers, work, 1, time).await?;
             let database = limit.p50(time)?;
-            let served = load::closed(&self.service.callers, work, 1, time).await?;
+            let served = self.serve(work, 1).await?;
             let echoed = echoed.quantile(0.5);
             let p50 = served.quantile(0.5);
             let l = echoed + database;
-            for (times, time) in times.iter_mut().zip([
-                p50,
-                echoed,
-                database,
-                l,
-                p50 / l,
-                served.quantile(0.99),
-            ]) {
+            for (times, time) in
+                times
+                    .iter_mut()
+                    .zip([p50, echoed, database, l, p50 / l, served.quantile(0.99)])
+            {
                 times.push(time);
             }
         }
@@ -149,6 +144,11 @@ impl<'a> Bed<'a> {
             p99: Some(p99.median),
             ..self.row(name, 1)
         })
+    }
+
+    /// Calls the service in a closed loop.
+    pub async fn serve<W: Work>(&self, work: &Arc<W>, in_flight: usize) -> Result<load::Run> {
+        load::closed(&self.service.callers, work, in_flight, self.setting.time).await
     }
 
     /// Stops the service and removes the data it changed.

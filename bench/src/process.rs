@@ -46,12 +46,10 @@ pub fn run(command: &mut Command) -> Result<String> {
 pub fn succeeded(name: &str, output: Output) -> Result<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if !output.status.success() {
-        bail!(
-            "{name} failed ({}): {}{}",
-            output.status,
-            text(&output.stderr),
-            text(&output.stdout)
-        );
+        // The first lines tell the cause, the others its consequences.
+        let said = text(&output.stderr) + &text(&output.stdout);
+        let said: Vec<&str> = said.lines().take(6).collect();
+        bail!("{name} failed ({}): {}", output.status, said.join("\n"));
     }
     Ok(text(&output.stdout))
 }
@@ -75,7 +73,9 @@ pub fn memory(id: u32) -> Result<(f64, f64)> {
 
 /// The processor time a process has used so far.
 pub fn cpu(id: u32) -> Result<Duration> {
-    Ok(Stat::of(id).with_context(|| format!("process {id} is gone"))?.cpu)
+    Ok(Stat::of(id)
+        .with_context(|| format!("process {id} is gone"))?
+        .cpu)
 }
 
 /// The processor time of a process and of those below it, ended ones included.

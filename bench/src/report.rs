@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::setting::Setting;
 
 /// The median of several measurements and how far they lie apart.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,
@@ -33,7 +33,7 @@ impl Spread {
 }
 
 /// What is demanded of a measurement.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bar {
     /// In words.
     pub text: String,
@@ -65,7 +65,7 @@ impl Bar {
 }
 
 /// A row of the table. Rates are per second, times in microseconds, memory in MiB.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Row {
     pub work: String,
     pub database: String,
@@ -102,11 +102,36 @@ impl Row {
             ..Self::default()
         }
     }
+
+    /// Whether it tells of the same as another.
+    fn is_of(&self, other: &Self) -> bool {
+        let key = |row: &Self| {
+            (
+                row.work.clone(),
+                row.database.clone(),
+                row.leads,
+                row.in_flight,
+            )
+        };
+        key(self) == key(other)
+    }
 }
 
 const HEADINGS: [&str; 14] = [
-    "Work", "Database", "Leads", "In flight", "Rate /s", "L", "Ratio", "Bar", "", "p50 µs",
-    "p99 µs", "CPU µs", "DB CPU µs", "Memory (peak) MiB",
+    "Work",
+    "Database",
+    "Leads",
+    "In flight",
+    "Rate /s",
+    "L",
+    "Ratio",
+    "Bar",
+    "",
+    "p50 µs",
+    "p99 µs",
+    "CPU µs",
+    "DB CPU µs",
+    "Memory (peak) MiB",
 ];
 
 /// The rows as a Markdown table.
@@ -133,7 +158,11 @@ pub fn table(rows: &[Row]) -> String {
         if index == 0 {
             for (column, width) in widths.iter().enumerate() {
                 let dashes = "-".repeat(width + 1);
-                let end = if matches!(column, 0 | 1 | 8) { "-" } else { ":" };
+                let end = if matches!(column, 0 | 1 | 8) {
+                    "-"
+                } else {
+                    ":"
+                };
                 let _ = write!(text, "|{dashes}{end}");
             }
             text.push_str("|\n");
@@ -164,7 +193,10 @@ fn cells(row: &Row) -> [String; 14] {
         row.ratio
             .map(|ratio| format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max))
             .unwrap_or_default(),
-        row.bar.as_ref().map(|bar| bar.text.clone()).unwrap_or_default(),
+        row.bar
+            .as_ref()
+            .map(|bar| bar.text.clone())
+            .unwrap_or_default(),
         row.bar
             .as_ref()
             .map(|bar| if bar.passed { "pass" } else { "MISS" })
@@ -197,17 +229,70 @@ pub fn folder(setting: &Setting, save: bool) -> PathBuf {
     }
 }
 
-/// Writes the table, the JSON and the chart.
-pub fn write(folder: &std::path::Path, rows: &[Row]) -> Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::write(folder.join("table.md"), table(rows))?;
-    fs::write(
-        folder.join("table.json"),
-        serde_json::to_string_pretty(rows)? + "\n",
-    )?;
-    fs::write(folder.join("chart.svg"), crate::chart::draw(rows))?;
-    eprintln!("written to {}", folder.display());
-    Ok(())
+/// What was measured so far.
+pub struct Report {
+    folder: PathBuf,
+    rows: Vec<Row>,
+    failures: usize,
+}
+
+impl Report {
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            rows: Vec::new(),
+            failures: 0,
+        }
+    }
+
+    /// Adds the rows of a work, and prints and writes what there is; tells a failure at once.
+    pub fn add(&mut self, measured: Result<Vec<Row>>) -> Result<()> {
+        match measured {
+            Ok(rows) => {
+                println!("{}", table(&rows));
+                self.rows.extend(rows);
+                self.write()
+            }
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                self.failures += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the table, the JSON and the chart. Rows of other works that are there already stay, so
+    /// that one work can be measured again.
+    fn write(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let json = self.folder.join("table.json");
+        let before = fs::read_to_string(&json).unwrap_or_else(|_| "[]".to_owned());
+        let mut rows: Vec<Row> = serde_json::from_str(&before)?;
+        for row in &self.rows {
+            match rows.iter_mut().find(|other| other.is_of(row)) {
+                Some(other) => other.clone_from(row),
+                None => rows.push(row.clone()),
+            }
+        }
+        fs::write(self.folder.join("table.md"), table(&rows))?;
+        fs::write(json, serde_json::to_string_pretty(&rows)? + "\n")?;
+        fs::write(self.folder.join("chart.svg"), crate::chart::draw(&rows))?;
+        Ok(())
+    }
+
+    /// Says where the results are.
+    ///
+    /// # Errors
+    /// When a work could not be measured.
+    pub fn finish(&self) -> Result<()> {
+        ensure!(
+            self.failures == 0,
+            "{} could not be measured",
+            self.failures
+        );
+        eprintln!("written to {}", self.folder.display());
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -39,7 +39,10 @@ impl Program {
         }
         let path = std::env::current_exe()?.with_file_name("leadsmith");
         if !path.exists() {
-            bail!("run this by cargo run --release -p bench: {} is missing", path.display());
+            bail!(
+                "run this by cargo run --release -p bench: {} is missing",
+                path.display()
+            );
         }
         Ok(Self(BUILT.get_or_init(|| path).clone()))
     }

@@ -15,7 +15,13 @@ const TABLES: &str = "('leads', 'lead_search')";
 pub async fn load(place: &Place, leads: u64) -> Result<()> {
     let db = place.connect().await?;
     let restore = strip(&db).await?;
-    copy(&db, &format!("COPY leads ({COLUMNS}) FROM STDIN"), leads, lead_line).await?;
+    copy(
+        &db,
+        &format!("COPY leads ({COLUMNS}) FROM STDIN"),
+        leads,
+        lead_line,
+    )
+    .await?;
     let sql = "COPY lead_search (seq, text, trigrams) FROM STDIN";
     copy(&db, sql, leads, search_line).await?;
     eprintln!("  indexes");

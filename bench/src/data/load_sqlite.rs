@@ -32,8 +32,7 @@ pub fn load(file: &Path, leads: u64) -> Result<()> {
     let places = ["?"; 30].join(", ");
     for first in (1..=leads).step_by(CHUNK as usize) {
         db.execute_batch("BEGIN")?;
-        let mut insert =
-            db.prepare(&format!("INSERT INTO leads ({COLUMNS}) VALUES ({places})"))?;
+        let mut insert = db.prepare(&format!("INSERT INTO leads ({COLUMNS}) VALUES ({places})"))?;
         let mut search = db.prepare("INSERT INTO lead_search (rowid, text) VALUES (?, ?)")?;
         for number in first..=leads.min(first + CHUNK - 1) {
             let details = details(number, leads);

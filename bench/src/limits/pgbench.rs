@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::data::BEGIN;
+use crate::data::{BEGIN, STRIDE};
 use crate::place::Cluster;
 use crate::process;
 
@@ -21,6 +21,14 @@ const TRIAL: Duration = Duration::from_secs(2);
 pub const ANY: &str = "\\set n random(1, :leads)\n";
 /// Makes `:n` the number of a random OPEN lead of `:leads`.
 pub const OPEN: &str = "\\set n random(0, :leads / 10 - 1) * 10 + random(1, 9)\n";
+
+/// Makes `:n` the number of a random one of those of `:open` OPEN leads that are left to the database
+/// alone: the second half of the first `:turns`, as [`crate::data::shuffled`] counts them.
+pub fn shuffled() -> String {
+    format!(
+        "\\set k (random(:turns / 2, :turns - 1) * {STRIDE}) % :open\n\\set n :k / 9 * 10 + :k % 9 + 1\n"
+    )
+}
 
 /// The lines that make `:h1` and `:h2`, from which [`uuid`] is the id of the lead `:n`:
 /// [`crate::data::lead_id`] in pgbench's words.
@@ -67,7 +75,6 @@ pub struct Pgbench {
     /// One of these is run at random each time.
     scripts: Vec<String>,
     variables: Vec<(String, String)>,
-    options: String,
     /// How many calls would be in flight.
     in_flight: usize,
     /// How many connections do best; 0 until that is known.
@@ -90,16 +97,9 @@ impl Pgbench {
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
-            options: String::new(),
             in_flight,
             best: AtomicUsize::new(0),
         }
-    }
-
-    /// With settings of PostgreSQL for its sessions: `-c NAME=VALUE …`.
-    pub fn with_options(mut self, options: &str) -> Self {
-        self.options = options.to_owned();
-        self
     }
 
     /// Transactions per second, with as many connections as do best.
@@ -140,7 +140,6 @@ impl Pgbench {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let now = leadsmith::clock::Clock::default().now().timestamp_millis();
         command
-            .env("PGOPTIONS", &self.options)
             .args(["--no-vacuum", "--protocol=prepared"])
             .arg(format!("--client={clients}"))
             .arg(format!("--jobs={}", clients.min(cores)))
@@ -151,7 +150,10 @@ impl Pgbench {
             command.arg(format!("--define={name}={value}"));
         }
         if let Some(folder) = log {
-            command.arg("--log").arg("--log-prefix").arg(folder.join("log"));
+            command
+                .arg("--log")
+                .arg("--log-prefix")
+                .arg(folder.join("log"));
         }
         let mut files = Vec::new();
         for (index, script) in self.scripts.iter().enumerate() {
@@ -172,7 +174,9 @@ impl Pgbench {
 
 /// The rate in what pgbench prints.
 fn printed_rate(output: &str) -> Option<f64> {
-    let line = output.lines().find_map(|line| line.strip_prefix("tps = "))?;
+    let line = output
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = "))?;
     line.split(' ').next()?.parse().ok()
 }
 

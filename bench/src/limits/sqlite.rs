@@ -48,7 +48,9 @@ impl Loop {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(repeat)).collect();
             let mut rate = 0.0;
             for worker in workers {
-                let done = worker.join().map_err(|_| anyhow::anyhow!("a thread failed"))?;
+                let done = worker
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a thread failed"))?;
                 rate += done?;
             }
             Ok(rate)
@@ -107,6 +109,30 @@ impl Loop {
              PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;",
         )?;
         Ok(db)
+    }
+}
+
+/// One of several queries, at random.
+pub struct Queries {
+    pub statements: Vec<String>,
+    /// How many rows each finds at least.
+    pub rows: usize,
+}
+
+impl Task for Queries {
+    fn statements(&self) -> Vec<String> {
+        self.statements.clone()
+    }
+
+    fn writes(&self) -> bool {
+        false
+    }
+
+    fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()> {
+        let index = random.usize(..statements.len());
+        let found = read(&mut statements[index], [])?;
+        anyhow::ensure!(found >= self.rows, "a query finds {found} rows");
+        Ok(())
     }
 }
 

@@ -44,7 +44,14 @@ impl Cluster {
         let options = format!("-k {}", cluster.socket.display());
         let log = cluster.data.join("server.log");
         let log = log.to_string_lossy();
-        cluster.control(&["start", "--timeout=120", "--options", &options, "--log", &log])?;
+        cluster.control(&[
+            "start",
+            "--timeout=120",
+            "--options",
+            &options,
+            "--log",
+            &log,
+        ])?;
         let file = fs::read_to_string(cluster.data.join("postmaster.pid"))?;
         let id = file.lines().next().context("an empty postmaster.pid")?;
         cluster.id = id.trim().parse()?;
@@ -70,7 +77,13 @@ impl Cluster {
         }
         let mut initdb = self.owned("initdb");
         initdb.args(["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
-        process::run(initdb.arg("--username").arg(USER).arg("--pgdata").arg(&self.data))?;
+        process::run(
+            initdb
+                .arg("--username")
+                .arg(USER)
+                .arg("--pgdata")
+                .arg(&self.data),
+        )?;
         let file = self.data.join("postgresql.conf");
         let settings = fs::read_to_string(&file)? + SETTINGS;
         fs::write(&file, settings)?;
@@ -79,7 +92,9 @@ impl Cluster {
 
     fn control(&self, arguments: &[&str]) -> Result<()> {
         let mut control = self.owned("pg_ctl");
-        control.args(arguments).args(["--silent", "--wait", "--pgdata"]);
+        control
+            .args(arguments)
+            .args(["--silent", "--wait", "--pgdata"]);
         // A pipe would stay open in the server.
         let status = control
             .arg(&self.data)
@@ -127,11 +142,17 @@ impl Cluster {
 
     /// Runs a statement that belongs to no database, and gives the lines it answers.
     pub fn admin(&self, sql: &str) -> Result<String> {
-        process::run(self.client("psql", "postgres").args(["-X", "-A", "-t", "-q", "-c", sql]))
+        process::run(
+            self.client("psql", "postgres")
+                .args(["-X", "-A", "-t", "-q", "-c", sql]),
+        )
     }
 
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}@localhost/{database}?host={}", self.socket.display())
+        format!(
+            "postgres://{USER}@localhost/{database}?host={}",
+            self.socket.display()
+        )
     }
 }
 

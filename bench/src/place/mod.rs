@@ -75,9 +75,9 @@ impl Place {
         self.remove().await?;
         match self {
             Self::Sqlite(_) => Ok(()),
-            Self::Postgres(cluster, name) => {
-                cluster.admin(&format!("CREATE DATABASE {name}")).map(|_| ())
-            }
+            Self::Postgres(cluster, name) => cluster
+                .admin(&format!("CREATE DATABASE {name}"))
+                .map(|_| ()),
         }
     }
 
@@ -103,10 +103,11 @@ impl Place {
     pub async fn copy(&self) -> Result<Self> {
         match self {
             Self::Sqlite(file) => {
-                let copy = Self::Sqlite(file.with_file_name("copy.db"));
+                let to = beside(file, ".copy");
+                let copy = Self::Sqlite(to.clone());
                 copy.remove().await?;
                 for behind in ["", "-wal"] {
-                    let (from, to) = (beside(file, behind), file.with_file_name("copy.db"));
+                    let from = beside(file, behind);
                     if from.exists() {
                         fs::copy(&from, beside(&to, behind))
                             .with_context(|| format!("{} cannot be copied", from.display()))?;
@@ -115,9 +116,10 @@ impl Place {
                 Ok(copy)
             }
             Self::Postgres(cluster, name) => {
-                let copy = Self::Postgres(Arc::clone(cluster), "copy".to_owned());
+                let to = format!("{name}_copy");
+                let copy = Self::Postgres(Arc::clone(cluster), to.clone());
                 copy.remove().await?;
-                let sql = format!("CREATE DATABASE copy TEMPLATE {name} STRATEGY file_copy");
+                let sql = format!("CREATE DATABASE {to} TEMPLATE {name} STRATEGY file_copy");
                 cluster.admin(&sql)?;
                 Ok(copy)
             }

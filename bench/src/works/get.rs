@@ -10,9 +10,9 @@ use tonic::{Request, Response, Status};
 use super::all_columns;
 use crate::data::{DataSet, details, lead_id, state};
 use crate::echo::Answers;
+use crate::limits::Limit;
 use crate::limits::pgbench::{self, Pgbench};
 use crate::limits::sqlite::{self, Loop, Task};
-use crate::limits::Limit;
 use crate::load::{Caller, Work};
 use crate::measure::Bed;
 use crate::place::Place;
@@ -53,7 +53,10 @@ impl Work for Get {
         let lead = answer.lead.as_ref().context("no lead")?;
         ensure!(lead.id == lead_id(*number).to_string(), "another lead");
         // The whole text costs more to make than to get: what it begins with is enough.
-        ensure!(!lead.company.is_empty() && !lead.etag.is_empty(), "a part of the lead");
+        ensure!(
+            !lead.company.is_empty() && !lead.etag.is_empty(),
+            "a part of the lead"
+        );
         ensure!(
             lead.state().as_str_name().ends_with(state(*number)),
             "another state"
@@ -78,7 +81,13 @@ pub fn limit(data: &DataSet, in_flight: usize) -> Limit {
                 pgbench::uuid("h")
             );
             let variables = vec![("leads", data.leads.to_string())];
-            Limit::Postgres(Pgbench::new(cluster, name, vec![script], variables, in_flight))
+            Limit::Postgres(Pgbench::new(
+                cluster,
+                name,
+                vec![script],
+                variables,
+                in_flight,
+            ))
         }
     }
 }
@@ -96,7 +105,10 @@ impl Task for GetTask {
 
     fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()> {
         let id = lead_id(random.u64(1..=self.0));
-        ensure!(sqlite::read(&mut statements[0], [id.as_bytes()])? == 1, "no lead");
+        ensure!(
+            sqlite::read(&mut statements[0], [id.as_bytes()])? == 1,
+            "no lead"
+        );
         Ok(())
     }
 }

@@ -41,8 +41,16 @@ impl Kept {
             hex("i.fingerprint"),
             hex("i.response"),
         );
-        let [actor, rpc, changes, event, record, principal, fingerprint, response] =
-            data.place.row(&sql).await?;
+        let [
+            actor,
+            rpc,
+            changes,
+            event,
+            record,
+            principal,
+            fingerprint,
+            response,
+        ] = data.place.row(&sql).await?;
         Ok(Self {
             actor,
             rpc,
@@ -147,16 +155,39 @@ impl Kept {
         let (lead, time) = (lead.as_bytes(), now());
         let mut id = || *new_id(random).as_bytes();
         let history = params![
-            id(), lead, lead, version, time, self.actor, self.rpc, self.changes
+            id(),
+            lead,
+            lead,
+            version,
+            time,
+            self.actor,
+            self.rpc,
+            self.changes
         ];
         statements[0].execute(history)?;
-        let event = params![id(), lead, self.event, lead, version, time, self.actor, self.record];
+        let event = params![
+            id(),
+            lead,
+            self.event,
+            lead,
+            version,
+            time,
+            self.actor,
+            self.record
+        ];
         statements[1].execute(event)?;
         if let Some(blobs) = blobs {
             let (principal, fingerprint) = (&blobs.principal, &blobs.fingerprint);
             let request = super::request_id(random);
             let response = &blobs.response;
-            let kept = params![principal, request.as_bytes(), lead, fingerprint, response, time];
+            let kept = params![
+                principal,
+                request.as_bytes(),
+                lead,
+                fingerprint,
+                response,
+                time
+            ];
             statements[2].execute(kept)?;
         }
         Ok(())

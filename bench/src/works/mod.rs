@@ -1,8 +1,16 @@
 //! What is measured: a file for each work, with the calls it makes, how their answers are checked,
 //! and what each database does for it by itself.
 
+pub mod convert;
+pub mod create;
 pub mod get;
 pub mod kept;
+pub mod list;
+pub mod memory;
+mod run_action;
+pub mod scale;
+pub mod search;
+pub mod sign_in;
 pub mod update;
 
 use uuid::Uuid;

@@ -91,7 +91,13 @@ pub fn limit(data: &DataSet, kept: Kept, in_flight: usize) -> Result<Limit> {
         }),
         Place::Postgres(cluster, name) => {
             let variables = kept.variables(data);
-            Limit::Postgres(Pgbench::new(cluster, name, vec![script()], variables, in_flight))
+            Limit::Postgres(Pgbench::new(
+                cluster,
+                name,
+                vec![script()],
+                variables,
+                in_flight,
+            ))
         }
     })
 }
@@ -111,7 +117,7 @@ fn script() -> String {
          found AS (
            UPDATE lead_search
               SET text = left(text, -7) || :digits::text,
-                  trigrams = trigrams[1:cardinality(trigrams) - 7] || ARRAY[{}]
+                  trigrams = trigrams[1 : cardinality(trigrams) - 7] || ARRAY[{}]
              FROM changed WHERE lead_search.seq = changed.seq)
          {}",
         pgbench::OPEN,
@@ -157,7 +163,8 @@ impl Task for UpdateTask {
         statements[1].execute([seq])?;
         statements[2].execute(params![seq, details.search_text()])?;
         let blobs = Some(&self.blobs);
-        self.kept.write(&mut statements[3..], random, id, version, blobs)
+        self.kept
+            .write(&mut statements[3..], random, id, version, blobs)
     }
 }
 
