@@ -196,6 +196,8 @@ fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectO
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .pragma("journal_size_limit", "67108864")
+                // 8 MiB a connection: what leads to the rows of millions of leads stays in memory.
+                .pragma("cache_size", "-8192")
                 .pragma("query_only", if read { "ON" } else { "OFF" })
         });
     options
