@@ -24,17 +24,20 @@ const STYLE: &str = "\
 
 /// Draws the rows whose bar is a share of L.
 pub fn draw(rows: &[Row]) -> String {
-    let drawn: Vec<&Row> = rows
+    let mut drawn: Vec<&Row> = rows
         .iter()
         .filter(|row| row.bar.as_ref().is_some_and(|bar| bar.at_least))
         .collect();
+    // The two databases of a work stand together, where the first of them is.
+    let works: Vec<String> = drawn.iter().map(|row| label(row)).collect();
+    drawn.sort_by_key(|row| works.iter().position(|work| *work == label(row)));
     let bottom = TOP + LINE * drawn.len() as f64;
     let (width, height) = (LEFT + WIDTH + 60.0, bottom + 34.0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          width=\"{width}\" height=\"{height}\" role=\"img\">\n{STYLE}\
-         <text x=\"10\" y=\"20\">How much of the limit L is reached: the bar begins at nothing, the \
-         red mark is what is demanded</text>\n\
+         <text x=\"10\" y=\"20\">How much of its limit each work reaches; the red mark is what is \
+         demanded</text>\n\
          <rect class=\"sqlite\" x=\"10\" y=\"32\" width=\"10\" height=\"10\"/>\
          <text x=\"26\" y=\"41\">SQLite</text>\n\
          <rect class=\"postgres\" x=\"80\" y=\"32\" width=\"10\" height=\"10\"/>\
@@ -47,7 +50,7 @@ pub fn draw(rows: &[Row]) -> String {
         let y = TOP + LINE * index as f64;
         let x = |ratio: f64| LEFT + WIDTH * ratio.clamp(0.0, MOST) / MOST;
         let (long, end, mark) = (x(ratio.median) - LEFT, x(ratio.median) + 6.0, x(bar.value));
-        let (name, class) = (escaped(&row.work), &row.database);
+        let (name, class) = (escaped(&label(row)), &row.database);
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>\
@@ -82,6 +85,16 @@ pub fn draw(rows: &[Row]) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// What was measured, on how many leads.
+fn label(row: &Row) -> String {
+    let leads = match row.leads {
+        leads if leads.is_multiple_of(1_000_000) => format!("{} M", leads / 1_000_000),
+        leads if leads.is_multiple_of(1_000) => format!("{} k", leads / 1_000),
+        leads => leads.to_string(),
+    };
+    format!("{}, {leads} leads", row.work)
 }
 
 fn escaped(text: &str) -> String {

@@ -121,7 +121,7 @@ impl Pgbench {
 
     /// The median of a transaction's time over one connection, in microseconds.
     pub fn p50(&self, time: Duration) -> Result<f64> {
-        let folder = std::env::temp_dir().join(format!("leadsmith-pgbench-{}", std::process::id()));
+        let folder = self.cluster.folder().join("log");
         fs::create_dir_all(&folder)?;
         let run = self.run(1, time, Some(&folder));
         let mut times = Vec::new();
@@ -157,8 +157,7 @@ impl Pgbench {
         }
         let mut files = Vec::new();
         for (index, script) in self.scripts.iter().enumerate() {
-            let name = format!("leadsmith-{}-{index}.pgbench", std::process::id());
-            let file = std::env::temp_dir().join(name);
+            let file = self.cluster.folder().join(format!("{index}.pgbench"));
             fs::write(&file, script)?;
             command.arg("--file").arg(&file);
             files.push(file);

@@ -148,6 +148,11 @@ impl Cluster {
         )
     }
 
+    /// The private folder, for what is not to stay either.
+    pub fn folder(&self) -> &Path {
+        &self.socket
+    }
+
     pub fn url(&self, database: &str) -> String {
         format!(
             "postgres://{USER}@localhost/{database}?host={}",
@@ -161,7 +166,7 @@ impl Drop for Cluster {
         if let Err(error) = self.control(&["stop", "-m", "fast"]) {
             eprintln!("{error:#}");
         }
-        // Nothing is in it but the socket, which went with the server.
+        // What is left in it is of no use without the server.
         let _ = fs::remove_dir_all(&self.socket);
     }
 }
