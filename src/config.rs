@@ -134,7 +134,7 @@ pub struct Limits {
     /// Seconds that calls under way get to finish when the service is told to stop
     #[arg(long, env = "LEADSMITH_DRAIN", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
     pub drain: Duration,
-    /// Connections to PostgreSQL
+    /// Connections to PostgreSQL: half of them read, half of them write, at least one each
     #[arg(
         long,
         env = "LEADSMITH_POSTGRES_CONNECTIONS",

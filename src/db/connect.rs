@@ -87,9 +87,12 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             (readers, writer)
         }
         Target::Postgres => {
-            let pool = connect(postgres(url, limits.postgres_connections, limits)).await?;
-            check_postgres(&pool).await?;
-            (pool.clone(), pool)
+            let writers = (limits.postgres_connections / 2).max(1);
+            let readers = (limits.postgres_connections - writers).max(1);
+            let readers = connect(postgres(url, readers, limits, Plans::Considered)).await?;
+            check_postgres(&readers).await?;
+            let writer = connect(postgres(url, writers, limits, Plans::ByKeys)).await?;
+            (readers, writer)
         }
     };
     Ok(Db::new(readers, writer, clock))
@@ -112,7 +115,7 @@ pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection
                 connection_wait: wait,
                 ..Limits::default()
             };
-            let db = connect(postgres(url, 1, &limits)).await?;
+            let db = connect(postgres(url, 1, &limits, Plans::Considered)).await?;
             // Before anything is created in it.
             check_postgres(&db).await?;
             Ok(db)
@@ -203,7 +206,38 @@ fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectO
     options
 }
 
-fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOptions {
+/// How PostgreSQL plans what is prepared.
+#[derive(Clone, Copy)]
+enum Plans {
+    /// It decides from time to time whether a plan for the values at hand is worth its making. What
+    /// is read differs by how selective a filter is.
+    Considered,
+    /// Once, by keys. What is written is found by its key, always: a plan for arrays of the length
+    /// at hand would look cheaper each time and cost more than it saves, and one that was made while
+    /// a table was empty must still be good when it is not.
+    ByKeys,
+}
+
+impl Plans {
+    fn settings(self) -> Vec<(&'static str, String)> {
+        // Queries here are short: to compile one takes longer than to run it.
+        let mut settings = vec![("jit", "off")];
+        if let Self::ByKeys = self {
+            settings.extend([
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+            ]);
+        }
+        settings
+            .into_iter()
+            .map(|(name, value)| (name, value.to_owned()))
+            .collect()
+    }
+}
+
+fn postgres(url: &SecretString, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
     let url = url.expose_secret().to_owned();
     let names_ssl_mode = names_ssl_mode(&url);
     let statement_time = limits.statement_time;
@@ -223,7 +257,7 @@ fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOpt
                 options.ssl_mode(PgSslMode::VerifyFull)
             };
             let milliseconds = |time: Duration| time.as_millis().to_string();
-            options.options([
+            let limits = [
                 ("statement_timeout", milliseconds(statement_time)),
                 ("lock_timeout", milliseconds(statement_time / 2)),
                 (
@@ -231,7 +265,8 @@ fn postgres(url: &SecretString, connections: u32, limits: &Limits) -> ConnectOpt
                     milliseconds(statement_time * 2),
                 ),
                 ("default_transaction_isolation", "read committed".into()),
-            ])
+            ];
+            options.options(limits.into_iter().chain(plans.settings()))
         });
     options
 }

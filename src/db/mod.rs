@@ -21,7 +21,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, Func, LockBehavior, LockType, Value};
+use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, LockBehavior, LockType, Value};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
     QuerySelect, Select, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Db {
     readers: DatabaseConnection,
-    /// On SQLite a pool of one connection: the one writer. On PostgreSQL the same as `readers`.
+    /// On SQLite a pool of one connection: the one writer.
     writer: DatabaseConnection,
     clock: Clock,
     writes: Arc<TaskTracker>,
@@ -248,13 +248,9 @@ pub fn lock_number(name: &str) -> i64 {
     i64::from_be_bytes(number)
 }
 
-/// Whether `column` is one of `ids`, in few shapes of SQL however many there are.
-pub fn any_of(backend: DbBackend, column: Expr, ids: Vec<Uuid>) -> Expr {
-    if backend == DbBackend::Postgres {
-        let ids = ids.into_iter().map(Value::from).collect();
-        let array = Value::Array(ArrayType::Uuid, Some(Box::new(ids)));
-        return column.eq(Func::cust("any").arg(Expr::value(array)));
-    }
+/// Whether `column` is one of `ids`, in few shapes of SQL however many there are. No array on
+/// PostgreSQL either: it would plan the statement anew for every length of it.
+pub fn any_of(column: Expr, ids: Vec<Uuid>) -> Expr {
     let places = rows::places(ids.len());
     // A list that is too short names its last once more, and once more.
     let last = ids.last().copied().into_iter().cycle();

@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 /// How many rows one statement on SQLite takes: the largest that fits, again and again.
 const CHUNKS: [usize; 4] = [64, 16, 4, 1];
 
+/// How many tables one change writes at most.
+const TABLES: usize = 8;
+
 /// Rows for one table.
 pub struct Rows {
     verb: Verb,
@@ -306,13 +309,30 @@ pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<()> {
     if tx.get_database_backend() == DbBackend::Postgres {
         return write_on_postgres(tx, all).await;
     }
-    for rows in all {
-        for (count, statement) in rows.on_sqlite() {
-            let written = tx.execute_raw(statement).await?.rows_affected();
-            check_count(count as u64, written)?;
-        }
+    let mut statements: Vec<(usize, Statement)> =
+        all.into_iter().flat_map(Rows::on_sqlite).collect();
+    if statements.iter().all(|(count, _)| *count == 1) && statements.len() <= TABLES {
+        statements = vec![joined(statements)];
+    }
+    for (count, statement) in statements {
+        let written = tx.execute_raw(statement).await?.rows_affected();
+        check_count(count as u64, written)?;
     }
     Ok(())
+}
+
+/// What one change writes on SQLite, in one statement's text: a trip to the thread that has the
+/// connection costs as much as a small statement. With more rows there would be too many different
+/// texts to keep them prepared.
+fn joined(statements: Vec<(usize, Statement)>) -> (usize, Statement) {
+    let count = statements.len();
+    let (mut texts, mut values) = (Vec::new(), Vec::new());
+    for (_, statement) in statements {
+        texts.push(statement.sql);
+        values.extend(statement.values.into_iter().flat_map(|values| values.0));
+    }
+    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, texts.join("; "), values);
+    (count, statement)
 }
 
 async fn write_on_postgres(tx: &Tx, all: Vec<Rows>) -> Result<()> {

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 /// Leads by their ids, whatever their state.
 pub async fn get_many(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Vec<Lead>> {
     let backend = db.get_database_backend();
-    let select = Entity::find().filter(any_of(backend, Expr::col(Column::Id), ids));
+    let select = Entity::find().filter(any_of(Expr::col(Column::Id), ids));
     read(db, select.build(backend)).await
 }
 
@@ -43,7 +43,7 @@ pub async fn hold(
             let backend = tx.get_database_backend();
             let ids = ids.into_iter().collect();
             let select = Entity::find()
-                .filter(any_of(backend, Expr::col(Column::Id), ids))
+                .filter(any_of(Expr::col(Column::Id), ids))
                 .order_by_asc(Column::Id);
             read(&**tx, patience.lock(select).build(backend)).await?
         }

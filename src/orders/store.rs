@@ -37,11 +37,7 @@ pub async fn hold(
     let chosen = |ids: &BTreeSet<Uuid>| {
         let ids = ids.iter().copied().collect();
         Entity::find()
-            .filter(any_of(
-                tx.get_database_backend(),
-                Expr::col(Column::Id),
-                ids,
-            ))
+            .filter(any_of(Expr::col(Column::Id), ids))
             .order_by_asc(Column::Id)
     };
     let held = patience.lock(chosen(&ids)).all(&**tx).await?;
