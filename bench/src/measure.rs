@@ -65,7 +65,7 @@ impl<'a> Bed<'a> {
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..self.setting.rounds {
             let echoed = load::closed(&echo.callers, work, in_flight, time).await?;
-            let database = limit.rate(time)?;
+            let database = self.rate_alone(limit)?;
             let before = self.cpu()?;
             let served = self.serve(work, in_flight).await?;
             let after = self.cpu()?;
@@ -120,7 +120,7 @@ impl<'a> Bed<'a> {
         let mut times = [const { Vec::new() }; 6];
         for _ in 0..self.setting.rounds {
             let echoed = load::closed(&echo.callers, work, 1, time).await?;
-            let database = limit.p50(time)?;
+            let database = self.p50_alone(limit)?;
             let served = self.serve(work, 1).await?;
             let echoed = echoed.quantile(0.5);
             let p50 = served.quantile(0.5);
@@ -144,6 +144,24 @@ impl<'a> Bed<'a> {
             p99: Some(p99.median),
             ..self.row(name, 1)
         })
+    }
+
+    /// How often a second the database does a work by itself.
+    fn rate_alone(&self, limit: &Limit) -> Result<f64> {
+        self.alone(|| limit.rate(self.setting.time))
+    }
+
+    /// How long the database takes for a work by itself, in microseconds.
+    pub fn p50_alone(&self, limit: &Limit) -> Result<f64> {
+        self.alone(|| limit.p50(self.setting.time))
+    }
+
+    /// PostgreSQL has processes of its own; SQLite works in this one.
+    fn alone(&self, work: impl FnOnce() -> Result<f64>) -> Result<f64> {
+        match self.data.place {
+            Place::Sqlite(_) => self.setting.on_server_cores(work),
+            Place::Postgres(..) => work(),
+        }
     }
 
     /// Calls the service in a closed loop.

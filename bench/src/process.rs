@@ -54,6 +54,17 @@ pub fn succeeded(name: &str, output: Output) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
+/// A program that runs on these cores, or on all. It sees only them from its start, so that it has as
+/// many threads as belong there.
+pub fn on_cores(cores: Option<&str>, program: &Path) -> Command {
+    let Some(cores) = cores else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("taskset");
+    command.args(["-c", cores]).arg(program);
+    command
+}
+
 /// Keeps a process and its threads on these cores (a list as taskset takes it).
 pub fn pin(id: u32, cores: &str) -> Result<()> {
     run(Command::new("taskset").args(["-a", "-c", "-p", cores, &id.to_string()])).map(|_| ())

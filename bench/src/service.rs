@@ -48,8 +48,8 @@ impl Program {
     }
 
     /// It, without settings from outside.
-    fn start(&self, place: &Place) -> Command {
-        let mut command = Command::new(&self.0);
+    fn start(&self, place: &Place, cores: Option<&str>) -> Command {
+        let mut command = process::on_cores(cores, &self.0);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADSMITH_")) {
             command.env_remove(name);
         }
@@ -59,13 +59,13 @@ impl Program {
 
     /// Runs one of its commands and gives what it prints.
     pub fn command(&self, place: &Place, arguments: &[&str]) -> Result<String> {
-        let mut command = self.start(place);
+        let mut command = self.start(place, None);
         process::run(command.env("LEADSMITH_LOG", "warn").args(arguments))
     }
 
     /// Runs one of its commands that reads a line.
     pub fn command_with(&self, place: &Place, arguments: &[&str], line: &str) -> Result<String> {
-        let mut command = self.start(place);
+        let mut command = self.start(place, None);
         let mut child = command
             .env("LEADSMITH_LOG", "warn")
             .args(arguments)
@@ -98,7 +98,7 @@ impl Server {
     /// Starts the service on a data set, with its default settings.
     pub async fn service(setting: &Setting, data: &DataSet) -> Result<Self> {
         let log = setting.folder.join("service.log");
-        let mut command = Program::build()?.start(&data.place);
+        let mut command = Program::build()?.start(&data.place, setting.server_cores.as_deref());
         let child = command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
@@ -106,9 +106,6 @@ impl Server {
             .stderr(File::create(&log)?)
             .spawn()?;
         let mut process = Running::new(child);
-        if let Some(cores) = &setting.server_cores {
-            process::pin(process.id(), cores)?;
-        }
         let address = address_in(&log, &mut process).await?;
         let token = Some(data.key.as_str());
         let callers = Caller::connect_all(&address, token, true, setting.connections).await?;
@@ -121,15 +118,12 @@ impl Server {
 
     /// Starts the echo server, which gives these answers.
     pub async fn echo(setting: &Setting, answers: &Answers, token: &str) -> Result<Self> {
-        let child = Command::new(std::env::current_exe()?)
+        let child = process::on_cores(setting.server_cores.as_deref(), &std::env::current_exe()?)
             .arg("echo")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut process = Running::new(child);
-        if let Some(cores) = &setting.server_cores {
-            process::pin(process.id(), cores)?;
-        }
         let child = process.child();
         let mut input = child.stdin.take().context("no standard input")?;
         input.write_all(&serde_json::to_vec(answers)?)?;

@@ -97,10 +97,10 @@ pub struct Options {
     #[arg(long, global = true, default_value_t = 3)]
     pub rounds: usize,
     /// Cores for the servers and databases, as a list for taskset. Helps where there are many
-    #[arg(long, global = true, value_name = "CORES")]
+    #[arg(long, global = true, value_name = "CORES", requires = "caller_cores")]
     pub server_cores: Option<String>,
     /// Cores for those who call: this program and pgbench
-    #[arg(long, global = true, value_name = "CORES")]
+    #[arg(long, global = true, value_name = "CORES", requires = "server_cores")]
     pub caller_cores: Option<String>,
     /// Where the data sets are kept [default: bench beside the build]
     #[arg(long, global = true)]
@@ -119,6 +119,7 @@ pub struct Setting {
     pub time: Duration,
     pub rounds: usize,
     pub server_cores: Option<String>,
+    caller_cores: Option<String>,
     databases: Databases,
     /// Started when it is first needed.
     cluster: Mutex<Option<Arc<Cluster>>>,
@@ -140,10 +141,7 @@ impl Setting {
         let lock = std::fs::File::create(folder.join("lock"))?;
         lock.try_lock()
             .context("another run uses the folder of the data sets")?;
-        if let Some(cores) = &options.caller_cores {
-            process::pin(std::process::id(), cores)?;
-        }
-        Ok(Self {
+        let setting = Self {
             folder,
             leads: options.leads.div_ceil(100) * 100,
             in_flight: options.in_flight.max(1),
@@ -151,10 +149,26 @@ impl Setting {
             time: Duration::from_secs_f64(options.seconds.max(0.1)),
             rounds: options.rounds.max(1),
             server_cores: options.server_cores.clone(),
+            caller_cores: options.caller_cores.clone(),
             databases: options.database,
             cluster: Mutex::default(),
             _lock: lock,
-        })
+        };
+        setting.go_to(setting.caller_cores.as_deref())?;
+        Ok(setting)
+    }
+
+    /// Does in this program what stands beside a server's work.
+    pub fn on_server_cores<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.go_to(self.server_cores.as_deref())?;
+        let done = work();
+        self.go_to(self.caller_cores.as_deref())?;
+        done
+    }
+
+    /// Moves this program to other cores.
+    fn go_to(&self, cores: Option<&str>) -> Result<()> {
+        cores.map_or(Ok(()), |cores| process::pin(std::process::id(), cores))
     }
 
     /// The databases to measure on.
@@ -179,10 +193,8 @@ impl Setting {
         if let Some(cluster) = &*cluster {
             return Ok(Arc::clone(cluster));
         }
-        let started = Arc::new(Cluster::start(&self.folder)?);
-        if let Some(cores) = &self.server_cores {
-            process::pin(started.id, cores)?;
-        }
+        let cores = self.server_cores.as_deref();
+        let started = Arc::new(Cluster::start(&self.folder, cores)?);
         *cluster = Some(Arc::clone(&started));
         Ok(started)
     }

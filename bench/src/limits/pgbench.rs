@@ -30,7 +30,7 @@ pub fn shuffled() -> String {
     )
 }
 
-/// The lines that make `:h1` and `:h2`, from which [`uuid`] is the id of the lead `:n`:
+/// The lines that make `:h1` and `:h2`, from which [`uuid()`] is the id of the lead `:n`:
 /// [`crate::data::lead_id`] in pgbench's words.
 pub fn lead_id() -> String {
     id_of("h", BEGIN * 1_000)

@@ -20,13 +20,14 @@ pub struct Cluster {
     data: PathBuf,
     socket: PathBuf,
     owner: Option<&'static str>,
+    cores: Option<String>,
     /// The postmaster.
     pub id: u32,
 }
 
 impl Cluster {
     /// Starts the server whose data are in `folder`, and makes them if there are none.
-    pub fn start(folder: &Path) -> Result<Self> {
+    pub fn start(folder: &Path, cores: Option<&str>) -> Result<Self> {
         let programs = find_programs()?;
         let socket = PathBuf::from(format!("/tmp/leadsmith-bench-{}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&socket)?;
@@ -37,6 +38,7 @@ impl Cluster {
             data: folder.join("postgres"),
             socket,
             owner,
+            cores: cores.map(str::to_owned),
             id: 0,
         };
         cluster.prepare(folder)?;
@@ -115,10 +117,11 @@ impl Cluster {
     /// A program of PostgreSQL, run as the user who owns the data.
     fn owned(&self, program: &str) -> Command {
         let program = self.programs.join(program);
+        let cores = self.cores.as_deref();
         let mut command = match self.owner {
-            None => Command::new(program),
+            None => process::on_cores(cores, &program),
             Some(owner) => {
-                let mut command = Command::new("runuser");
+                let mut command = process::on_cores(cores, Path::new("runuser"));
                 command.args(["-u", owner, "--"]).arg(program);
                 command
             }

@@ -192,7 +192,8 @@ fn plans(backend: DbBackend, query: &str) -> Vec<(&'static str, String)> {
 }
 
 /// The fastest of the plans that find what they must.
-async fn best(data: &DataSet, search: &Search, trial: std::time::Duration) -> Result<Limit> {
+async fn best(bed: &Bed<'_>, search: &Search) -> Result<Limit> {
+    let data = &bed.data;
     let backend = match &data.place {
         Place::Sqlite(_) => DbBackend::Sqlite,
         Place::Postgres(..) => DbBackend::Postgres,
@@ -227,7 +228,7 @@ async fn best(data: &DataSet, search: &Search, trial: std::time::Duration) -> Re
                 Limit::Postgres(Pgbench::new(cluster, database, scripts, Vec::new(), 1))
             }
         };
-        let p50 = limit.p50(trial)?;
+        let p50 = bed.p50_alone(&limit)?;
         if best.as_ref().is_none_or(|(least, ..)| p50 < *least) {
             best = Some((p50, name, limit));
         }
@@ -264,13 +265,12 @@ pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
 }
 
 async fn beside_the_best(bed: &Bed<'_>, name: &str, search: Search) -> Result<Row> {
-    let time = bed.setting.time;
-    let limit = best(&bed.data, &search, time).await?;
+    let limit = best(bed, &search).await?;
     let search = Arc::new(search);
     let (mut times, mut alone, mut allowed, mut ratios) = (vec![], vec![], vec![], vec![]);
     let mut p99 = Vec::new();
     for _ in 0..bed.setting.rounds {
-        let database = limit.p50(time)?;
+        let database = bed.p50_alone(&limit)?;
         let served = bed.serve(&search, 1).await?;
         let (p50, most) = (served.quantile(0.5), SHARE * database + MORE);
         times.push(p50);

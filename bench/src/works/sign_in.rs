@@ -127,7 +127,8 @@ async fn rounds(bed: &Bed<'_>, password: String) -> Result<[Row; 3]> {
     let mut columns = [const { Vec::new() }; 9];
     load::open(callers, &get, GETS, setting.time).await?; // a warm-up
     for _ in 0..setting.rounds {
-        let limit = tokio::task::block_in_place(|| verifications(&password))?;
+        let limit =
+            tokio::task::block_in_place(|| setting.on_server_cores(|| verifications(&password)))?;
         let sign_in = Arc::new(SignIn {
             password: password.clone(),
             free: Mutex::new((0..OPERATORS).collect()),
