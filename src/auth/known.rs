@@ -1,6 +1,6 @@
 //! Who called lately, so that a call need not ask the database who makes it.
 //!
-//! What was found out is trusted for [`TRUSTED`], counted from before the question was put. So a
+//! What was found out is trusted for `TRUSTED`, counted from before the question was put. So a
 //! token that is revoked, anywhere, is refused on every replica within that time; on the replica
 //! that revokes it, at once. In the second half of it the next caller is still let in, and the
 //! question is put anew in the background: who calls all the time never waits.

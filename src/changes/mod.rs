@@ -1,7 +1,7 @@
 //! What every change carries along, in its own transaction: a history row (who, when, which RPC,
 //! from what to what), an event with the whole record after it for those outside, and the answer
 //! kept under the request id. A change is decided on a [`draft`], waits in the [`queue`], and is
-//! written with others in a [`batch`]; [`desk::Desk::change`] is the one door to all that.
+//! written with others in a `batch`; [`desk::Desk::change`] is the one door to all that.
 
 mod batch;
 pub mod desk;
