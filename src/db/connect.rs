@@ -11,6 +11,7 @@ use sea_orm::{
     SqlxError, Statement,
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
 use super::Db;
 use crate::clock::Clock;
@@ -76,14 +77,11 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
     let (readers, writer) = match Target::parse(url)? {
         Target::Sqlite(file) => {
             create_private(&file)?;
-            let writer = connect(sqlite(&file, 1, limits.sqlite_write_wait, false)).await?;
-            let readers = connect(sqlite(
-                &file,
-                limits.sqlite_readers,
-                limits.connection_wait,
-                true,
-            ))
-            .await?;
+            let wait = limits.connection_wait;
+            let writer = sqlite(&file, 1, limits.sqlite_write_wait, false);
+            let writer = connect_to_file(writer, wait).await?;
+            let readers = sqlite(&file, limits.sqlite_readers, wait, true);
+            let readers = connect_to_file(readers, wait).await?;
             (readers, writer)
         }
         Target::Postgres => {
@@ -107,7 +105,7 @@ pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection
     match Target::parse(url)? {
         Target::Sqlite(file) => {
             create_private(&file)?;
-            connect(sqlite(&file, 1, wait, false)).await
+            connect_to_file(sqlite(&file, 1, wait, false), wait).await
         }
         Target::Postgres => {
             let limits = Limits {
@@ -143,17 +141,48 @@ fn create_private(file: &Path) -> Result<(), Refusal> {
 }
 
 async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, Refusal> {
-    Database::connect(options).await.map_err(|error| {
-        let why = match runtime(&error) {
-            Some(SqlxError::PoolTimedOut) => "nothing answers".to_owned(),
-            Some(SqlxError::Database(error)) => error.message().to_owned(),
-            _ => error.to_string(),
-        };
-        Refusal::new(format!(
-            "the database cannot be opened ({why}): check that it runs where the database URL says \
+    Database::connect(options).await.map_err(unopened)
+}
+
+/// Opens a file. Where two processes turn a new file's journal into a write-ahead log at the same
+/// moment, SQLite tells one that it is locked, whatever the busy timeout: it is asked again.
+async fn connect_to_file(
+    options: ConnectOptions,
+    wait: Duration,
+) -> Result<DatabaseConnection, Refusal> {
+    let last = Instant::now() + wait;
+    loop {
+        match Database::connect(options.clone()).await {
+            Err(error) if is_locked(&error) && Instant::now() < last => {
+                tokio::time::sleep(LOCKED_POLL).await;
+            }
+            connected => return connected.map_err(unopened),
+        }
+    }
+}
+
+/// After how long a locked file is asked for again.
+const LOCKED_POLL: Duration = Duration::from_millis(20);
+
+fn is_locked(error: &DbErr) -> bool {
+    let code = runtime(error)
+        .and_then(|error| error.as_database_error())
+        .and_then(|error| error.code());
+    // SQLITE_BUSY and what extends it (SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT).
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == 5)
+}
+
+fn unopened(error: DbErr) -> Refusal {
+    let why = match runtime(&error) {
+        Some(SqlxError::PoolTimedOut) => "nothing answers".to_owned(),
+        Some(SqlxError::Database(error)) => error.message().to_owned(),
+        _ => error.to_string(),
+    };
+    Refusal::new(format!(
+        "the database cannot be opened ({why}): check that it runs where the database URL says \
              and that the URL names a user and password it takes"
-        ))
-    })
+    ))
 }
 
 /// What the driver said.
