@@ -196,13 +196,15 @@ async fn look_on_postgres(tx: &Tx, names: &[Name]) -> Result<Vec<QueryResult>> {
         ))));
     }
     let array = |r#type, values| Value::Array(r#type, Some(Box::new(values)));
+    // LATERAL with a LIMIT is looked up by the index, name by name. A plain join, planned while the
+    // table is small, would read all of it for each name until it is planned anew.
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,
         "SELECT k.principal_id, k.request_id, r.fingerprint, r.response, \
          pg_try_advisory_xact_lock(k.number) \
          FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS k(principal_id, request_id, number) \
-         LEFT JOIN idempotency_records AS r \
-         ON r.principal_id = k.principal_id AND r.request_id = k.request_id",
+         LEFT JOIN LATERAL (SELECT * FROM idempotency_records \
+         WHERE principal_id = k.principal_id AND request_id = k.request_id LIMIT 1) AS r ON TRUE",
         [
             array(ArrayType::Uuid, principals),
             array(ArrayType::Uuid, requests),

@@ -14,6 +14,7 @@ mod keys;
 pub mod migrate;
 pub mod rows;
 pub mod search;
+pub mod select;
 pub mod shared;
 
 use std::collections::HashMap;

@@ -8,7 +8,7 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{
     ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbBackend,
-    DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait, Statement,
+    EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait, Statement,
 };
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use super::model::{
 use crate::db::entities::lead::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
 use crate::db::rows::{self, Rows};
-use crate::db::{Patience, Tx, any_of, search, texts};
+use crate::db::{Patience, Tx, any_of, search, select, texts};
 use crate::error::{Error, Result};
 
 /// Leads by their ids, whatever their state.
@@ -176,13 +176,13 @@ pub async fn search(
 }
 
 async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
-    let rows = db.query_all_raw(statement).await?;
-    rows.iter().map(|row| from_row(model(row)?)).collect()
+    let rows = select::rows::<Entity>(db, statement, model).await?;
+    rows.into_iter().map(from_row).collect()
 }
 
 /// Reads a row by its columns' places, which are those of the entity: to look each column up by its
 /// name costs as much as the rest of reading a page of leads.
-fn model(row: &QueryResult) -> Result<Model, DbErr> {
+fn model(row: &QueryResult) -> Result<Model> {
     let mut places = 0..;
     macro_rules! next {
         () => {
