@@ -385,7 +385,8 @@ fn conditions(filter: &Filter) -> Condition {
     let owner = filter.owner_id.map(|id| id.to_string()).unwrap_or_default();
     Condition::all()
         .add_option(text(Column::OwnerId, &owner))
-        .add_option((!owner.is_empty()).then(|| Column::OwnerId.ne("")))
+        // Written out: a bound value does not tell SQLite that the index without empty ones serves.
+        .add_option((!owner.is_empty()).then(|| Expr::cust("owner_id <> ''")))
         .add_option(text(Column::CountryCode, &filter.country_code))
         .add_option(text(Column::Source, &filter.source))
         .add_option(time(Column::CreateTime, filter.create_time_after, true))
