@@ -2,13 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+};
 use uuid::Uuid;
 
 use crate::db::entities::lead::{Column, Entity};
 use crate::error::Result;
 use crate::leads::model::Lead;
-use crate::leads::store::from_row;
+use crate::leads::store::read;
 
 /// Converted leads, the latest first, from behind `before`.
 pub async fn list(
@@ -25,5 +27,5 @@ pub async fn list(
         let here = Expr::tuple([Expr::col(Column::ConversionTime), Expr::col(Column::Id)]);
         query = query.filter(here.lt(Expr::tuple([Expr::value(time), Expr::value(id)])));
     }
-    query.all(db).await?.into_iter().map(from_row).collect()
+    read(db, query.build(db.get_database_backend())).await
 }

@@ -81,7 +81,7 @@ async fn ask<V: Clone + Send + 'static>(
     questions: Arc<Mutex<Questions<V>>>,
 ) {
     loop {
-        let asked = {
+        let mut asked = {
             let mut questions = lock(&questions);
             if questions.waiting.is_empty() {
                 questions.askers -= 1;
@@ -91,15 +91,21 @@ async fn ask<V: Clone + Send + 'static>(
             let rest = questions.waiting.split_off(rest);
             mem::replace(&mut questions.waiting, rest)
         };
+        asked.sort_unstable_by_key(|(id, _)| *id);
         let mut ids: Vec<Uuid> = asked.iter().map(|(id, _)| *id).collect();
-        ids.sort_unstable();
         ids.dedup();
         // A panic in there is answered too: by the senders that are dropped with it.
         match look(db.read().clone(), ids).await {
-            Ok(found) => {
-                for (id, answer) in asked {
+            Ok(mut found) => {
+                let mut asked = asked.into_iter().peekable();
+                while let Some((id, answer)) = asked.next() {
+                    // The last who asks gets the record itself.
+                    let record = match asked.peek() {
+                        Some((next, _)) if *next == id => found.get(&id).cloned(),
+                        _ => found.remove(&id),
+                    };
                     // Who hung up is not told.
-                    let _ = answer.send(Ok(found.get(&id).cloned()));
+                    let _ = answer.send(Ok(record));
                 }
             }
             Err(error) => {

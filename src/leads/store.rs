@@ -8,7 +8,7 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{
     ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbBackend,
-    EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait, Statement,
+    EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
 };
 use uuid::Uuid;
 
@@ -16,10 +16,11 @@ use super::model::{
     Address, Conversion, Deactivation, Details, Filter, Lead, LeadState, OrderKey, Ordering,
     Position, PositionKey, Status, fold,
 };
-use crate::db::entities::lead::{ActiveModel, Column, Entity, Model};
+use crate::db::entities::lead::{ActiveModel, Column, CustomFields, Entity, Model};
 use crate::db::json::{from_json, to_json};
 use crate::db::rows::{self, Rows};
-use crate::db::{Patience, Tx, any_of, search, select, texts};
+use crate::db::select::{self, Field, Fields};
+use crate::db::{Patience, Tx, any_of, search, texts};
 use crate::error::{Error, Result};
 
 /// Leads by their ids, whatever their state.
@@ -175,53 +176,52 @@ pub async fn search(
     read(db, search_statement(backend, query, states, before, limit)).await
 }
 
-async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
+impl Field for CustomFields {
+    fn from_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// The leads that a statement for whole rows finds.
+pub async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
     let rows = select::rows::<Entity>(db, statement, model).await?;
     rows.into_iter().map(from_row).collect()
 }
 
-/// Reads a row by its columns' places, which are those of the entity: to look each column up by its
-/// name costs as much as the rest of reading a page of leads.
-fn model(row: &QueryResult) -> Result<Model> {
-    let mut places = 0..;
-    macro_rules! next {
-        () => {
-            row.try_get_by_index(places.next().unwrap_or_default())?
-        };
-    }
-    // In the order in which the fields are written here.
-    Ok(Model {
-        seq: next!(),
-        id: next!(),
-        version: next!(),
-        state: next!(),
-        first_name: next!(),
-        last_name: next!(),
-        company: next!(),
-        email: next!(),
-        phone: next!(),
-        fax: next!(),
-        vat_id: next!(),
-        street: next!(),
-        city: next!(),
-        region: next!(),
-        postal_code: next!(),
-        country_code: next!(),
-        language: next!(),
-        owner_id: next!(),
-        source: next!(),
-        custom_fields: next!(),
-        last_name_key: next!(),
-        company_key: next!(),
-        email_key: next!(),
-        deactivation_time: next!(),
-        deactivation_actor: next!(),
-        deactivation_reason: next!(),
-        conversion_time: next!(),
-        conversion_actor: next!(),
-        conversion_order_id: next!(),
-        create_time: next!(),
-        update_time: next!(),
+/// A row from its fields, which come in the order in which they are written here and in the entity.
+fn model(row: &mut Fields<'_>) -> Option<Model> {
+    Some(Model {
+        seq: row.next()?,
+        id: row.next()?,
+        version: row.next()?,
+        state: row.next()?,
+        first_name: row.next()?,
+        last_name: row.next()?,
+        company: row.next()?,
+        email: row.next()?,
+        phone: row.next()?,
+        fax: row.next()?,
+        vat_id: row.next()?,
+        street: row.next()?,
+        city: row.next()?,
+        region: row.next()?,
+        postal_code: row.next()?,
+        country_code: row.next()?,
+        language: row.next()?,
+        owner_id: row.next()?,
+        source: row.next()?,
+        custom_fields: row.next()?,
+        last_name_key: row.next()?,
+        company_key: row.next()?,
+        email_key: row.next()?,
+        deactivation_time: row.next()?,
+        deactivation_actor: row.next()?,
+        deactivation_reason: row.next()?,
+        conversion_time: row.next()?,
+        conversion_actor: row.next()?,
+        conversion_order_id: row.next()?,
+        create_time: row.next()?,
+        update_time: row.next()?,
     })
 }
 
@@ -425,7 +425,7 @@ fn to_row(lead: &Lead) -> Result<ActiveModel> {
         language: Set(details.language),
         owner_id: Set(details.owner_id),
         source: Set(details.source),
-        custom_fields: Set(to_json(&details.custom_fields)?),
+        custom_fields: Set(CustomFields(details.custom_fields)),
         deactivation_time: Set(deactivation.map(|by| by.time)),
         deactivation_actor: Set(deactivation.map(|by| to_json(&by.actor)).transpose()?),
         deactivation_reason: Set(deactivation.map(|by| by.reason.clone())),
@@ -486,7 +486,7 @@ pub fn from_row(row: Model) -> Result<Lead> {
             language: row.language,
             owner_id: row.owner_id,
             source: row.source,
-            custom_fields: from_json(row.custom_fields)?,
+            custom_fields: row.custom_fields.0,
         },
     })
 }

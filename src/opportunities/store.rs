@@ -1,5 +1,6 @@
 //! Every query about opportunities.
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
@@ -38,7 +39,9 @@ pub async fn list(
     if let Some(owner_id) = filter.owner_id {
         query = query
             .filter(Column::OwnerId.eq(owner_id.to_string()))
-            .filter(Column::OwnerId.ne(""));
+            // Written out: a bound value does not tell SQLite that the index without empty ones
+            // serves.
+            .filter(Expr::cust("opportunities.owner_id <> ''"));
     }
     if let Some(before) = before {
         query = query.filter(Column::Id.lt(before));

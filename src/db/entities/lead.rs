@@ -1,8 +1,15 @@
+use std::collections::BTreeMap;
+
+use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+/// Texts by key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct CustomFields(pub BTreeMap<String, String>);
 
 /// A lead.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "leads")]
 pub struct Model {
     pub seq: i64,
@@ -26,7 +33,7 @@ pub struct Model {
     pub owner_id: String,
     pub source: String,
     #[sea_orm(column_type = "JsonBinary")]
-    pub custom_fields: Json,
+    pub custom_fields: CustomFields,
     pub last_name_key: String,
     pub company_key: String,
     pub email_key: String,
