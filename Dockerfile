@@ -10,7 +10,7 @@ ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin leadsmith
+RUN cargo build --profile dist --locked --bin leadsmith
 
 FROM ${DEBIAN_IMAGE}
 # Debian's certificate authorities. Leadsmith brings its own list for the connection to
@@ -23,7 +23,7 @@ RUN groupadd --gid 10001 leadsmith \
     && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home \
        --home-dir /var/lib/leadsmith --shell /usr/sbin/nologin leadsmith \
     && install --directory --owner=leadsmith --group=leadsmith --mode=0700 /var/lib/leadsmith
-COPY --from=build /src/target/release/leadsmith /usr/local/bin/leadsmith
+COPY --from=build /src/target/dist/leadsmith /usr/local/bin/leadsmith
 
 ENV LEADSMITH_DATABASE_URL=sqlite:/var/lib/leadsmith/leadsmith.db \
     LEADSMITH_LISTEN=0.0.0.0:50051

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::store;
 use crate::changes::desk::Desk;
-use crate::db::Verdict;
+use crate::db::{Tx, Verdict};
 use crate::error::{Error, Result};
 
 const WINDOW: Duration = Duration::minutes(15);
@@ -161,29 +161,39 @@ pub async fn failed(desk: &Desk, claim: Claim) -> Result<()> {
         .await
 }
 
-/// The password was right: the claim stops counting, at once unless the bucket is full and others
-/// were at it at the same time.
+/// The password was right: the claim stops counting.
 pub async fn succeeded(desk: &Desk, claim: Claim) -> Result<()> {
-    let _turn = desk
-        .turns
-        .take(claim.0.first().map(|place| &place.bucket))
-        .await;
+    let _turn = claim.turn(desk).await;
     desk.db
         .write(move |tx| {
             Box::pin(async move {
-                for place in claim.0 {
-                    tx.lock(&place.bucket.name).await?;
-                    let now = tx.clock.now();
-                    let counting = store::attempts(tx, &place.bucket.name, now).await?;
-                    let full = counting.len() >= place.bucket.limit;
-                    let crowded = place.crowded || counting.iter().any(|other| place.met(other));
-                    let until = if full && crowded { now + LINGER } else { now };
-                    store::attempt_expires(tx, place.id, until).await?;
-                }
+                claim.give_back(tx).await?;
                 Ok(Verdict::Done(()))
             })
         })
         .await
+}
+
+impl Claim {
+    /// Waits until no other attempt at the same password is being claimed or given back here.
+    pub async fn turn<'a>(&self, desk: &'a Desk) -> Option<MutexGuard<'a, ()>> {
+        let first = self.0.first();
+        desk.turns.take(first.map(|place| &place.bucket)).await
+    }
+
+    /// Stops counting: at once, unless the bucket is full and others were at it at the same time.
+    pub async fn give_back(self, tx: &Tx) -> Result<()> {
+        for place in self.0 {
+            tx.lock(&place.bucket.name).await?;
+            let now = tx.clock.now();
+            let counting = store::attempts(tx, &place.bucket.name, now).await?;
+            let full = counting.len() >= place.bucket.limit;
+            let crowded = place.crowded || counting.iter().any(|other| place.met(other));
+            let until = if full && crowded { now + LINGER } else { now };
+            store::attempt_expires(tx, place.id, until).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Forgets every attempt that counts against an operator.

@@ -205,12 +205,16 @@ pub async fn sign_in(
         attempts::failed(desk, claim).await?;
         return Err(Error::SignInFailed);
     };
-    attempts::succeeded(desk, claim).await?;
-    begin_session(desk, operator).await
+    let _turn = claim.turn(desk).await;
+    begin_session(desk, operator, Some(claim)).await
 }
 
-/// Begins a session without a password: for who has been let in already.
-pub(crate) async fn begin_session(desk: &Desk, operator: Operator) -> Result<Session> {
+/// Begins a session, and gives back the claim on the attempt that led to it, if there was one.
+pub(crate) async fn begin_session(
+    desk: &Desk,
+    operator: Operator,
+    claim: Option<Claim>,
+) -> Result<Session> {
     let token = tokens::generate(TokenKind::Session);
     let hash = token.hash();
     let now = desk.clock.now();
@@ -219,6 +223,9 @@ pub(crate) async fn begin_session(desk: &Desk, operator: Operator) -> Result<Ses
     desk.db
         .write(move |tx| {
             Box::pin(async move {
+                if let Some(claim) = claim {
+                    claim.give_back(tx).await?;
+                }
                 store::insert_session(tx, &hash, operator_id, now, expire_time).await?;
                 Ok(Verdict::Done(()))
             })

@@ -167,10 +167,14 @@ pub async fn search(
 ) -> Result<Vec<Lead>> {
     let backend = db.get_database_backend();
     if backend == DbBackend::Postgres && search::is_indexed(query) {
-        let newest = newest_statement(query, states, before, limit);
-        let found = read(db, newest).await?;
-        if found.len() as u64 == limit {
-            return Ok(found);
+        for newest in NEWEST {
+            let found = read(db, newest_statement(query, states, before, limit, newest)).await?;
+            if found.len() as u64 == limit {
+                return Ok(found);
+            }
+            if found.len() < COMMON {
+                break;
+            }
         }
     }
     read(db, search_statement(backend, query, states, before, limit)).await
@@ -283,8 +287,11 @@ pub fn list_statement(
     backend.build(&merged)
 }
 
-/// How many leads PostgreSQL looks through before it asks the index.
-const NEWEST: i64 = 2_000;
+/// How many of the newest leads PostgreSQL looks through before it asks the index: first so few that
+/// it costs next to nothing, and where that shows that many leads match, a page's worth.
+pub const NEWEST: [i64; 2] = [250, 10_000];
+/// How many matches among the first of these show that many match.
+const COMMON: usize = 3;
 
 /// The statement of [`search`()] that uses the index.
 pub fn search_statement(
@@ -294,8 +301,26 @@ pub fn search_statement(
     before: Option<i64>,
     limit: u64,
 ) -> Statement {
-    let condition = search::contains(backend, query);
-    backend.build(&searching(backend, condition, states, before, limit))
+    let found = search::contains(backend, query);
+    let mut select = Entity::find().into_query();
+    if backend == DbBackend::Sqlite {
+        let key = search::key(backend);
+        select.inner_join("lead_search", key.equals((Entity, Column::Seq)));
+        searching(&mut select, backend, found, states, before, limit);
+    } else {
+        // Leads are looked up for the page alone, not for all that match.
+        let mut page = Query::select();
+        page.expr(search::key(backend)).from("lead_search");
+        if by_state(states) {
+            let key = search::key(backend);
+            page.inner_join(Entity, key.equals((Entity, Column::Seq)));
+        }
+        searching(&mut page, backend, found, states, before, limit);
+        select
+            .and_where(Expr::col((Entity, Column::Seq)).in_subquery(page))
+            .order_by((Entity, Column::Seq), Order::Desc);
+    }
+    backend.build(&select)
 }
 
 /// The statement that looks for `query` in the newest leads only. A part that many leads share fills
@@ -306,49 +331,54 @@ pub fn newest_statement(
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
+    newest: i64,
 ) -> Statement {
     let backend = DbBackend::Postgres;
-    let condition = Condition::all().add(search::compares(backend, query));
-    let mut select = searching(backend, condition, states, before, limit);
+    let key = || search::key(backend);
+    let seq = || Expr::col((Entity, Column::Seq));
+    let found = Condition::all().add(search::compares(backend, query));
+    let mut select = Entity::find().into_query();
+    select.inner_join("lead_search", key().equals((Entity, Column::Seq)));
+    searching(&mut select, backend, found, states, before, limit);
     let from = match before {
-        Some(before) => Expr::value(before - NEWEST),
-        None => Expr::cust(format!("(SELECT max(\"seq\") FROM \"leads\") - {NEWEST}")),
+        Some(before) => Expr::value(before - newest),
+        None => Expr::cust(format!("(SELECT max(\"seq\") FROM \"leads\") - {newest}")),
     };
+    // Said of both sides of the join: PostgreSQL infers equalities from it, not bounds.
     select
-        .and_where(search::key(backend).gte(from.clone()))
-        .and_where(Expr::col((Entity, Column::Seq)).gte(from));
+        .and_where(key().gte(from.clone()))
+        .and_where(seq().gte(from));
+    if let Some(before) = before {
+        select.and_where(seq().lt(before));
+    }
     backend.build(&select)
 }
 
 fn searching(
+    select: &mut SelectStatement,
     backend: DbBackend,
     condition: Condition,
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
-) -> SelectStatement {
-    let mut select = Entity::find().into_query();
+) {
+    let key = || search::key(backend);
     select
-        .inner_join(
-            "lead_search",
-            search::key(backend).equals((Entity, Column::Seq)),
-        )
         .cond_where(condition)
-        .order_by_expr(search::key(backend), Order::Desc)
+        .order_by_expr(key(), Order::Desc)
         .limit(limit);
-    if states.len() < LeadState::ALL.len() && !states.is_empty() {
+    if by_state(states) {
         let words = states.iter().map(|state| state.word());
         select.and_where(Expr::col((Entity, Column::State)).is_in(words));
     }
     if let Some(before) = before {
-        select.and_where(search::key(backend).lt(before));
-        if backend == DbBackend::Postgres {
-            // Said of both sides of the join: PostgreSQL infers equalities from it, not bounds, and
-            // would walk to a deep page over every lead before it.
-            select.and_where(Expr::col((Entity, Column::Seq)).lt(before));
-        }
+        select.and_where(key().lt(before));
     }
-    select
+}
+
+/// Whether not every lead is wanted.
+fn by_state(states: &[LeadState]) -> bool {
+    !states.is_empty() && states.len() < LeadState::ALL.len()
 }
 
 fn order_column(key: OrderKey) -> Column {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use leadsmith::leads::model::{Filter, LeadState, OrderKey, Ordering, Position, PositionKey, fold};
-use leadsmith::leads::store::{list_statement, newest_statement, search_statement};
+use leadsmith::leads::store::{NEWEST, list_statement, newest_statement, search_statement};
 use leadsmith::wire::proto::{ListLeadsRequest, SearchLeadsRequest};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;
@@ -242,9 +242,13 @@ async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
                     problems.push(format!("{query:?} in {states:?}: {problem}"));
                 }
                 if backend == DbBackend::Postgres {
-                    let newest = newest_statement(&query, &states, before, LIMIT);
-                    if let Err(problem) = check(db, newest, NEWEST).await {
-                        problems.push(format!("newest {query:?} in {states:?}: {problem}"));
+                    for newest in NEWEST {
+                        let statement = newest_statement(&query, &states, before, LIMIT, newest);
+                        // These, and the newest one to learn which they are.
+                        let rows = u64::try_from(newest).unwrap() + 2;
+                        if let Err(problem) = check(db, statement, rows).await {
+                            problems.push(format!("newest {query:?} in {states:?}: {problem}"));
+                        }
                     }
                 }
             }
@@ -255,10 +259,6 @@ async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
 /// What a search may read: every lead that matches, or so many before a page of them is found. Few of
 /// those that match may be in the states wanted, one of a hundred here.
 const SEARCHED: u64 = 6_000;
-
-/// What a look through the newest leads may read, whatever it looks for: these, and the newest one
-/// to learn which they are.
-const NEWEST: u64 = 2_002;
 
 /// The service finds what many share and what few do, the newest first.
 async fn searches_answer(h: &Harness) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use leadsmith::leads::model::fold;
-use leadsmith::leads::store::{newest_statement, search_statement};
+use leadsmith::leads::store::{NEWEST, newest_statement, search_statement};
 use leadsmith::wire::proto;
 use sea_orm::DbBackend;
 use tonic::{Request, Response, Status};
@@ -165,7 +165,7 @@ fn plans(backend: DbBackend, query: &str) -> Vec<(&'static str, String)> {
         .iter()
         .map(ToString::to_string)
         .collect();
-    let newest = newest_statement(query, &[], None, LIMIT).to_string();
+    let newest = newest_statement(query, &[], None, LIMIT, NEWEST[0]).to_string();
     vec![
         ("the service's", indexed),
         ("the service's for the newest", newest),

@@ -195,6 +195,9 @@ impl Details {
 /// matching, the same whatever the database or its locale. It is composed last, because folding can
 /// take a letter apart (ΐ) that its capital (Ϊ́) only half is.
 pub fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     let decomposed: String = text.nfd().collect();
     let folded = unicase::UniCase::unicode(decomposed).to_folded_case();
     folded.nfc().collect()
