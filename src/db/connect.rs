@@ -196,13 +196,17 @@ fn runtime(error: &DbErr) -> Option<&SqlxError> {
     }
 }
 
-/// What both databases share: quiet logs, bounded waits, and no ping before each use.
+/// What both databases share: quiet logs, bounded waits, and no ping before each use. Connections stay,
+/// however old or idle: the task by which sqlx 0.9.0 ends those can keep a thread busy for ever
+/// (transact-rs/sqlx#3645, mended after it).
 fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
         .acquire_timeout(wait)
         .connect_timeout(wait)
+        .idle_timeout(None)
+        .max_lifetime(None)
         .sqlx_logging_level(tracing::log::LevelFilter::Debug)
         .test_before_acquire_if_idle_for(Duration::from_secs(5));
     options
@@ -211,13 +215,9 @@ fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
 fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectOptions {
     let mut options = pooled("sqlite::memory:".into(), connections, wait);
     let file = file.to_path_buf();
-    options
-        // SQLite's connections cost a file handle and a cache: keep them.
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .map_sqlx_sqlite_opts(move |defaults| {
-            let log = defaults;
-            SqliteConnectOptions::clone(&log)
+    options.map_sqlx_sqlite_opts(move |defaults| {
+        let log = defaults;
+        SqliteConnectOptions::clone(&log)
                 .filename(&file)
                 .in_memory(false)
                 .shared_cache(false)
@@ -231,7 +231,7 @@ fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectO
                 // 8 MiB a connection: what leads to the rows of millions of leads stays in memory.
                 .pragma("cache_size", "-8192")
                 .pragma("query_only", if read { "ON" } else { "OFF" })
-        });
+    });
     options
 }
 

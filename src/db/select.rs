@@ -78,7 +78,7 @@ pub struct Fields<'a>(std::str::Split<'a, char>);
 
 impl Fields<'_> {
     /// The next one; none when there is none or it is something else.
-    pub fn next<T: Field>(&mut self) -> Option<T> {
+    pub fn take<T: Field>(&mut self) -> Option<T> {
         T::from_text(self.0.next()?)
     }
 }

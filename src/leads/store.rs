@@ -195,37 +195,37 @@ pub async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec
 /// A row from its fields, which come in the order in which they are written here and in the entity.
 fn model(row: &mut Fields<'_>) -> Option<Model> {
     Some(Model {
-        seq: row.next()?,
-        id: row.next()?,
-        version: row.next()?,
-        state: row.next()?,
-        first_name: row.next()?,
-        last_name: row.next()?,
-        company: row.next()?,
-        email: row.next()?,
-        phone: row.next()?,
-        fax: row.next()?,
-        vat_id: row.next()?,
-        street: row.next()?,
-        city: row.next()?,
-        region: row.next()?,
-        postal_code: row.next()?,
-        country_code: row.next()?,
-        language: row.next()?,
-        owner_id: row.next()?,
-        source: row.next()?,
-        custom_fields: row.next()?,
-        last_name_key: row.next()?,
-        company_key: row.next()?,
-        email_key: row.next()?,
-        deactivation_time: row.next()?,
-        deactivation_actor: row.next()?,
-        deactivation_reason: row.next()?,
-        conversion_time: row.next()?,
-        conversion_actor: row.next()?,
-        conversion_order_id: row.next()?,
-        create_time: row.next()?,
-        update_time: row.next()?,
+        seq: row.take()?,
+        id: row.take()?,
+        version: row.take()?,
+        state: row.take()?,
+        first_name: row.take()?,
+        last_name: row.take()?,
+        company: row.take()?,
+        email: row.take()?,
+        phone: row.take()?,
+        fax: row.take()?,
+        vat_id: row.take()?,
+        street: row.take()?,
+        city: row.take()?,
+        region: row.take()?,
+        postal_code: row.take()?,
+        country_code: row.take()?,
+        language: row.take()?,
+        owner_id: row.take()?,
+        source: row.take()?,
+        custom_fields: row.take()?,
+        last_name_key: row.take()?,
+        company_key: row.take()?,
+        email_key: row.take()?,
+        deactivation_time: row.take()?,
+        deactivation_actor: row.take()?,
+        deactivation_reason: row.take()?,
+        conversion_time: row.take()?,
+        conversion_actor: row.take()?,
+        conversion_order_id: row.take()?,
+        create_time: row.take()?,
+        update_time: row.take()?,
     })
 }
 
@@ -314,6 +314,11 @@ pub fn search_statement(
         if by_state(states) {
             let key = search::key(backend);
             page.inner_join(Entity, key.equals((Entity, Column::Seq)));
+            if let Some(before) = before {
+                // Said of both sides of the join: PostgreSQL infers equalities from it, not bounds,
+                // and would walk to a deep page over every lead before it.
+                page.and_where(Expr::col((Entity, Column::Seq)).lt(before));
+            }
         }
         searching(&mut page, backend, found, states, before, limit);
         select
@@ -344,7 +349,7 @@ pub fn newest_statement(
         Some(before) => Expr::value(before - newest),
         None => Expr::cust(format!("(SELECT max(\"seq\") FROM \"leads\") - {newest}")),
     };
-    // Said of both sides of the join: PostgreSQL infers equalities from it, not bounds.
+    // Here too the bounds are said of both sides.
     select
         .and_where(key().gte(from.clone()))
         .and_where(seq().gte(from));

@@ -495,7 +495,11 @@ on_both! {
 /// Keeps everybody from writing leads until [`release`].
 async fn hold(database: &TestDatabase) -> DatabaseConnection {
     let mut options = ConnectOptions::new(&database.url);
-    options.max_connections(1).min_connections(1);
+    options
+        .max_connections(1)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None);
     let db = Database::connect(options).await.unwrap();
     let sql = match database.backend {
         Backend::Sqlite => "BEGIN IMMEDIATE",

@@ -15,8 +15,8 @@ use leadsmith::wire::proto;
 use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
 use leadsmith::{operators, service_accounts};
 use sea_orm::{
-    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use tempfile::TempDir;
 use tonic::Status;
@@ -65,6 +65,13 @@ pub struct TestDatabase {
     pub folder: TempDir,
 }
 
+/// Connections that stay however idle: see `pooled` in src/db/connect.rs.
+pub async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
+    let mut options = ConnectOptions::new(url);
+    options.idle_timeout(None).max_lifetime(None);
+    Database::connect(options).await
+}
+
 impl TestDatabase {
     pub async fn create(backend: Backend) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -73,7 +80,7 @@ impl TestDatabase {
             Backend::Postgres => {
                 let server = postgres_url();
                 let name = format!("it_{}", Uuid::now_v7().simple());
-                let admin = Database::connect(&server).await.unwrap_or_else(|error| {
+                let admin = connect(&server).await.unwrap_or_else(|error| {
                     panic!("PostgreSQL does not answer ({error}): run the tests by scripts/test")
                 });
                 admin
@@ -96,7 +103,7 @@ impl TestDatabase {
 
     /// A connection beside the server's, to look at what is stored or to get in its way.
     pub async fn connect(&self) -> DatabaseConnection {
-        Database::connect(&self.url).await.unwrap()
+        connect(&self.url).await.unwrap()
     }
 
     pub fn settings(&self) -> ServeSettings {

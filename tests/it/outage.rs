@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use leadsmith::wire::proto::Lead;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::harness::{Backend, Caller, Harness, metadata_free, reason, update};
+use crate::harness::{Backend, Caller, Harness, connect, metadata_free, reason, update};
 
 fn change(lead: &Lead, phone: &str) -> leadsmith::wire::proto::UpdateLeadRequest {
     let change = Lead {
@@ -47,9 +47,7 @@ async fn until_it_works(caller: &Caller, lead: &Lead) -> Duration {
 async fn administrator(h: &Harness) -> (DatabaseConnection, String) {
     let (server, name) = h.database.url.rsplit_once('/').unwrap();
     (
-        Database::connect(format!("{server}/postgres"))
-            .await
-            .unwrap(),
+        connect(&format!("{server}/postgres")).await.unwrap(),
         name.to_owned(),
     )
 }

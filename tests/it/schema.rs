@@ -10,12 +10,12 @@ use leadsmith::db::entities::{
 use leadsmith::db::migrate;
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait, IdenStatic,
-    Iterable, PrimaryKeyToColumn, Statement,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, IdenStatic, Iterable,
+    PrimaryKeyToColumn, Statement,
 };
 use tokio::task::JoinSet;
 
-use crate::harness::{Backend, TestDatabase, count};
+use crate::harness::{Backend, TestDatabase, connect, count};
 use crate::on_both_empty;
 use crate::program::{Ended, leadsmith};
 
@@ -193,7 +193,7 @@ async fn connect_to_new(database: &TestDatabase) -> DatabaseConnection {
         Backend::Sqlite => format!("{}?mode=rwc", database.url),
         Backend::Postgres => database.url.clone(),
     };
-    Database::connect(url).await.unwrap()
+    connect(&url).await.unwrap()
 }
 
 async fn up(database: &TestDatabase) -> Result<(), Refusal> {

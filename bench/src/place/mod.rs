@@ -56,7 +56,12 @@ impl Place {
     /// A connection; on SQLite to what only this program uses.
     pub async fn connect(&self) -> Result<DatabaseConnection> {
         let mut options = sea_orm::ConnectOptions::new(self.url());
-        options.max_connections(1).sqlx_logging(false);
+        options
+            .max_connections(1)
+            .sqlx_logging(false)
+            // See the service's own in src/db/connect.rs.
+            .idle_timeout(None)
+            .max_lifetime(None);
         Ok(sea_orm::Database::connect(options).await?)
     }
 
