@@ -1,8 +1,8 @@
 //! Leadsmith: the life of a sales lead as a gRPC service.
 //!
 //! `ARCHITECTURE.md` tells how the parts fit. In short: a request passes [`server`]'s gate, a room's
-//! `api.rs` reads it, its `mod.rs` decides by `model.rs` and, inside [`db::Db::write`], has
-//! `store.rs` write; what every change carries along is in [`changes`].
+//! `api.rs` reads it and its `mod.rs` decides by `model.rs`; [`changes`] has what was decided written,
+//! by the rooms' `store.rs`, with all that a change carries along.
 
 pub mod auth;
 pub mod changes;
