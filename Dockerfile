@@ -25,8 +25,11 @@ RUN groupadd --gid 10001 leadsmith \
     && install --directory --owner=leadsmith --group=leadsmith --mode=0700 /var/lib/leadsmith
 COPY --from=build /src/target/dist/leadsmith /usr/local/bin/leadsmith
 
+# Without certificates of its own the container speaks no TLS: publish its port to loopback, or set
+# LEADSMITH_TLS_CERTIFICATE and LEADSMITH_TLS_KEY and LEADSMITH_INSECURE=false.
 ENV LEADSMITH_DATABASE_URL=sqlite:/var/lib/leadsmith/leadsmith.db \
-    LEADSMITH_LISTEN=0.0.0.0:50051
+    LEADSMITH_LISTEN=0.0.0.0:50051 \
+    LEADSMITH_INSECURE=true
 WORKDIR /var/lib/leadsmith
 VOLUME /var/lib/leadsmith
 EXPOSE 50051

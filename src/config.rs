@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::server::tls::TlsSettings;
+
 /// Why the program does not start: one sentence that says what to do.
 #[derive(Debug)]
 pub struct Refusal(String);
@@ -30,7 +32,7 @@ impl From<crate::error::Error> for Refusal {
     fn from(error: crate::error::Error) -> Self {
         use crate::error::Error as E;
         // A command may say what the log of a server would.
-        if let E::Internal(cause) | E::DatabaseUnavailable(cause) = error {
+        if let E::Internal(cause) | E::DatabaseUnavailable(cause) | E::DatabaseLost(cause) = error {
             return Self(cause);
         }
         Self(error.answer().message)
@@ -99,6 +101,20 @@ pub struct ServeSettings {
         value_name = "ADDRESS"
     )]
     pub listen: SocketAddr,
+    /// Listen without TLS where others than this machine can reach it
+    #[arg(
+        long,
+        env = "LEADSMITH_INSECURE",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub insecure: bool,
+    /// TLS
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// Apply pending migrations at the start. Without it, a schema that lacks some is refused
     #[arg(
         long,
@@ -125,6 +141,31 @@ pub struct Limits {
         value_name = "N"
     )]
     pub max_calls: usize,
+    /// Calls a second that each operator or service account may make; 0 is no limit. More are refused
+    /// with RATE_LIMITED
+    #[arg(
+        long,
+        env = "LEADSMITH_CALLS_PER_SECOND",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    pub calls_per_second: u32,
+    /// Connections at once; more are closed
+    #[arg(
+        long,
+        env = "LEADSMITH_MAX_CONNECTIONS",
+        default_value_t = 4_000,
+        value_name = "N"
+    )]
+    pub max_connections: usize,
+    /// Connections at once from one address (of IPv6, from 64 bits of it); more are closed
+    #[arg(
+        long,
+        env = "LEADSMITH_MAX_CONNECTIONS_PER_ADDRESS",
+        default_value_t = 1_000,
+        value_name = "N"
+    )]
+    pub max_connections_per_address: usize,
     /// Seconds a call without a deadline of its own may take
     #[arg(long, env = "LEADSMITH_DEFAULT_DEADLINE", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
     pub default_deadline: Duration,
@@ -165,6 +206,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_calls: 1_000,
+            calls_per_second: 0,
+            max_connections: 4_000,
+            max_connections_per_address: 1_000,
             default_deadline: Duration::from_secs(10),
             max_deadline: Duration::from_secs(60),
             drain: Duration::from_secs(25),
@@ -187,6 +231,11 @@ impl ServeSettings {
         let limits = &self.limits;
         let at_least_one = [
             ("--max-calls", limits.max_calls),
+            ("--max-connections", limits.max_connections),
+            (
+                "--max-connections-per-address",
+                limits.max_connections_per_address,
+            ),
             (
                 "--postgres-connections",
                 limits.postgres_connections as usize,
@@ -203,6 +252,15 @@ impl ServeSettings {
                 "--default-deadline must not be longer than --max-deadline",
             ));
         }
+        self.tls.check()?;
+        if !self.tls.is_on() && !self.insecure && !self.listen.ip().is_loopback() {
+            return Err(Refusal::new(format!(
+                "others can reach {}, and passwords would be sent in clear: give \
+                 --tls-certificate and --tls-key, or --insecure where something before the service \
+                 speaks TLS",
+                self.listen
+            )));
+        }
         Ok(())
     }
 
@@ -212,8 +270,22 @@ impl ServeSettings {
         let lines = [
             ("database-url", redact_url(&self.database.database_url)),
             ("listen", self.listen.to_string()),
+            ("insecure", self.insecure.to_string()),
+            ("tls-certificate", file(&self.tls.tls_certificate)),
+            ("tls-key", file(&self.tls.tls_key)),
+            ("tls-client-ca", file(&self.tls.tls_client_ca)),
+            (
+                "tls-client-certificates",
+                format!("{:?}", self.tls.tls_client_certificates).to_lowercase(),
+            ),
             ("migrate", self.migrate.to_string()),
             ("max-calls", limits.max_calls.to_string()),
+            ("calls-per-second", limits.calls_per_second.to_string()),
+            ("max-connections", limits.max_connections.to_string()),
+            (
+                "max-connections-per-address",
+                limits.max_connections_per_address.to_string(),
+            ),
             ("default-deadline", in_seconds(limits.default_deadline)),
             ("max-deadline", in_seconds(limits.max_deadline)),
             ("drain", in_seconds(limits.drain)),
@@ -228,7 +300,7 @@ impl ServeSettings {
         ];
         lines
             .iter()
-            .map(|(name, value)| format!("{name:<22}{value}\n"))
+            .map(|(name, value)| format!("{name:<30}{value}\n"))
             .collect()
     }
 }
@@ -253,6 +325,11 @@ fn redact_url(url: &SecretString) -> String {
         }
         None => format!("{scheme}://{rest}{parameters}"),
     }
+}
+
+fn file(path: &Option<std::path::PathBuf>) -> String {
+    path.as_ref()
+        .map_or_else(String::new, |path| path.display().to_string())
 }
 
 fn in_seconds(duration: Duration) -> String {

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
 use super::passwords;
+use super::peer::Peer;
 use crate::changes::desk::Desk;
 use crate::wire::proto::{self, auth_service_server::AuthService};
 use crate::wire::violations::Violations;
@@ -20,7 +21,7 @@ impl AuthService for AuthApi {
         &self,
         request: Request<proto::SignInRequest>,
     ) -> Result<Response<proto::SignInResponse>, Status> {
-        let address = request.remote_addr().map(|address| address.ip());
+        let address = request.extensions().get::<Peer>().map(|peer| peer.address);
         let body = request.into_inner();
         let mut violations = Violations::default();
         if body.username.trim().is_empty() || body.username.len() > 254 {

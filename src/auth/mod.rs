@@ -8,6 +8,7 @@ pub mod api;
 pub mod attempts;
 pub mod known;
 pub mod passwords;
+pub mod peer;
 pub mod roles;
 mod store;
 pub mod tokens;
@@ -29,6 +30,7 @@ use crate::operators::model::Operator;
 use crate::wire::words::{on_the_wire, words};
 use attempts::{Bucket, Claim};
 use known::Who;
+use peer::Certificate;
 use roles::Role;
 use tokens::{Secret, TokenHash, TokenKind};
 
@@ -103,22 +105,60 @@ pub struct Identity {
     pub session: Option<TokenHash>,
 }
 
-/// Finds out who a token belongs to. Who called lately is known without asking the database.
+/// What a caller shows of who it is.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A session token or an API key, by its hash.
+    Token(TokenKind, TokenHash),
+    /// A client certificate that stands for a service account.
+    Certificate(Arc<Certificate>),
+}
+
+impl Credential {
+    /// A token stands before a certificate: a backend may forward an operator's. None when there is
+    /// neither, or the token cannot be one.
+    pub fn of(token: Option<&str>, certificate: Option<Arc<Certificate>>) -> Option<Self> {
+        match token {
+            Some(token) => tokens::parse(token).map(|(kind, hash)| Self::Token(kind, hash)),
+            None => certificate.map(Self::Certificate),
+        }
+    }
+
+    fn hash(&self) -> &TokenHash {
+        match self {
+            Self::Token(_, hash) => hash,
+            Self::Certificate(certificate) => &certificate.fingerprint,
+        }
+    }
+}
+
+impl Identity {
+    /// A service account's.
+    fn account(found: Option<(Principal, Role)>) -> Result<Self> {
+        let (principal, role) = found.ok_or(Error::TokenInvalid)?;
+        Ok(Self {
+            principal,
+            role,
+            session: None,
+        })
+    }
+}
+
+/// Finds out whose a credential is. Who called lately is known without asking the database.
 ///
 /// # Errors
 /// [`Error::TokenInvalid`] for every token that is not valid now, whatever the cause.
-pub async fn authenticate(desk: &Arc<Desk>, token: &str) -> Result<Identity> {
-    let (kind, hash) = tokens::parse(token).ok_or(Error::TokenInvalid)?;
-    match desk.known.get(&hash, desk.clock.now()) {
-        Who::Unknown => look_up(desk, kind, hash).await,
+pub async fn authenticate(desk: &Arc<Desk>, credential: Credential) -> Result<Identity> {
+    match desk.known.get(credential.hash(), desk.clock.now()) {
+        Who::Unknown => look_up(desk, &credential).await,
         Who::Known { identity, stale } => {
             if stale {
                 let desk = Arc::clone(desk);
                 tokio::spawn(async move {
                     // Who is not let in any more is forgotten; while the database is away, what is
                     // known is trusted to its end.
-                    if let Err(Error::TokenInvalid) = look_up(&desk, kind, hash).await {
-                        desk.known.forget(&hash);
+                    if let Err(Error::TokenInvalid) = look_up(&desk, &credential).await {
+                        desk.known.forget(credential.hash());
                     }
                 });
             }
@@ -127,11 +167,12 @@ pub async fn authenticate(desk: &Arc<Desk>, token: &str) -> Result<Identity> {
     }
 }
 
-/// Asks the database who a token belongs to, and prolongs the session it stands for.
-async fn look_up(desk: &Desk, kind: TokenKind, hash: TokenHash) -> Result<Identity> {
+/// Asks the database whose a credential is, and prolongs the session it stands for.
+async fn look_up(desk: &Desk, credential: &Credential) -> Result<Identity> {
     let (asked, now) = (Instant::now(), desk.clock.now());
-    let (identity, expire_time) = match kind {
-        TokenKind::Session => {
+    let hash = *credential.hash();
+    let (identity, expire_time) = match credential {
+        Credential::Token(TokenKind::Session, _) => {
             let (operator, expire_time) = store::session(desk.db.read(), &hash, now)
                 .await?
                 .ok_or(Error::TokenInvalid)?;
@@ -145,16 +186,13 @@ async fn look_up(desk: &Desk, kind: TokenKind, hash: TokenHash) -> Result<Identi
             };
             (identity, Some(expire_time))
         }
-        TokenKind::ApiKey => {
-            let (principal, role) = store::api_key(desk.db.read(), &hash)
-                .await?
-                .ok_or(Error::TokenInvalid)?;
-            let identity = Identity {
-                principal,
-                role,
-                session: None,
-            };
-            (identity, None)
+        Credential::Token(TokenKind::ApiKey, _) => {
+            let found = store::api_key(desk.db.read(), &hash).await?;
+            (Identity::account(found)?, None)
+        }
+        Credential::Certificate(certificate) => {
+            let found = store::certificate(desk.db.read(), &certificate.names).await?;
+            (Identity::account(found)?, None)
         }
     };
     desk.known.put(hash, identity.clone(), expire_time, asked);

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
+    QuerySelect,
 };
 use uuid::Uuid;
 
@@ -50,6 +51,27 @@ pub async fn api_key(
     let Some((_, Some(account))) = found else {
         return Ok(None);
     };
+    from_account(account)
+}
+
+/// The service account that one of these names of a certificate stands for. None when they stand for
+/// several.
+pub async fn certificate(
+    db: &impl ConnectionTrait,
+    names: &[String],
+) -> Result<Option<(Principal, Role)>> {
+    let found = service_account::Entity::find()
+        .filter(service_account::Column::CertificateName.is_in(names))
+        .limit(2)
+        .all(db)
+        .await?;
+    match <[_; 1]>::try_from(found) {
+        Ok([account]) => from_account(account),
+        Err(_) => Ok(None),
+    }
+}
+
+fn from_account(account: service_account::Model) -> Result<Option<(Principal, Role)>> {
     if account.disable_time.is_some() {
         return Ok(None);
     }

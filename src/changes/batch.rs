@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::draft::{Held, Needs, Records, Writes};
+use super::fate::Trace;
 use super::idempotency::{self, Found};
 use super::{Change, events, history};
 use crate::auth::Call;
@@ -34,6 +35,8 @@ pub(super) trait Job: Send {
     fn replay(&mut self, found: idempotency::Kept);
     /// Takes an error for its answer.
     fn fail(&mut self, error: Error);
+    /// Takes back the answer of a transaction that did not come about.
+    fn forget(&mut self);
     /// Whether it has an answer.
     fn is_answered(&self) -> bool;
     /// Whether its caller still waits.
@@ -50,12 +53,17 @@ pub(super) struct Decided {
     pub kept: Option<(Uuid, Vec<u8>)>,
 }
 
-/// Runs the jobs. Those that are not answered afterwards were put off.
-pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) -> Result<()> {
+/// Runs the jobs. Those that are not answered afterwards were put off. Says by what it can be told
+/// whether the transaction came about, where there is something.
+pub(super) async fn run(
+    tx: &Tx,
+    jobs: &mut [Box<dyn Job>],
+    patience: Patience,
+) -> Result<Option<Trace>> {
     replay(tx, jobs).await?;
     let open: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(|job| !job.is_answered()).collect();
     if open.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let needs: Vec<Needs> = open.iter().map(|job| job.needs().clone()).collect();
     let loaded = load(tx, needs, patience).await?;
@@ -203,7 +211,11 @@ impl Written {
         Ok(())
     }
 
-    async fn finish(self, tx: &Tx, records: Records) -> Result<()> {
+    async fn finish(self, tx: &Tx, records: Records) -> Result<Option<Trace>> {
+        let history = self
+            .history
+            .first()
+            .and_then(|row| row.id.try_as_ref().copied());
         // In the order of their creation: what counts them up must agree with it.
         let mut created: BTreeMap<Uuid, Lead> = BTreeMap::new();
         let mut changed = Vec::new();
@@ -227,6 +239,11 @@ impl Written {
         all.extend(Rows::insert(self.history)?);
         all.extend(Rows::insert(self.events)?);
         all.extend(Rows::insert(self.answers)?);
-        rows::write(tx, all).await
+        let transaction = rows::write(tx, all).await?;
+        let trace = transaction.zip(history);
+        Ok(trace.map(|(transaction, history)| Trace {
+            transaction,
+            history,
+        }))
     }
 }

@@ -148,6 +148,10 @@ where
         self.answer = Some(Err(error));
     }
 
+    fn forget(&mut self) {
+        self.answer = None;
+    }
+
     fn is_answered(&self) -> bool {
         self.answer.is_some()
     }

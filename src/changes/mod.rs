@@ -7,6 +7,7 @@ mod batch;
 pub mod desk;
 pub mod draft;
 pub mod events;
+mod fate;
 pub mod history;
 pub mod idempotency;
 pub mod queue;

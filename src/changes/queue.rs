@@ -12,6 +12,7 @@ use sea_orm::DbBackend;
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use super::batch::{self, Job};
+use super::fate::{self, Fate, Trace};
 use crate::config::Limits;
 use crate::db::{Db, Patience, Verdict};
 use crate::error::{Error, Result};
@@ -23,6 +24,13 @@ const TOGETHER: usize = 64;
 const LANES_ON_POSTGRES: usize = 2;
 /// How many batches may wait for locks at once; each holds a connection.
 const WAITING: usize = 4;
+/// After how long a batch whose connection died is run again; each once.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(1_000),
+];
 /// How many changes may wait.
 const QUEUE: usize = 2_000;
 
@@ -56,6 +64,8 @@ struct Batch {
     /// Everything is written and the commit has begun: from here on an error does not tell
     /// whether it came about.
     committing: bool,
+    /// What tells.
+    trace: Option<Trace>,
 }
 
 impl Queue {
@@ -151,39 +161,50 @@ impl Queue {
         Some(batch)
     }
 
-    /// Runs a batch and answers its callers. Those who would have to wait for a lock go on in a
-    /// batch of their own; those whose batch failed by a bug, maybe another's, alone.
-    async fn settle(&self, db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) {
-        let alone = jobs.len() == 1 && patience == Patience::Waits;
-        let batch = Arc::new(Mutex::new(Batch {
-            jobs,
-            committing: false,
-        }));
-        let written = write(db, Arc::clone(&batch), patience).await;
-        let mut batch = batch.lock().await;
-        let jobs = std::mem::take(&mut batch.jobs);
-        match written {
-            Ok(()) => {
-                let (answered, put_off): (Vec<_>, Vec<_>) =
-                    jobs.into_iter().partition(|job| job.is_answered());
-                for mut job in answered {
-                    job.send();
+    /// Runs a batch and answers its callers; again, where the connection died and nothing came of it.
+    async fn settle(&self, db: &Db, mut jobs: Vec<Box<dyn Job>>, patience: Patience) {
+        for pause in PAUSES.into_iter().map(Some).chain([None]) {
+            let (written, batch) = write(db, jobs, patience).await;
+            jobs = batch.jobs;
+            match written {
+                Ok(()) => return self.answer(db, jobs),
+                Err(Error::DatabaseLost(why)) => {
+                    let fate = fate_of(db, &mut jobs, batch.committing, batch.trace).await;
+                    if fate == Some(Fate::Committed) {
+                        return self.answer(db, jobs);
+                    }
+                    let (Some(Fate::Gone), Some(pause)) = (fate, pause) else {
+                        return fail(jobs, &Error::DatabaseLost(why));
+                    };
+                    tokio::time::sleep(pause).await;
+                    jobs = awaited(jobs);
+                    if jobs.is_empty() {
+                        return;
+                    }
                 }
-                if !put_off.is_empty() {
-                    self.wait(db, put_off);
+                Err(Error::Internal(_))
+                    if !batch.committing && (jobs.len() > 1 || patience == Patience::None) =>
+                {
+                    for job in jobs {
+                        self.wait(db, vec![job]);
+                    }
+                    return;
                 }
+                Err(error) => return fail(jobs, &error),
             }
-            Err(Error::Internal(_)) if !batch.committing && !alone => {
-                for job in jobs {
-                    self.wait(db, vec![job]);
-                }
-            }
-            Err(error) => {
-                for mut job in jobs {
-                    job.fail(error.clone());
-                    job.send();
-                }
-            }
+        }
+    }
+
+    /// Answers the callers of a batch that is on disk. Those who would have to wait for a lock go on
+    /// in a batch of their own.
+    fn answer(&self, db: &Db, jobs: Vec<Box<dyn Job>>) {
+        let (answered, put_off): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| job.is_answered());
+        for mut job in answered {
+            job.send();
+        }
+        if !put_off.is_empty() {
+            self.wait(db, put_off);
         }
     }
 
@@ -193,7 +214,7 @@ impl Queue {
         db.spawn(async move {
             // Never closed.
             let _permit = queue.waiting.acquire().await;
-            let jobs: Vec<_> = jobs.into_iter().filter(|job| job.is_awaited()).collect();
+            let jobs = awaited(jobs);
             if !jobs.is_empty() {
                 Box::pin(queue.settle(&database, jobs, Patience::Waits)).await;
             }
@@ -205,14 +226,60 @@ impl Queue {
     }
 }
 
-async fn write(db: &Db, batch: Arc<Mutex<Batch>>, patience: Patience) -> Result<()> {
-    db.write(move |tx| {
+/// Runs a batch in a transaction.
+async fn write(db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) -> (Result<()>, Batch) {
+    let batch = Arc::new(Mutex::new(Batch {
+        jobs,
+        committing: false,
+        trace: None,
+    }));
+    let inside = Arc::clone(&batch);
+    let written = db.write(move |tx| {
         Box::pin(async move {
-            let mut batch = batch.lock().await;
-            batch::run(tx, &mut batch.jobs, patience).await?;
+            let mut batch = inside.lock().await;
+            batch.trace = batch::run(tx, &mut batch.jobs, patience).await?;
             batch.committing = true;
             Ok(Verdict::Done(()))
         })
-    })
-    .await
+    });
+    let written = written.await;
+    let mut batch = batch.lock().await;
+    let jobs = std::mem::take(&mut batch.jobs);
+    let (committing, trace) = (batch.committing, batch.trace.take());
+    let batch = Batch {
+        jobs,
+        committing,
+        trace,
+    };
+    (written, batch)
+}
+
+/// What became of a batch whose connection died. None when nobody can tell.
+async fn fate_of(
+    db: &Db,
+    jobs: &mut [Box<dyn Job>],
+    committing: bool,
+    trace: Option<Trace>,
+) -> Option<Fate> {
+    if !committing {
+        return Some(Fate::Gone);
+    }
+    let awaited = || jobs.iter_mut().any(|job| job.is_awaited());
+    fate::learn(db, &trace?, awaited).await
+}
+
+/// The jobs that somebody still waits for, as if they had not been decided.
+fn awaited(jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+    let mut jobs: Vec<_> = jobs.into_iter().filter(|job| job.is_awaited()).collect();
+    for job in &mut jobs {
+        job.forget();
+    }
+    jobs
+}
+
+fn fail(jobs: Vec<Box<dyn Job>>, error: &Error) {
+    for mut job in jobs {
+        job.fail(error.clone());
+        job.send();
+    }
 }

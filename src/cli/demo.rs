@@ -18,6 +18,7 @@ use crate::leads::api::render;
 use crate::leads::model::{Details, Lead};
 use crate::opportunities::model::{Details as OpportunityDetails, Stage};
 use crate::orders::model::Action;
+use crate::server::tls::TlsSettings;
 use crate::wire::money::Money;
 use crate::wire::proto;
 use crate::{leads, opportunities, orders, server};
@@ -145,6 +146,8 @@ pub async fn run(settings: DemoSettings) -> Result<(), Refusal> {
             database_url: format!("sqlite:{}", file.display()).into(),
         },
         listen: settings.listen,
+        insecure: false,
+        tls: TlsSettings::default(),
         migrate: true,
         limits: Limits::default(),
     };

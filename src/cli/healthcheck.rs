@@ -1,10 +1,11 @@
 //! `leadsmith healthcheck`: for a container's health check, which has no other client at hand.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::Endpoint;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -21,6 +22,52 @@ pub struct HealthcheckSettings {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
+    /// The authority of the server's certificate, where it speaks TLS
+    #[arg(long, env = "LEADSMITH_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The name in the server's certificate
+    #[arg(
+        long,
+        env = "LEADSMITH_TLS_NAME",
+        default_value = "localhost",
+        value_name = "NAME"
+    )]
+    tls_name: String,
+    /// The client certificate to show, where the server asks for one
+    #[arg(
+        long,
+        env = "LEADSMITH_TLS_CLIENT_CERTIFICATE",
+        value_name = "FILE",
+        requires = "tls_client_key"
+    )]
+    tls_client_certificate: Option<PathBuf>,
+    /// The private key of the client certificate
+    #[arg(long, env = "LEADSMITH_TLS_CLIENT_KEY", value_name = "FILE")]
+    tls_client_key: Option<PathBuf>,
+}
+
+impl HealthcheckSettings {
+    fn tls(&self) -> Result<Option<ClientTlsConfig>, Refusal> {
+        let Some(authority) = &self.tls_ca else {
+            return Ok(None);
+        };
+        let read = |file: &PathBuf| {
+            std::fs::read(file).map_err(|error| {
+                Refusal::new(format!(
+                    "the file {} cannot be read: {error}",
+                    file.display()
+                ))
+            })
+        };
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read(authority)?))
+            .domain_name(&self.tls_name);
+        if let (Some(certificate), Some(key)) = (&self.tls_client_certificate, &self.tls_client_key)
+        {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        Ok(Some(tls))
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -36,8 +83,16 @@ pub async fn run(settings: &HealthcheckSettings) -> Result<(), Refusal> {
         address.set_ip(here);
     }
     let silent = |why: String| Refusal::new(format!("no health from {address}: {why}"));
-    let channel = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| silent(error.to_string()))?
+    let tls = settings.tls()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+        .map_err(|error| silent(error.to_string()))?;
+    if let Some(tls) = tls {
+        endpoint = endpoint
+            .tls_config(tls)
+            .map_err(|error| silent(root_cause(&error)))?;
+    }
+    let channel = endpoint
         .connect_timeout(PATIENCE)
         .timeout(PATIENCE)
         .connect()

@@ -65,9 +65,9 @@ impl Cli {
             Command::Config(settings) => {
                 settings.check()?;
                 print!("{}", settings.describe());
-                println!("{:<22}{}", "log", self.log.log.to_string().to_lowercase());
+                println!("{:<30}{}", "log", self.log.log.to_string().to_lowercase());
                 let format = format!("{:?}", self.log.log_format).to_lowercase();
-                println!("{:<22}{format}", "log-format");
+                println!("{:<30}{format}", "log-format");
                 Ok(())
             }
         }

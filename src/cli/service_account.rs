@@ -30,6 +30,22 @@ pub enum ServiceAccountCommand {
         #[arg(long, env = "LEADSMITH_NAME")]
         name: String,
     },
+    /// Have client certificates with a subject alternative name stand for a service account
+    SetCertificate {
+        #[command(flatten)]
+        database: DatabaseSettings,
+        /// Which service account
+        #[arg(long, env = "LEADSMITH_NAME")]
+        name: String,
+        /// The subject alternative name, DNS:NAME or URI:NAME; without it, none stands for the account
+        /// any more
+        #[arg(
+            long,
+            env = "LEADSMITH_CERTIFICATE_NAME",
+            value_name = "DNS:NAME|URI:NAME"
+        )]
+        certificate_name: Option<String>,
+    },
     /// Revoke an API key, by the id that was printed with it
     RevokeKey {
         #[command(flatten)]
@@ -57,6 +73,15 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
             let (id, key) = service_accounts::create_key(&db, &name).await?;
             eprintln!("The key's id, for revoking it: {id}. The key is shown this once:");
             println!("{}", key.expose());
+            db.close().await;
+        }
+        ServiceAccountCommand::SetCertificate {
+            database,
+            name,
+            certificate_name,
+        } => {
+            let db = open(&database).await?;
+            service_accounts::set_certificate(&db, &name, certificate_name.as_deref()).await?;
             db.close().await;
         }
         ServiceAccountCommand::RevokeKey { database, id } => {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -13,7 +14,8 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::Db;
+use super::reader::{Lost, Reader};
+use super::{Db, hosts};
 use crate::clock::Clock;
 use crate::config::{Limits, Refusal};
 
@@ -31,16 +33,10 @@ impl Target {
     ///
     /// # Errors
     /// A sentence that says what is wrong with it, without the URL, which may hold a password.
-    pub fn parse(url: &SecretString) -> Result<Self, Refusal> {
-        let url = url.expose_secret();
+    pub fn parse(secret: &SecretString) -> Result<Self, Refusal> {
+        let url = secret.expose_secret();
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            PgConnectOptions::from_str(url).map_err(|_| {
-                Refusal::new(
-                    "the database URL is not a PostgreSQL URL: write \
-                     postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters \
-                     percent-encoded",
-                )
-            })?;
+            hosts::parse(secret)?;
             return Ok(Self::Postgres);
         }
         let Some(file) = url.strip_prefix("sqlite:") else {
@@ -74,6 +70,8 @@ impl Target {
 /// # Errors
 /// When it cannot be reached, or is set up so that an acknowledged change could be lost.
 pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, Refusal> {
+    let lost = Arc::<Lost>::default();
+    let mut hosts = Vec::new();
     let (readers, writer) = match Target::parse(url)? {
         Target::Sqlite(file) => {
             create_private(&file)?;
@@ -87,13 +85,22 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
         Target::Postgres => {
             let writers = (limits.postgres_connections / 2).max(1);
             let readers = (limits.postgres_connections - writers).max(1);
-            let readers = connect(postgres(url, readers, limits, Plans::Considered)).await?;
+            let server = Server::find(url).await?;
+            let options = |connections, plans| {
+                condemned(
+                    server.options(connections, limits, plans),
+                    Arc::clone(&lost),
+                )
+            };
+            let readers = connect(options(readers, Plans::Considered)).await?;
             check_postgres(&readers).await?;
-            let writer = connect(postgres(url, writers, limits, Plans::ByKeys)).await?;
+            let writer = connect(options(writers, Plans::ByKeys)).await?;
+            hosts = server.hosts;
             (readers, writer)
         }
     };
-    Ok(Db::new(readers, writer, clock))
+    let pool = readers;
+    Ok(Db::new(Reader { pool, lost }, writer, hosts, clock))
 }
 
 /// One connection without a limit on a statement's time, for migrations.
@@ -113,7 +120,8 @@ pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection
                 connection_wait: wait,
                 ..Limits::default()
             };
-            let db = connect(postgres(url, 1, &limits, Plans::Considered)).await?;
+            let server = Server::find(url).await?;
+            let db = connect(server.options(1, &limits, Plans::Considered)).await?;
             // Before anything is created in it.
             check_postgres(&db).await?;
             Ok(db)
@@ -171,6 +179,12 @@ fn is_locked(error: &DbErr) -> bool {
     // SQLITE_BUSY and what extends it (SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT).
     code.and_then(|code| code.parse::<u32>().ok())
         .is_some_and(|code| code & 0xff == 5)
+}
+
+/// Whether all connections were in use.
+pub fn is_busy(error: &DbErr) -> bool {
+    matches!(runtime(error), Some(SqlxError::PoolTimedOut))
+        || matches!(error, DbErr::ConnectionAcquire(_))
 }
 
 fn unopened(error: DbErr) -> Refusal {
@@ -257,6 +271,9 @@ impl Plans {
                 ("enable_seqscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
+                // A commit that waits for its standby must not be cut short: PostgreSQL would answer
+                // it all the same. What may wait for others has its own limit (lock_timeout).
+                ("statement_timeout", "0"),
             ]);
         }
         settings
@@ -266,37 +283,63 @@ impl Plans {
     }
 }
 
-fn postgres(url: &SecretString, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
-    let url = url.expose_secret().to_owned();
-    let names_ssl_mode = names_ssl_mode(&url);
-    let statement_time = limits.statement_time;
-    let mut options = pooled(url, connections, limits.connection_wait);
-    options
-        .set_application_name("leadsmith")
-        .map_sqlx_postgres_opts(move |options| {
-            let local = options.get_socket().is_some()
-                || matches!(
-                    options.get_host(),
-                    "localhost" | "127.0.0.1" | "::1" | "[::1]"
-                )
-                || options.get_host().starts_with('/');
-            let options = if names_ssl_mode || local {
-                options
-            } else {
-                options.ssl_mode(PgSslMode::VerifyFull)
-            };
-            let milliseconds = |time: Duration| time.as_millis().to_string();
-            let limits = [
-                ("statement_timeout", milliseconds(statement_time)),
-                ("lock_timeout", milliseconds(statement_time / 2)),
-                (
-                    "idle_in_transaction_session_timeout",
-                    milliseconds(statement_time * 2),
-                ),
-                ("default_transaction_isolation", "read committed".into()),
-            ];
-            options.options(limits.into_iter().chain(plans.settings()))
-        });
+/// Where PostgreSQL is.
+struct Server {
+    options: PgConnectOptions,
+    hosts: Vec<hosts::Host>,
+}
+
+impl Server {
+    /// Reads the URL; where it names several servers, finds the one that takes changes.
+    async fn find(url: &SecretString) -> Result<Self, Refusal> {
+        let (first, hosts) = hosts::parse(url)?;
+        let options = PgConnectOptions::from_str(&first)
+            .map_err(|_| Refusal::new("the database URL is not a PostgreSQL URL"))?;
+        let is_local = |host: &str| {
+            matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]") || host.starts_with('/')
+        };
+        let local = options.get_socket().is_some() || hosts.iter().all(|(host, _)| is_local(host));
+        let mut options = if names_ssl_mode(&first) || local {
+            options
+        } else {
+            options.ssl_mode(PgSslMode::VerifyFull)
+        };
+        if hosts.len() > 1
+            && let Some(((host, port), _)) = hosts::find(&options, &hosts).await
+        {
+            options = options.host(&host).port(port);
+        }
+        Ok(Self { options, hosts })
+    }
+
+    fn options(&self, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
+        let milliseconds = |time: Duration| time.as_millis().to_string();
+        let settings = [
+            ("statement_timeout", milliseconds(limits.statement_time)),
+            ("lock_timeout", milliseconds(limits.statement_time / 2)),
+            (
+                "idle_in_transaction_session_timeout",
+                milliseconds(limits.statement_time * 2),
+            ),
+            ("default_transaction_isolation", "read committed".into()),
+        ];
+        let options = self
+            .options
+            .clone()
+            .options(settings)
+            .options(plans.settings());
+        let mut pooled = pooled("postgres://".into(), connections, limits.connection_wait);
+        pooled.map_sqlx_postgres_opts(move |_| options.clone().application_name("leadsmith"));
+        pooled
+    }
+}
+
+/// Connections that were opened before one was found dead are not used again.
+fn condemned(mut options: ConnectOptions, lost: Arc<Lost>) -> ConnectOptions {
+    options.map_sqlx_postgres_before_acquire(move |_, connection| {
+        let usable = !lost.condemns(connection.age);
+        Box::pin(std::future::ready(Ok(usable)))
+    });
     options
 }
 

@@ -9,9 +9,11 @@
 
 pub mod connect;
 pub mod entities;
+pub mod hosts;
 pub mod json;
 mod keys;
 pub mod migrate;
+pub mod reader;
 pub mod rows;
 pub mod search;
 pub mod select;
@@ -31,13 +33,15 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use reader::Reader;
+
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
 /// A handle on the database, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
-    readers: DatabaseConnection,
+    readers: Reader,
     /// On SQLite a pool of one connection: the one writer.
     writer: DatabaseConnection,
     clock: Clock,
@@ -45,6 +49,8 @@ pub struct Db {
     /// Changes under way and waiting for their turn. Those whose caller hung up count too, which the
     /// limit of calls does not see.
     places: Arc<Semaphore>,
+    /// The servers the URL names, on PostgreSQL.
+    hosts: Vec<hosts::Host>,
 }
 
 /// How many changes may be under way or waiting for their turn.
@@ -61,9 +67,15 @@ pub enum Verdict<T> {
 }
 
 impl Db {
-    fn new(readers: DatabaseConnection, writer: DatabaseConnection, clock: Clock) -> Self {
+    fn new(
+        readers: Reader,
+        writer: DatabaseConnection,
+        hosts: Vec<hosts::Host>,
+        clock: Clock,
+    ) -> Self {
         Self {
             readers,
+            hosts,
             writer,
             clock,
             writes: Arc::default(),
@@ -71,8 +83,8 @@ impl Db {
         }
     }
 
-    /// A connection for queries that change nothing.
-    pub fn read(&self) -> &DatabaseConnection {
+    /// Connections for queries that change nothing.
+    pub fn read(&self) -> &Reader {
         &self.readers
     }
 
@@ -113,24 +125,32 @@ impl Db {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
+        let noted = |error: DbErr| {
+            self.readers.lost.note(&error);
+            Error::from(error)
+        };
+        let begun = self.writer.begin_with_options(options).await;
         let tx = Tx {
-            inner: self.writer.begin_with_options(options).await?,
+            inner: begun.map_err(noted)?,
             clock: self.clock.clone(),
         };
         match work(&tx).await {
             Ok(Verdict::Done(answer)) => {
-                tx.inner.commit().await?;
+                tx.inner.commit().await.map_err(noted)?;
                 Ok(answer)
             }
             Ok(Verdict::Refused(error)) => {
-                tx.inner.commit().await?;
+                tx.inner.commit().await.map_err(noted)?;
                 Err(error)
             }
             Ok(Verdict::Checked(answer)) => {
-                tx.inner.rollback().await?;
+                tx.inner.rollback().await.map_err(noted)?;
                 Ok(answer)
             }
             Err(error) => {
+                if let Error::DatabaseLost(_) = error {
+                    self.readers.lost.mark();
+                }
                 // The connection may be what failed; the first error is the one to tell.
                 let _ = tx.inner.rollback().await;
                 Err(error)
@@ -149,12 +169,49 @@ impl Db {
         self.writes.wait().await;
         // Errors here mean the connection is gone, which is what was wanted.
         let _ = self.writer.close_by_ref().await;
-        let _ = self.readers.close_by_ref().await;
+        let _ = self.readers.pool.close_by_ref().await;
+    }
+
+    /// What says whether the database answers.
+    pub fn watch(&self) -> Watch {
+        if self.backend() != DbBackend::Postgres {
+            return Watch::Sqlite(self.readers.clone());
+        }
+        let pools = [&self.readers.pool, &self.writer];
+        let pools = pools.map(|pool| pool.get_postgres_connection_pool().clone());
+        let lost = Arc::clone(&self.readers.lost);
+        Watch::Postgres(hosts::Watch::new(pools, self.hosts.clone(), lost))
     }
 
     /// Which of the two databases this is.
     pub fn backend(&self) -> DbBackend {
         self.readers.get_database_backend()
+    }
+}
+
+/// Says whether the database answers; on PostgreSQL it also keeps to the server that takes changes.
+pub enum Watch {
+    /// A file.
+    Sqlite(Reader),
+    /// One server or several.
+    Postgres(hosts::Watch),
+}
+
+impl Watch {
+    /// Whether it answers. On SQLite, who finds every connection in use learns nothing by it, and
+    /// takes it for a yes.
+    pub async fn answers(&mut self) -> bool {
+        match self {
+            Self::Postgres(watch) => watch.answers().await,
+            Self::Sqlite(reader) => {
+                let sql = "SELECT count(*) FROM seaql_migrations";
+                let asked = Statement::from_string(DbBackend::Sqlite, sql);
+                match reader.query_one_raw(asked).await {
+                    Ok(_) => true,
+                    Err(error) => connect::is_busy(&error),
+                }
+            }
+        }
     }
 }
 

@@ -302,12 +302,12 @@ impl Rows {
 ///
 /// # Errors
 /// [`Error::WriteConflict`] when a row that was to be replaced is not at that version any more.
-pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<()> {
+pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<Option<String>> {
     if all.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     if tx.get_database_backend() == DbBackend::Postgres {
-        return write_on_postgres(tx, all).await;
+        return write_on_postgres(tx, all).await.map(Some);
     }
     let mut statements: Vec<(usize, Statement)> =
         all.into_iter().flat_map(Rows::on_sqlite).collect();
@@ -318,7 +318,7 @@ pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<()> {
         let written = tx.execute_raw(statement).await?.rows_affected();
         check_count(count as u64, written)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// What one change writes on SQLite, in one statement's text: a trip to the thread that has the
@@ -335,7 +335,7 @@ fn joined(statements: Vec<(usize, Statement)>) -> (usize, Statement) {
     (count, statement)
 }
 
-async fn write_on_postgres(tx: &Tx, all: Vec<Rows>) -> Result<()> {
+async fn write_on_postgres(tx: &Tx, all: Vec<Rows>) -> Result<String> {
     let (mut parameters, mut parts, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     let expected: Vec<usize> = all.iter().map(|rows| rows.rows.len()).collect();
     for (index, rows) in all.into_iter().enumerate() {
@@ -343,15 +343,19 @@ async fn write_on_postgres(tx: &Tx, all: Vec<Rows>) -> Result<()> {
         parts.push(format!("w{index} AS ({statement} RETURNING 1)"));
         counts.push(format!("(SELECT count(*) FROM w{index})"));
     }
-    let sql = format!("WITH {} SELECT {}", parts.join(", "), counts.join(", "));
+    let sql = format!(
+        "WITH {} SELECT pg_current_xact_id()::text, {}",
+        parts.join(", "),
+        counts.join(", ")
+    );
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, parameters);
     let row = tx.query_one_raw(statement).await?;
     let row = row.ok_or_else(|| Error::internal("a count of rows is missing"))?;
     for (index, expected) in expected.into_iter().enumerate() {
-        let written: i64 = row.try_get_by_index(index)?;
+        let written: i64 = row.try_get_by_index(index + 1)?;
         check_count(expected as u64, u64::try_from(written).unwrap_or(0))?;
     }
-    Ok(())
+    Ok(row.try_get_by_index(0)?)
 }
 
 /// Writes new rows and answers what the database says of each: the columns `returning`.

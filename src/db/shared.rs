@@ -10,11 +10,11 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use sea_orm::DatabaseConnection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Db;
+use super::reader::Reader;
 use crate::error::{Error, Result};
 
 /// How many questions one query answers.
@@ -23,8 +23,7 @@ pub const TOGETHER: usize = 64;
 const ASKERS: usize = 2;
 
 /// Looks many records up by their ids.
-pub type Look<V> =
-    fn(DatabaseConnection, Vec<Uuid>) -> BoxFuture<'static, Result<HashMap<Uuid, V>>>;
+pub type Look<V> = fn(Reader, Vec<Uuid>) -> BoxFuture<'static, Result<HashMap<Uuid, V>>>;
 
 /// Looks records of one kind up.
 pub struct Shared<V> {

@@ -255,13 +255,20 @@ impl Error {
                  second.",
             )
             .retry(Duration::from_secs(1)),
+            Self::RateLimited { retry_after } => Answer::new(
+                C::ResourceExhausted,
+                R::RateLimited,
+                "You make more calls a second than you may, and this one was not begun: repeat it \
+                 after the delay, and make fewer.",
+            )
+            .retry(*retry_after),
             Self::DeadlineExceeded => Answer::new(
                 C::DeadlineExceeded,
                 R::DeadlineExceeded,
                 "The call took longer than its deadline. A change may still have been made: repeat \
                  the call with the same request_id to learn.",
             ),
-            Self::DatabaseUnavailable(_) => Answer::new(
+            Self::DatabaseUnavailable(_) | Self::DatabaseLost(_) => Answer::new(
                 C::Unavailable,
                 R::DatabaseUnavailable,
                 "The database cannot be reached or is too busy: repeat the call in a second, with \
@@ -364,7 +371,7 @@ impl From<Error> for Status {
                     "a call failed by a fault in the service"
                 );
             }
-            Error::DatabaseUnavailable(cause) => {
+            Error::DatabaseUnavailable(cause) | Error::DatabaseLost(cause) => {
                 tracing::warn!(cause, "a call failed because the database is unavailable");
             }
             // What the caller did, or others at the same time.

@@ -8,14 +8,21 @@ impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         match kind(&error) {
             Kind::Unavailable => Self::DatabaseUnavailable(error.to_string()),
+            Kind::Lost => Self::DatabaseLost(error.to_string()),
             Kind::Conflict => Self::WriteConflict,
             Kind::Bug => Self::Internal(error.to_string()),
         }
     }
 }
 
+/// Whether an error says that the connection is dead, or leads to a server that takes no changes.
+pub fn is_lost(error: &DbErr) -> bool {
+    matches!(kind(error), Kind::Lost)
+}
+
 enum Kind {
     Unavailable,
+    Lost,
     Conflict,
     Bug,
 }
@@ -27,8 +34,8 @@ enum Kind {
 fn kind(error: &DbErr) -> Kind {
     let runtime = match error {
         // No connection could be had, whatever the reason.
-        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return Kind::Unavailable,
-        DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
+        DbErr::ConnectionAcquire(_) => return Kind::Unavailable,
+        DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
         _ => return Kind::Bug,
     };
     let RuntimeErr::SqlxError(error) = runtime else {
@@ -38,10 +45,11 @@ fn kind(error: &DbErr) -> Kind {
         sea_orm::SqlxError::Database(error) => match error.code().as_deref() {
             // PostgreSQL: serialization failure, deadlock, lock not available (its wait is limited).
             Some("40001" | "40P01" | "55P03") => Kind::Conflict,
-            // PostgreSQL: connection exceptions, insufficient resources, operator intervention
-            // (shutdown, statement timeout), a primary that became a standby.
-            Some("25006") => Kind::Unavailable,
-            Some(code) if code.len() == 5 && ["08", "53", "57"].contains(&&code[..2]) => {
+            // PostgreSQL: shutdown, a crash elsewhere, starting up, a primary that became a standby.
+            Some("57P01" | "57P02" | "57P03" | "25006") => Kind::Lost,
+            Some(code) if code.len() == 5 && code.starts_with("08") => Kind::Lost,
+            // PostgreSQL: insufficient resources, operator intervention (statement timeout).
+            Some(code) if code.len() == 5 && ["53", "57"].contains(&&code[..2]) => {
                 Kind::Unavailable
             }
             // SQLite: busy, locked, I/O error, full; extended codes carry these in the low byte.
@@ -51,9 +59,8 @@ fn kind(error: &DbErr) -> Kind {
             },
             _ => Kind::Bug,
         },
-        sea_orm::SqlxError::Io(_)
-        | sea_orm::SqlxError::Tls(_)
-        | sea_orm::SqlxError::Protocol(_)
+        sea_orm::SqlxError::Io(_) | sea_orm::SqlxError::Protocol(_) => Kind::Lost,
+        sea_orm::SqlxError::Tls(_)
         | sea_orm::SqlxError::PoolTimedOut
         | sea_orm::SqlxError::PoolClosed
         | sea_orm::SqlxError::WorkerCrashed => Kind::Unavailable,

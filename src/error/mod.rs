@@ -18,6 +18,7 @@ use crate::orders::model::ActionState;
 use crate::wire::violations::Violations;
 
 pub use answer::Answer;
+pub use database::is_lost;
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "leadsmith.v1";
@@ -83,8 +84,13 @@ pub enum Error {
     },
     OrderCanceled(Uuid),
     ServerOverloaded,
+    RateLimited {
+        retry_after: Duration,
+    },
     DeadlineExceeded,
     DatabaseUnavailable(String),
+    /// The same, because the connection died: what asks anew may find another.
+    DatabaseLost(String),
     /// A bug. The text is for the log.
     Internal(String),
 }

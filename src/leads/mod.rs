@@ -12,7 +12,6 @@ use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
 use prost::Message;
-use sea_orm::DatabaseConnection;
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -94,7 +93,7 @@ pub async fn get(desk: &Desk, id: Uuid) -> Result<Lead> {
 
 /// Looks leads up together, for [`Desk::leads`].
 pub fn look_up(
-    db: DatabaseConnection,
+    db: crate::db::reader::Reader,
     ids: Vec<Uuid>,
 ) -> BoxFuture<'static, Result<HashMap<Uuid, Lead>>> {
     Box::pin(async move {

@@ -18,14 +18,19 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::LARGEST_REQUEST;
+use super::rates::Rates;
+use crate::auth::peer::Peer;
 use crate::auth::roles::{self, Access};
-use crate::auth::{self, Call};
+use crate::auth::{self, Call, Credential};
 use crate::changes::desk::Desk;
 use crate::config::Limits;
 use crate::error::{Error, Result};
 
 /// How long an answer may take to be sent when the server stops.
 const SENDING: Duration = Duration::from_secs(1);
+/// What somebody who leaves calls: it always finds a way.
+const SIGN_OUT: &str = "leadsmith.v1.AuthService/SignOut";
+const EXIT: usize = 16;
 const POLL: Duration = Duration::from_millis(20);
 
 /// Puts the gate before the services.
@@ -35,6 +40,9 @@ pub struct GateLayer(Arc<Gate>);
 struct Gate {
     desk: Arc<Desk>,
     room: Semaphore,
+    /// For signing out, when there is no room.
+    exit: Semaphore,
+    rates: Rates,
     max_calls: usize,
     default_deadline: Duration,
     max_deadline: Duration,
@@ -45,6 +53,8 @@ impl GateLayer {
         Self(Arc::new(Gate {
             desk,
             room: Semaphore::new(limits.max_calls),
+            exit: Semaphore::new(EXIT),
+            rates: Rates::new(limits.calls_per_second),
             max_calls: limits.max_calls,
             default_deadline: limits.default_deadline,
             max_deadline: limits.max_deadline,
@@ -56,7 +66,8 @@ impl GateLayer {
         let mut quiet = Duration::ZERO;
         while quiet < SENDING {
             tokio::time::sleep(POLL).await;
-            let calls = self.0.max_calls - self.0.room.available_permits();
+            let calls = self.0.max_calls - self.0.room.available_permits() + EXIT
+                - self.0.exit.available_permits();
             quiet = if calls == 0 {
                 quiet + POLL
             } else {
@@ -125,10 +136,12 @@ impl Gate {
         }
         let deadline = self.deadline(request.headers());
         let work = async {
-            let _place = self
-                .room
-                .try_acquire()
-                .map_err(|_| Error::ServerOverloaded)?;
+            let signs_out = known.is_some_and(|(rpc, _)| rpc == SIGN_OUT);
+            let _place = match self.room.try_acquire() {
+                Err(_) if signs_out => self.exit.try_acquire(),
+                place => place,
+            }
+            .map_err(|_| Error::ServerOverloaded)?;
             let request = self.admit(request, known).await?;
             let Ok(response) = inner.call(request).await;
             Ok(with_reason(response))
@@ -153,8 +166,11 @@ impl Gate {
         if let Some((_, Access::Open)) = known {
             return Ok(request);
         }
-        let token = bearer(request.headers()).ok_or(Error::TokenInvalid)?;
-        let identity = auth::authenticate(&self.desk, token).await?;
+        let token = bearer(request.headers());
+        let peer = request.extensions().get::<Peer>();
+        let certificate = peer.and_then(|peer| peer.certificate.clone());
+        let credential = Credential::of(token, certificate).ok_or(Error::TokenInvalid)?;
+        let identity = auth::authenticate(&self.desk, credential).await?;
         // Who is nobody learns not even which RPCs there are.
         let (rpc, access) = known.ok_or(Error::MethodUnknown)?;
         if let Access::AtLeast(required) = access
@@ -164,6 +180,9 @@ impl Gate {
                 role: identity.role,
                 required,
             });
+        }
+        if rpc != SIGN_OUT {
+            self.rates.count(identity.principal.id)?;
         }
         request.extensions_mut().insert(Call {
             principal: identity.principal,

@@ -2,17 +2,26 @@
 //! how all of it stops.
 
 mod gate;
+mod health;
+mod listener;
+mod rates;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+
+pub use health::{LIVENESS, SERVICES};
+use tls::Tls;
 
 use crate::auth::api::AuthApi;
 use crate::auth::attempts::Turns;
@@ -38,16 +47,10 @@ pub const LARGEST_REQUEST: usize = 64 * 1024;
 const LARGEST_RESPONSE: usize = 4 << 20;
 /// How long those who ask for the health have to notice before connections are closed.
 const NOTICE: Duration = Duration::from_millis(200);
+/// After how long a connection is asked to end, when the calls on it are done.
+const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 /// How long changes whose callers are gone may take to end when the server stops.
 const CLOSING: Duration = Duration::from_secs(3);
-/// The services, by their full names, whose health is told.
-pub const SERVICES: [&str; 5] = [
-    "leadsmith.v1.LeadService",
-    "leadsmith.v1.ClientService",
-    "leadsmith.v1.OpportunityService",
-    "leadsmith.v1.OrderService",
-    "leadsmith.v1.AuthService",
-];
 
 /// A server that is running.
 pub struct Running {
@@ -58,8 +61,27 @@ pub struct Running {
     health: HealthReporter,
     gate: gate::GateLayer,
     stop: oneshot::Sender<()>,
+    /// Ends what lets connections in.
+    closed: CancellationToken,
+    /// What goes on beside the calls.
+    beside: Vec<AbortOnDrop>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     drain: Duration,
+}
+
+/// A task that ends with what holds it.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl AbortOnDrop {
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
 }
 
 /// Opens what the rooms work with: the database, migrated, and the key for page tokens.
@@ -72,7 +94,7 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
         migrate::up(url).await?;
     }
     let db = connect::open(url, &settings.limits, clock.clone()).await?;
-    let pending = migrate::pending(db.read()).await?;
+    let pending = migrate::pending(db.read().pool()).await?;
     if pending > 0 {
         return Err(Refusal::new(format!(
             "the database lacks {pending} migrations: run leadsmith migrate up, or serve with \
@@ -99,21 +121,33 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
 pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Refusal> {
     settings.check()?;
     let desk = Arc::new(open_desk(settings, clock).await?);
-    let incoming = TcpIncoming::bind(settings.listen)
-        .map_err(|error| {
-            Refusal::new(format!(
-                "cannot listen on {} ({error}): choose another address with --listen",
-                settings.listen
-            ))
-        })?
-        // tonic leaves TCP options alone for an incoming of one's own.
-        .with_nodelay(Some(true));
-    let address = incoming
+    let tls = Tls::load(&settings.tls)?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+        Refusal::new(format!(
+            "cannot listen on {} ({error}): choose another address with --listen",
+            settings.listen
+        ))
+    })?;
+    if tls.is_none() && !settings.listen.ip().is_loopback() {
+        tracing::warn!(
+            "serving without TLS (--insecure): who is on the way reads everything, passwords too"
+        );
+    }
+    let address = listener
         .local_addr()
         .map_err(|error| Refusal::new(format!("the address cannot be read: {error}")))?;
 
     let gate = gate::GateLayer::new(Arc::clone(&desk), &settings.limits);
     let (health, router) = router(&gate, &desk).await?;
+    let mut beside = vec![AbortOnDrop::spawn(health::follow(
+        health.clone(),
+        desk.db.watch(),
+    ))];
+    if let Some(tls) = tls.clone() {
+        beside.push(AbortOnDrop::spawn(async move { tls.follow().await }));
+    }
+    let closed = CancellationToken::new();
+    let incoming = listener::accept(listener, tls, &settings.limits, closed.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // A dropped sender means stop too.
@@ -125,6 +159,8 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         health,
         gate,
         stop,
+        closed,
+        beside,
         serving,
         drain: settings.limits.drain,
     })
@@ -138,11 +174,10 @@ async fn router(
     desk: &Arc<Desk>,
 ) -> Result<(HealthReporter, Gated), Refusal> {
     let (reporter, health) = tonic_health::server::health_reporter();
-    for service in SERVICES {
-        reporter
-            .set_service_status(service, ServingStatus::Serving)
-            .await;
-    }
+    health::tell(&reporter, true).await;
+    reporter
+        .set_service_status(health::LIVENESS, ServingStatus::Serving)
+        .await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -166,6 +201,8 @@ async fn router(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .http2_max_header_list_size(16 * 1024)
+        // Long-lived connections move on to new replicas.
+        .max_connection_age(CONNECTION_AGE)
         .layer(gate.clone())
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
@@ -200,15 +237,11 @@ impl Running {
     /// # Errors
     /// A sentence when calls had to be cut off or the server had failed.
     pub async fn stop(mut self) -> Result<(), Refusal> {
-        for service in SERVICES {
-            self.health
-                .set_service_status(service, ServingStatus::NotServing)
-                .await;
-        }
-        self.health
-            .set_service_status("", ServingStatus::NotServing)
-            .await;
+        // So that nobody says otherwise meanwhile.
+        self.beside.clear();
+        health::tell(&self.health, false).await;
         tokio::time::sleep(NOTICE).await;
+        self.closed.cancel();
         // The receiver is gone only when the server has ended already.
         let _ = self.stop.send(());
         let outcome = tokio::select! {

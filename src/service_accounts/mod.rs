@@ -41,17 +41,66 @@ pub async fn create(db: &Db, name: &str, role: Role) -> Result<Uuid, Refusal> {
     })
 }
 
+async fn find(db: &Db, name: &str) -> Result<Uuid, Refusal> {
+    let account = store::id_by_name(db.read(), name.trim()).await?;
+    account.ok_or_else(|| {
+        Refusal::new(format!(
+            "there is no service account {name:?}: create it with leadsmith service-account create"
+        ))
+    })
+}
+
+/// Has client certificates with this subject alternative name (`DNS:NAME` or `URI:NAME`) stand for a
+/// service account, or none any more. Other replicas know within 5 seconds.
+///
+/// # Errors
+/// A sentence when there is no such account, the name is not as it must be or stands for another.
+pub async fn set_certificate(
+    db: &Db,
+    account: &str,
+    certificate_name: Option<&str>,
+) -> Result<(), Refusal> {
+    let account = find(db, account).await?;
+    let name = certificate_name.map(|name| name.trim().to_owned());
+    if let Some(name) = &name {
+        let bare = name.strip_prefix("DNS:").or(name.strip_prefix("URI:"));
+        if bare.is_none_or(|bare| bare.is_empty() || bare.contains('*')) || name.len() > 300 {
+            return Err(Refusal::new(
+                "a certificate's name is DNS:NAME or URI:NAME, as in its subject alternative names \
+                 and without *, at most 300 bytes",
+            ));
+        }
+    }
+    let set = db
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.lock("service_accounts").await?;
+                if let Some(name) = &name
+                    && let Some(other) = store::id_by_certificate(&**tx, name).await?
+                    && other != account
+                {
+                    return Ok(Verdict::Checked(false));
+                }
+                store::set_certificate(tx, account, name).await?;
+                Ok(Verdict::Done(true))
+            })
+        })
+        .await?;
+    if set {
+        Ok(())
+    } else {
+        Err(Refusal::new(
+            "this certificate's name stands for another service account: take it from that one first",
+        ))
+    }
+}
+
 /// Creates an API key of a service account: its id, for revoking it, and the key itself, this once.
 ///
 /// # Errors
 /// A sentence when there is no such account.
 pub async fn create_key(db: &Db, name: &str) -> Result<(Uuid, Secret), Refusal> {
-    let account = store::id_by_name(db.read(), name.trim()).await?;
-    let account = account.ok_or_else(|| {
-        Refusal::new(format!(
-            "there is no service account {name:?}: create it with leadsmith service-account create"
-        ))
-    })?;
+    let account = find(db, name).await?;
     let key = tokens::generate(TokenKind::ApiKey);
     let hash = key.hash();
     let id = db

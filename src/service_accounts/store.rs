@@ -25,9 +25,29 @@ pub async fn insert(tx: &Tx, id: Uuid, name: String, role: Role) -> Result<()> {
         role: Set(role.word().to_owned()),
         disable_time: Set(None),
         create_time: Set(tx.clock.now()),
+        certificate_name: Set(None),
     };
     service_account::Entity::insert(row)
         .exec_without_returning(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// The account that a certificate's name stands for.
+pub async fn id_by_certificate(db: &impl ConnectionTrait, name: &str) -> Result<Option<Uuid>> {
+    let row = service_account::Entity::find()
+        .filter(service_account::Column::CertificateName.eq(name))
+        .one(db)
+        .await?;
+    Ok(row.map(|row| row.id))
+}
+
+/// Has a certificate's name stand for an account, or none.
+pub async fn set_certificate(tx: &Tx, id: Uuid, name: Option<String>) -> Result<()> {
+    service_account::Entity::update_many()
+        .col_expr(service_account::Column::CertificateName, Expr::value(name))
+        .filter(service_account::Column::Id.eq(id))
+        .exec(&**tx)
         .await?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use leadsmith::auth::passwords::Passwords;
 use leadsmith::auth::roles::Role;
 use leadsmith::clock::Clock;
 use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
+use leadsmith::server::tls::TlsSettings;
 use leadsmith::server::{self, Running};
 use leadsmith::wire::proto;
 use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
@@ -112,6 +113,8 @@ impl TestDatabase {
                 database_url: self.url.clone().into(),
             },
             listen: "127.0.0.1:0".parse().unwrap(),
+            insecure: false,
+            tls: TlsSettings::default(),
             migrate: true,
             limits: Limits {
                 drain: Duration::from_secs(5),

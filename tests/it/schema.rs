@@ -19,7 +19,7 @@ use crate::harness::{Backend, TestDatabase, connect, count};
 use crate::on_both_empty;
 use crate::program::{Ended, leadsmith};
 
-const MIGRATIONS: u32 = 5;
+const MIGRATIONS: u32 = 6;
 
 /// A table as an entity has it.
 struct Expected {

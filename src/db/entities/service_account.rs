@@ -10,6 +10,7 @@ pub struct Model {
     pub role: String,
     pub disable_time: Option<DateTimeUtc>,
     pub create_time: DateTimeUtc,
+    pub certificate_name: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
