@@ -122,6 +122,22 @@ async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'static st
         | R::ActionPrerequisite
         | R::ActionDone
         | R::OrderCanceled => of_an_order(h, reason).await,
+        R::RateLimited => {
+            let server = h
+                .another_server(|settings| settings.limits.calls_per_second = 1)
+                .await;
+            let caller = h.viewer.at(&server);
+            let who = async || caller.auth().who_am_i(proto::WhoAmIRequest {}).await;
+            who().await.unwrap();
+            let status = refused(who().await);
+            caller
+                .auth()
+                .sign_out(proto::SignOutRequest {})
+                .await
+                .unwrap();
+            server.stop().await.unwrap();
+            status
+        }
         R::ServerOverloaded => {
             let server = h
                 .another_server(|settings| settings.limits.max_calls = 1)

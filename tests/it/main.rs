@@ -12,9 +12,11 @@
 mod auth;
 mod bulk;
 mod cli;
+mod connections;
 mod crash;
 mod errors;
 mod explain;
+mod failover;
 mod harness;
 mod idempotency;
 mod leads;
@@ -31,3 +33,4 @@ mod schema;
 mod secrets;
 mod stop;
 mod story;
+mod tls;

@@ -223,6 +223,7 @@ fn obstacles(backend: Backend) -> [&'static str; MIGRATIONS as usize] {
         "opportunities_owner",
         "action_runs_order",
         "idempotency_records_create_time",
+        "service_accounts_certificate_name",
     ]
 }
 

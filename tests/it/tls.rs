@@ -1,0 +1,290 @@
+//! TLS: who speaks it gets in, who does not or shows the wrong certificate does not, and new files
+//! are taken without a restart.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use leadsmith::auth::roles::Role;
+use leadsmith::clock::Clock;
+use leadsmith::server::tls::{ClientCertificates, TlsSettings};
+use leadsmith::server::{self, Running};
+use leadsmith::service_accounts;
+use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
+use leadsmith::wire::proto::{WhoAmIRequest, WhoAmIResponse};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use tempfile::TempDir;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+
+use crate::harness::{Backend, TestDatabase, reason};
+use crate::program::leadsmith;
+
+/// An authority that signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate with its key, for these names, expired or not.
+    fn sign(&self, names: Vec<SanType>, expired: bool) -> (String, String) {
+        let mut parameters = CertificateParams::default();
+        parameters.subject_alt_names = names;
+        parameters.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        if expired {
+            parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn server(&self) -> (String, String) {
+        self.sign(
+            vec![SanType::DnsName("localhost".try_into().unwrap())],
+            false,
+        )
+    }
+
+    fn client(&self, uri: &str) -> (String, String) {
+        self.sign(vec![SanType::URI(uri.try_into().unwrap())], false)
+    }
+}
+
+struct Files {
+    folder: TempDir,
+    settings: TlsSettings,
+}
+
+impl Files {
+    fn new(server: &Authority, clients: Option<&Authority>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| -> PathBuf { folder.path().join(name) };
+        let settings = TlsSettings {
+            tls_certificate: Some(path("certificate.pem")),
+            tls_key: Some(path("key.pem")),
+            tls_client_ca: clients.map(|authority| {
+                fs::write(path("clients.pem"), authority.pem()).unwrap();
+                path("clients.pem")
+            }),
+            tls_client_certificates: ClientCertificates::Required,
+        };
+        let files = Self { folder, settings };
+        files.put(server.server());
+        files
+    }
+
+    fn put(&self, (certificate, key): (String, String)) {
+        fs::write(self.folder.path().join("certificate.pem"), certificate).unwrap();
+        fs::write(self.folder.path().join("key.pem"), key).unwrap();
+    }
+}
+
+async fn connect(
+    server: &Running,
+    authority: &Authority,
+    identity: Option<(String, String)>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority.pem()))
+        .domain_name("localhost");
+    if let Some((certificate, key)) = identity {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    Endpoint::from_shared(format!("https://{}", server.address))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+        .connect()
+        .await
+}
+
+async fn who_am_i(channel: Channel, token: &str) -> Result<WhoAmIResponse, Status> {
+    let mut request = Request::new(WhoAmIRequest {});
+    if !token.is_empty() {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    let answer = AuthServiceClient::new(channel).who_am_i(request).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+/// Whether a connection gives an answer at all: who is refused may learn it with the first call.
+async fn is_refused(channel: Result<Channel, tonic::transport::Error>) -> bool {
+    match channel {
+        Err(_) => true,
+        Ok(channel) => who_am_i(channel, "").await.unwrap_err().code() == Code::Unavailable,
+    }
+}
+
+async fn start(files: &Files) -> (TestDatabase, Running) {
+    let database = TestDatabase::create(Backend::Sqlite).await;
+    let mut settings = database.settings();
+    settings.tls = files.settings.clone();
+    let server = server::start(&settings, Clock::default()).await.unwrap();
+    (database, server)
+}
+
+async fn token(server: &Running) -> String {
+    let db = &server.desk.db;
+    service_accounts::create(db, "crm", Role::Sales)
+        .await
+        .unwrap();
+    let (_, key) = service_accounts::create_key(db, "crm").await.unwrap();
+    key.expose().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_lets_in_who_trusts_the_authority_and_nobody_in_clear() {
+    let authority = Authority::new();
+    let files = Files::new(&authority, None);
+    let (_database, server) = start(&files).await;
+    let token = token(&server).await;
+
+    let channel = connect(&server, &authority, None).await.unwrap();
+    let who = who_am_i(channel, &token).await.unwrap();
+    assert_eq!(who.principal.unwrap().name, "crm");
+
+    assert!(connect(&server, &Authority::new(), None).await.is_err());
+    let clear = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    assert!(is_refused(clear.connect().await).await, "in clear");
+
+    let check = leadsmith(&format!("healthcheck --listen {}", server.address));
+    assert_eq!(check.run().await.code, Some(1), "in clear");
+    fs::write(files.folder.path().join("ca.pem"), authority.pem()).unwrap();
+    let ca = files.folder.path().join("ca.pem");
+    let address = server.address;
+    let check = leadsmith(&format!(
+        "healthcheck --listen {address} --tls-ca {}",
+        ca.display()
+    ));
+    let ended = check.run().await;
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "SERVING\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_certificate_stands_for_its_service_account() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (_database, server) = start(&Files::new(&authority, Some(&clients))).await;
+    let token = token(&server).await;
+    let db = &server.desk.db;
+    let shown = clients.client("spiffe://example.org/crm");
+
+    // Verified, but nobody's.
+    let channel = connect(&server, &authority, Some(shown.clone()))
+        .await
+        .unwrap();
+    let refused = who_am_i(channel.clone(), "").await.unwrap_err();
+    assert_eq!(reason(&refused), "TOKEN_INVALID");
+
+    let name = Some("URI:spiffe://example.org/crm");
+    service_accounts::set_certificate(db, "crm", name)
+        .await
+        .unwrap();
+    let who = who_am_i(channel.clone(), "").await.unwrap();
+    assert_eq!(who.principal.unwrap().name, "crm");
+    // A token stands before the certificate: a wrong one is not made good by it.
+    assert!(who_am_i(channel.clone(), &token).await.is_ok());
+    assert!(who_am_i(channel.clone(), "lsk_wrong").await.is_err());
+
+    service_accounts::set_certificate(db, "crm", None)
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    while who_am_i(channel.clone(), "").await.is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "still let in");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    for (wrong, why) in [
+        (None, "no certificate"),
+        (
+            Some(Authority::new().client("spiffe://example.org/crm")),
+            "another authority",
+        ),
+        (
+            Some(clients.sign(
+                vec![SanType::URI("spiffe://example.org/crm".try_into().unwrap())],
+                true,
+            )),
+            "expired",
+        ),
+    ] {
+        assert!(
+            is_refused(connect(&server, &authority, wrong).await).await,
+            "{why}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_files_are_taken_without_a_restart_and_broken_ones_are_not() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let files = Files::new(&before, None);
+    let (_database, server) = start(&files).await;
+    files.put(("half a file".into(), "and nothing else".into()));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(
+        connect(&server, &before, None).await.is_ok(),
+        "the old one serves"
+    );
+
+    files.put(after.server());
+    let begun = Instant::now();
+    while connect(&server, &after, None).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(15), "not taken");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(
+        connect(&server, &before, None).await.is_err(),
+        "the old one is gone"
+    );
+}
+
+#[tokio::test]
+async fn settings_that_would_send_passwords_in_clear_are_refused() {
+    let refused = async |arguments: &str, why: &str| {
+        let ended = leadsmith(arguments).run().await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains(why), "{ended:?}");
+    };
+    refused("serve --listen 0.0.0.0:0", "--insecure").await;
+    refused(
+        "serve --listen 127.0.0.1:0 --tls-certificate x.pem",
+        "--tls-key",
+    )
+    .await;
+    refused(
+        "serve --listen 127.0.0.1:0 --tls-client-ca x.pem",
+        "--tls-certificate",
+    )
+    .await;
+    let files = "--tls-certificate missing.pem --tls-key missing.key";
+    refused(
+        &format!("serve --listen 127.0.0.1:0 {files}"),
+        "missing.pem cannot be read",
+    )
+    .await;
+    let ended = leadsmith("config --listen 0.0.0.0:1 --insecure")
+        .run()
+        .await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
