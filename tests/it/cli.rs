@@ -142,8 +142,16 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
     let settings = [
         ("database-url", "sqlite:other.db", "sqlite:other.db"),
         ("listen", "127.0.0.1:4711", "127.0.0.1:4711"),
+        ("insecure", "true", "true"),
+        ("tls-certificate", "c.pem", "c.pem"),
+        ("tls-key", "k.pem", "k.pem"),
+        ("tls-client-ca", "a.pem", "a.pem"),
+        ("tls-client-certificates", "optional", "optional"),
         ("migrate", "false", "false"),
         ("max-calls", "7", "7"),
+        ("calls-per-second", "12", "12"),
+        ("max-connections", "13", "13"),
+        ("max-connections-per-address", "14", "14"),
         ("default-deadline", "0.5", "0.5 s"),
         ("max-deadline", "70", "70 s"),
         ("drain", "3", "3 s"),
@@ -159,7 +167,10 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
     let mut environment = leadsmith("config");
     let mut contradicted = leadsmith(
         "config --log warn --log-format json --database-url sqlite:other.db \
-         --listen 127.0.0.1:4711 --migrate false --max-calls 7 --default-deadline 0.5 \
+         --listen 127.0.0.1:4711 --insecure true --tls-certificate c.pem --tls-key k.pem \
+         --tls-client-ca a.pem --tls-client-certificates optional --migrate false --max-calls 7 \
+         --calls-per-second 12 --max-connections 13 --max-connections-per-address 14 \
+         --default-deadline 0.5 \
          --max-deadline 70 --drain 3 --postgres-connections 9 --sqlite-readers 8 \
          --connection-wait 2.5 --sqlite-write-wait 6 --statement-time 11",
     );
@@ -174,8 +185,8 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
             _ => "nonsense",
         };
         contradicted = contradicted.env(&variable, other);
-        wanted.push_str(&format!("{name:<22}{shown}\n"));
-        assert!(!usual.contains(&format!("{name:<22}{shown}\n")), "{name}");
+        wanted.push_str(&format!("{name:<30}{shown}\n"));
+        assert!(!usual.contains(&format!("{name:<30}{shown}\n")), "{name}");
     }
     assert_eq!(environment.run().await.done(), wanted);
     assert_eq!(contradicted.run().await.done(), wanted, "a flag overrides");
@@ -236,7 +247,7 @@ async fn config_hides_what_is_secret_in_a_url() {
     ] {
         let ended = leadsmith("config").database(&url).run().await;
         ended.shows_nothing_it_should_not();
-        let first = format!("{:<22}{shown}", "database-url");
+        let first = format!("{:<30}{shown}", "database-url");
         assert_eq!(ended.done().lines().next(), Some(first.as_str()));
     }
 }

@@ -247,11 +247,11 @@ on_both_empty! {
         let db = connect_to_new(&database).await;
         assert_eq!(applied(&database).await, 0);
         up(&database).await.unwrap();
-        assert_eq!(applied(&database).await, 5);
+        assert_eq!(applied(&database).await, MIGRATIONS as usize);
         let whole = schema(&db).await;
         up(&database).await.expect("nothing left to do");
         assert_eq!(schema(&db).await, whole);
-        for left in (0..5).rev() {
+        for left in (0..MIGRATIONS as usize).rev() {
             down(&database, 1).await.unwrap();
             assert_eq!(applied(&database).await, left);
         }
@@ -278,7 +278,7 @@ on_both_empty! {
 
             // The cause is mended: it goes on where it stopped.
             up(&database).await.unwrap();
-            assert_eq!(applied(&database).await, 5);
+            assert_eq!(applied(&database).await, MIGRATIONS as usize);
             down(&database, MIGRATIONS - u32::try_from(before).unwrap()).await.unwrap();
             assert_eq!(schema(&db).await, left, "{obstacle}");
             down(&database, u32::try_from(before).unwrap()).await.unwrap();
@@ -292,11 +292,11 @@ on_both_empty! {
         }
         for ended in runs.join_all().await {
             assert_eq!(ended.code, Some(0), "{ended:?}");
-            assert_eq!(ended.out.matches("applied  m").count(), 5, "{ended:?}");
+            assert_eq!(ended.out.matches("applied  m").count(), MIGRATIONS as usize, "{ended:?}");
             assert_eq!(ended.err, "");
         }
         let db = database.connect().await;
-        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 5);
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, i64::from(MIGRATIONS));
         let alone = TestDatabase::create(database.backend).await;
         up(&alone).await.unwrap();
         assert_eq!(schema(&db).await, schema(&alone.connect().await).await);
@@ -310,7 +310,7 @@ on_both_empty! {
         let serving = starts.join_all().await;
         assert_eq!(serving.len(), 4);
         let db = database.connect().await;
-        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 5);
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, i64::from(MIGRATIONS));
         assert_eq!(count(&db, "SELECT count(*) FROM server_keys").await, 1);
     }
 
@@ -335,12 +335,12 @@ on_both_empty! {
             assert_eq!(ended.out, "", "{command}");
         }
         assert_eq!(schema(&db).await, before);
-        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 6);
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, i64::from(MIGRATIONS) + 1);
     }
 
     async fn serving_without_migrating_needs_a_whole_schema(database: TestDatabase) {
         let serve = || leadsmith("serve --migrate false").database(&database.url);
-        refused(&serve().quiet().run().await, "lacks 5 migrations: run leadsmith migrate up");
+        refused(&serve().quiet().run().await, &format!("lacks {MIGRATIONS} migrations: run leadsmith migrate up"));
         let db = database.connect().await;
         assert_eq!(tables(&db).await, BTreeSet::new());
         up(&database).await.unwrap();

@@ -18,7 +18,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
 
 use crate::harness::{Backend, TestDatabase, reason};
 use crate::program::leadsmith;
@@ -127,11 +128,15 @@ async fn who_am_i(channel: Channel, token: &str) -> Result<WhoAmIResponse, Statu
     answer.map(tonic::Response::into_inner)
 }
 
-/// Whether a connection gives an answer at all: who is refused may learn it with the first call.
+/// Whether the server lets nobody in: who is refused may learn it with the first call only. What a
+/// server says that lets in has a reason.
 async fn is_refused(channel: Result<Channel, tonic::transport::Error>) -> bool {
     match channel {
         Err(_) => true,
-        Ok(channel) => who_am_i(channel, "").await.unwrap_err().code() == Code::Unavailable,
+        Ok(channel) => {
+            let answer = who_am_i(channel, "").await.unwrap_err();
+            answer.get_error_details().error_info().is_none()
+        }
     }
 }
 
