@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Db;
 use crate::clock::Clock;
 use crate::config::{Limits, Refusal};
+use crate::seeded::{Bug, sown};
 
 /// Which database a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +201,10 @@ fn runtime(error: &DbErr) -> Option<&SqlxError> {
 /// however old or idle: the task by which sqlx 0.9.0 ends those can keep a thread busy for ever
 /// (transact-rs/sqlx#3645, mended after it).
 fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
+    let wait = match sown(Bug::PatientPool) {
+        true => Duration::from_secs(30),
+        false => wait,
+    };
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)

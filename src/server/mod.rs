@@ -29,6 +29,7 @@ use crate::db::{connect, migrate};
 use crate::leads::{self, api::LeadApi};
 use crate::opportunities::api::OpportunityApi;
 use crate::orders::api::OrderApi;
+use crate::seeded::{Bug, sown};
 use crate::wire::page::PageTokens;
 use crate::wire::{DESCRIPTORS, proto};
 
@@ -211,6 +212,10 @@ impl Running {
         tokio::time::sleep(NOTICE).await;
         // The receiver is gone only when the server has ended already.
         let _ = self.stop.send(());
+        if sown(Bug::CutOff) {
+            self.serving.abort();
+            return Ok(());
+        }
         let outcome = tokio::select! {
             ended = &mut self.serving => match ended {
                 Ok(Ok(())) => Ok(()),
