@@ -19,7 +19,7 @@ use crate::telemetry;
 ///
 /// Every flag can also be given by the environment variable named beside it.
 #[derive(Debug, Parser)]
-#[command(name = "leadsmith", version, disable_help_subcommand = true)]
+#[command(name = "leadsmith", version = crate::seeded::VERSION, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
     log: LogSettings,

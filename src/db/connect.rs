@@ -18,6 +18,7 @@ use super::reader::{Lost, Reader};
 use super::{Db, hosts};
 use crate::clock::Clock;
 use crate::config::{Limits, Refusal};
+use crate::seeded::{Bug, sown};
 
 /// Which database a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,6 +284,7 @@ impl Plans {
     }
 }
 
+<<<<<<< HEAD
 /// Where PostgreSQL is.
 struct Server {
     options: PgConnectOptions,
@@ -340,6 +342,42 @@ fn condemned(mut options: ConnectOptions, lost: Arc<Lost>) -> ConnectOptions {
         let usable = !lost.condemns(connection.age);
         Box::pin(std::future::ready(Ok(usable)))
     });
+=======
+fn postgres(url: &SecretString, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
+    let url = url.expose_secret().to_owned();
+    let names_ssl_mode = names_ssl_mode(&url);
+    let statement_time = match sown(Bug::PatientPool) {
+        true => Duration::from_secs(60),
+        false => limits.statement_time,
+    };
+    let mut options = pooled(url, connections, limits.connection_wait);
+    options
+        .set_application_name("leadsmith")
+        .map_sqlx_postgres_opts(move |options| {
+            let local = options.get_socket().is_some()
+                || matches!(
+                    options.get_host(),
+                    "localhost" | "127.0.0.1" | "::1" | "[::1]"
+                )
+                || options.get_host().starts_with('/');
+            let options = if names_ssl_mode || local {
+                options
+            } else {
+                options.ssl_mode(PgSslMode::VerifyFull)
+            };
+            let milliseconds = |time: Duration| time.as_millis().to_string();
+            let limits = [
+                ("statement_timeout", milliseconds(statement_time)),
+                ("lock_timeout", milliseconds(statement_time / 2)),
+                (
+                    "idle_in_transaction_session_timeout",
+                    milliseconds(statement_time * 2),
+                ),
+                ("default_transaction_isolation", "read committed".into()),
+            ];
+            options.options(limits.into_iter().chain(plans.settings()))
+        });
+>>>>>>> help-a
     options
 }
 

@@ -15,6 +15,7 @@ use secrecy::SecretString;
 
 use super::connect::{self, Target};
 use crate::config::Refusal;
+use crate::seeded::{Bug, sown};
 
 /// How long one process waits for another's migrations.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
@@ -42,7 +43,10 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
         if pending == 0 {
             return Ok(());
         }
-        let _lock = Lock::take(url).await?;
+        let _lock = match sown(Bug::MigrateUnlocked) {
+            true => None,
+            false => Some(Lock::take(url).await?),
+        };
         Migrator::up(&db, None).await.map_err(failed)?;
         tracing::info!(migrations = pending, "the schema is up to date");
         Ok(())

@@ -37,6 +37,7 @@ use reader::Reader;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::seeded::{Bug, sown};
 
 /// A handle on the database, cheap to clone.
 #[derive(Clone, Debug)]
@@ -105,6 +106,9 @@ impl Db {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(Error::ServerOverloaded);
         };
+        if sown(Bug::ChangeInHandler) {
+            return self.transact(work).await;
+        }
         let db = self.clone();
         let task = self.writes.spawn(async move {
             let _place = place;
@@ -136,7 +140,18 @@ impl Db {
         };
         match work(&tx).await {
             Ok(Verdict::Done(answer)) => {
+<<<<<<< HEAD
                 tx.inner.commit().await.map_err(noted)?;
+=======
+                if sown(Bug::AnswerBeforeCommit) {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+                        tx.inner.commit().await
+                    });
+                    return Ok(answer);
+                }
+                tx.inner.commit().await?;
+>>>>>>> help-a
                 Ok(answer)
             }
             Ok(Verdict::Refused(error)) => {
@@ -243,6 +258,7 @@ impl Patience {
     /// Locks what `select` finds. Not FOR UPDATE: rows that refer to these may go on being written.
     pub fn lock<E: EntityTrait>(self, select: Select<E>) -> Select<E> {
         match self {
+            _ if sown(Bug::LostUpdate) => select,
             Self::None => {
                 select.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked)
             }

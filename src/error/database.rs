@@ -3,6 +3,7 @@
 use sea_orm::{DbErr, RuntimeErr};
 
 use super::Error;
+use crate::seeded::{Bug, sown};
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -38,6 +39,9 @@ fn kind(error: &DbErr) -> Kind {
         DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
         _ => return Kind::Bug,
     };
+    if sown(Bug::OutageIsFault) {
+        return Kind::Bug;
+    }
     let RuntimeErr::SqlxError(error) = runtime else {
         return Kind::Bug;
     };

@@ -38,6 +38,7 @@ use crate::db::{connect, migrate};
 use crate::leads::{self, api::LeadApi};
 use crate::opportunities::api::OpportunityApi;
 use crate::orders::api::OrderApi;
+use crate::seeded::{Bug, sown};
 use crate::wire::page::PageTokens;
 use crate::wire::{DESCRIPTORS, proto};
 
@@ -244,6 +245,10 @@ impl Running {
         self.closed.cancel();
         // The receiver is gone only when the server has ended already.
         let _ = self.stop.send(());
+        if sown(Bug::CutOff) {
+            self.serving.abort();
+            return Ok(());
+        }
         let outcome = tokio::select! {
             ended = &mut self.serving => match ended {
                 Ok(Ok(())) => Ok(()),

@@ -1,0 +1,177 @@
+//! Those who call a server.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
+use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
+use leadsmith::wire::proto::order_service_client::OrderServiceClient;
+use leadsmith::wire::proto::{self, Lead};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+/// How long a call may take, unless a proof says otherwise.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Somebody who calls a server over one connection.
+#[derive(Clone)]
+pub struct Caller {
+    pub channel: Channel,
+    token: MetadataValue<Ascii>,
+}
+
+impl Caller {
+    /// Connects to a server.
+    pub async fn connect(address: &str, token: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(format!("http://{address}"))?
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .with_context(|| format!("nothing answers on {address}"))?;
+        Self::on(channel, token)
+    }
+
+    /// Calls over a connection that is there.
+    pub fn on(channel: Channel, token: &str) -> Result<Self> {
+        Ok(Self {
+            channel,
+            token: format!("Bearer {token}").parse()?,
+        })
+    }
+
+    /// A person who signs in.
+    pub async fn sign_in(address: &str, username: &str, password: &str) -> Result<Self> {
+        let caller = Self::connect(address, "").await?;
+        let request = proto::SignInRequest {
+            username: username.to_owned(),
+            password: password.to_owned(),
+        };
+        let answer = caller.auth().sign_in(request).await?.into_inner();
+        Self::on(caller.channel, &answer.token)
+    }
+
+    pub fn leads(&self) -> LeadServiceClient<Channel> {
+        LeadServiceClient::new(self.channel.clone())
+    }
+
+    pub fn orders(&self) -> OrderServiceClient<Channel> {
+        OrderServiceClient::new(self.channel.clone())
+    }
+
+    pub fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.channel.clone())
+    }
+
+    /// A request with the caller's token.
+    pub fn request<T>(&self, body: T) -> Request<T> {
+        let mut request = Request::new(body);
+        let token = self.token.clone();
+        request.metadata_mut().insert("authorization", token);
+        request.set_timeout(DEADLINE);
+        request
+    }
+
+    pub async fn create(&self, last_name: &str, request_id: &str) -> Result<Lead, Status> {
+        let request = self.request(proto::CreateLeadRequest {
+            lead: Some(Lead {
+                last_name: last_name.to_owned(),
+                ..Lead::default()
+            }),
+            request_id: request_id.to_owned(),
+            ..Default::default()
+        });
+        Ok(lead(self.leads().create(request).await?.into_inner().lead))
+    }
+
+    pub async fn get(&self, id: &str) -> Result<Lead, Status> {
+        let request = self.request(proto::GetLeadRequest { id: id.to_owned() });
+        Ok(lead(self.leads().get(request).await?.into_inner().lead))
+    }
+
+    /// Sets a lead's phone.
+    pub async fn update(&self, id: &str, phone: &str, request_id: &str) -> Result<Lead, Status> {
+        let request = self.request(proto::UpdateLeadRequest {
+            lead: Some(Lead {
+                id: id.to_owned(),
+                phone: phone.to_owned(),
+                ..Lead::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["phone".to_owned()],
+            }),
+            request_id: request_id.to_owned(),
+            ..Default::default()
+        });
+        Ok(lead(self.leads().update(request).await?.into_inner().lead))
+    }
+
+    pub async fn deactivate(&self, id: &str) -> Result<Lead, Status> {
+        let request = self.request(proto::DeactivateLeadRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        });
+        Ok(lead(
+            self.leads().deactivate(request).await?.into_inner().lead,
+        ))
+    }
+
+    pub async fn reactivate(&self, id: &str) -> Result<Lead, Status> {
+        let request = self.request(proto::ReactivateLeadRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        });
+        Ok(lead(
+            self.leads().reactivate(request).await?.into_inner().lead,
+        ))
+    }
+
+    pub async fn convert(&self, id: &str) -> Result<Lead, Status> {
+        let request = self.request(proto::ConvertLeadRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        });
+        Ok(lead(self.leads().convert(request).await?.into_inner().lead))
+    }
+
+    /// An order of a lead, with the one action provision-client.
+    pub async fn order(&self, lead_id: &str) -> Result<String, Status> {
+        let request = self.request(proto::CreateOrderRequest {
+            order: Some(proto::Order {
+                lead_id: lead_id.to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let order = self.orders().create(request).await?.into_inner().order;
+        Ok(order.unwrap_or_default().id)
+    }
+
+    /// Runs an order's provision-client; says whether it changed nothing.
+    pub async fn provision(&self, order_id: &str) -> Result<bool, Status> {
+        let request = self.request(proto::RunActionRequest {
+            order_id: order_id.to_owned(),
+            action: "provision-client".to_owned(),
+            ..Default::default()
+        });
+        let run = self.orders().run_action(request).await?.into_inner().run;
+        Ok(run.unwrap_or_default().no_change)
+    }
+}
+
+fn lead(lead: Option<Lead>) -> Lead {
+    lead.unwrap_or_default()
+}
+
+/// A lead's version, as its etag tells it; 0 for none.
+pub fn version(lead: &Lead) -> i64 {
+    lead.etag.trim_matches('"').parse().unwrap_or(0)
+}
+
+/// The documented reason of a refusal; empty when it has none.
+pub fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info();
+    info.map_or(String::new(), |info| info.reason.clone())
+}

@@ -1,0 +1,203 @@
+//! A PostgreSQL server of this program's own, with data that do not outlive it, reached only through a
+//! socket in a private folder. It syncs what it writes, as PostgreSQL does by itself.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+/// The log's lines tell the code of an error.
+const SETTINGS: &str = "
+max_connections = 300
+listen_addresses = ''
+port = 5432
+log_line_prefix = '%m [%p] %e '
+";
+const USER: &str = "proofs";
+
+/// The server, while it runs.
+pub struct Cluster {
+    programs: PathBuf,
+    folder: TempDir,
+    owner: Option<&'static str>,
+}
+
+impl Cluster {
+    /// Makes a new server and starts it.
+    pub fn start() -> Result<Self> {
+        let programs = find_programs()?;
+        let folder = tempfile::Builder::new()
+            .prefix("leadsmith-proofs-")
+            .tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700))?;
+        // PostgreSQL refuses to run as root; its packages bring a user for it.
+        let owner = (fs::metadata(folder.path())?.uid() == 0).then_some("postgres");
+        let cluster = Self {
+            programs,
+            folder,
+            owner,
+        };
+        if let Some(owner) = owner {
+            run(Command::new("chown").arg(owner).arg(cluster.folder.path()))?;
+        }
+        let mut initdb = cluster.owned("initdb");
+        initdb.args(["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
+        initdb.args(["--username", USER, "--pgdata"]);
+        run(initdb.arg(cluster.data()))?;
+        let file = cluster.data().join("postgresql.conf");
+        fs::write(&file, fs::read_to_string(&file)? + SETTINGS)?;
+        cluster.begin()?;
+        Ok(cluster)
+    }
+
+    /// Starts the server, which is down.
+    pub fn begin(&self) -> Result<()> {
+        let options = format!("-k {}", self.folder.path().display());
+        let log = self.log_file();
+        let log = log.to_string_lossy();
+        self.control(&[
+            "start",
+            "--timeout=60",
+            "--options",
+            &options,
+            "--log",
+            &log,
+        ])
+    }
+
+    /// Stops the server: `fast`, as an administrator does, or `immediate`, as a crash does.
+    pub fn end(&self, mode: &str) -> Result<()> {
+        self.control(&["stop", "--timeout=60", "--mode", mode])
+    }
+
+    fn control(&self, arguments: &[&str]) -> Result<()> {
+        let mut control = self.owned("pg_ctl");
+        control
+            .args(arguments)
+            .args(["--silent", "--wait", "--pgdata"]);
+        // A pipe would stay open in the server.
+        let status = control
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        if !status.success() {
+            let log = self.log().unwrap_or_default();
+            let end: Vec<&str> = log.lines().rev().take(5).collect();
+            bail!(
+                "PostgreSQL does not {}: {}",
+                arguments.join(" "),
+                end.join("\n")
+            );
+        }
+        Ok(())
+    }
+
+    /// A program of PostgreSQL, run as the user who owns the data.
+    fn owned(&self, program: &str) -> Command {
+        let program = self.programs.join(program);
+        let mut command = match self.owner {
+            None => Command::new(program),
+            Some(owner) => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", owner, "--"]).arg(program);
+                command
+            }
+        };
+        command.current_dir(self.folder.path());
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.log_file())?)
+    }
+
+    /// The socket, for a proxy before it.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
+    /// Runs a statement that belongs to no database, and gives the lines it answers.
+    pub fn admin(&self, sql: &str) -> Result<String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+            psql.env_remove(name);
+        }
+        psql.env("PGHOST", self.folder.path())
+            .env("PGUSER", USER)
+            .env("PGDATABASE", "postgres");
+        run(psql.args(["-X", "-A", "-t", "-q", "-c", sql]))
+    }
+
+    /// The way to a database by the socket.
+    pub fn url(&self, database: &str) -> String {
+        self.url_as(USER, database)
+    }
+
+    /// The same by another user, who must have been made.
+    pub fn url_as(&self, user: &str, database: &str) -> String {
+        let folder = self.folder.path().display();
+        format!("postgres://{user}@localhost/{database}?host={folder}")
+    }
+
+    /// The way to a database by a port on this machine, which a proxy listens on.
+    pub fn url_by(&self, port: u16, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{port}/{database}?sslmode=disable")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // It may be down already, by a fault that was wanted.
+        let _ = self.end("immediate");
+    }
+}
+
+/// Runs a program to its end and gives its standard output.
+pub fn run(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{name} does not start"))?;
+    succeeded(&name, &output)
+}
+
+/// Its standard output, if it ended well.
+pub fn succeeded(name: &str, output: &Output) -> Result<String> {
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said: Vec<&str> = said.lines().take(6).collect();
+        bail!("{name} failed ({}): {}", output.status, said.join("\n"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The folder of the newest server that is 15 or later.
+fn find_programs() -> Result<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let major = |folder: &Path| folder.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = versions
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|folder| folder.join("bin/initdb").exists())
+        .filter(|folder| major(folder) >= Some(15))
+        .max_by_key(|folder| major(folder));
+    let folder = newest.context(
+        "PostgreSQL 15 or later is not found: install Debian's package postgresql, or ask for \
+         --database sqlite alone",
+    )?;
+    Ok(folder.join("bin"))
+}

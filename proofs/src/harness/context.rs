@@ -1,0 +1,175 @@
+//! What a proof is given: the program, a fresh database, who may call, and randomness.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use leadsmith::seeded::Bug;
+
+use super::client::Caller;
+use super::cluster::Cluster;
+use super::database::{Database, Kind};
+use super::program::{Program, Serving};
+
+/// What all proofs of a run share.
+pub struct Setting {
+    seed: u64,
+    long: bool,
+    program: Program,
+    /// Started when it is first needed.
+    cluster: Mutex<Option<Arc<Cluster>>>,
+    /// Counts databases.
+    next: AtomicU64,
+}
+
+impl Setting {
+    pub fn new(seed: u64, long: bool, sown: bool) -> Result<Self> {
+        Ok(Self {
+            seed,
+            long,
+            program: Program::build(sown)?,
+            cluster: Mutex::default(),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    fn cluster(&self) -> Result<Arc<Cluster>> {
+        let mut cluster = self.cluster.lock().unwrap_or_else(|held| held.into_inner());
+        if let Some(cluster) = &*cluster {
+            return Ok(Arc::clone(cluster));
+        }
+        let started = Arc::new(Cluster::start()?);
+        *cluster = Some(Arc::clone(&started));
+        Ok(started)
+    }
+}
+
+/// What one proof is given.
+pub struct Context<'a> {
+    setting: &'a Setting,
+    pub kind: Kind,
+    /// The service, with the bug that the proof has to find, if it has to.
+    pub program: Program,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(setting: &'a Setting, kind: Kind, bug: Option<Bug>) -> Self {
+        Self {
+            setting,
+            kind,
+            program: setting.program.with(bug),
+        }
+    }
+
+    /// How much of something there is to be, in the short form and in the long one.
+    pub fn size<T>(&self, short: T, long: T) -> T {
+        match self.setting.long {
+            true => long,
+            false => short,
+        }
+    }
+
+    /// Randomness from the seed; another for each number.
+    pub fn random(&self, number: u64) -> fastrand::Rng {
+        fastrand::Rng::with_seed(
+            self.setting
+                .seed
+                .wrapping_add(number.wrapping_mul(0x9E37_79B9)),
+        )
+    }
+
+    /// A database without a schema.
+    pub fn database(&self) -> Result<Database> {
+        Ok(match self.kind {
+            Kind::Sqlite => Database::Sqlite(tempfile::tempdir()?),
+            Kind::Postgres => {
+                let cluster = self.setting.cluster()?;
+                let number = self.setting.next.fetch_add(1, Ordering::Relaxed);
+                let name = format!("proof_{number}");
+                cluster.admin(&format!("CREATE DATABASE {name}"))?;
+                Database::Postgres(cluster, name)
+            }
+        })
+    }
+
+    /// A database with a schema and people who may call.
+    pub fn desk(&self) -> Result<Desk> {
+        let database = self.database()?;
+        let url = database.url();
+        let run = |arguments: &[&str]| self.program.command(&url, arguments);
+        let create = [
+            "operator",
+            "create",
+            "--username",
+            OPERATOR,
+            "--role",
+            "SALES",
+        ];
+        self.program.command_with(&url, &create, PASSWORD)?;
+        let mut keys = Vec::new();
+        for name in ["first", "second"] {
+            run(&[
+                "service-account",
+                "create",
+                "--name",
+                name,
+                "--role",
+                "SALES",
+            ])?;
+            let key = run(&["service-account", "create-key", "--name", name])?;
+            keys.push(key.trim().to_owned());
+        }
+        Ok(Desk { database, keys })
+    }
+
+    /// A server over a desk's database, with these flags of `leadsmith serve`.
+    pub async fn serve(&self, desk: &Desk, flags: &[&str]) -> Result<Serving> {
+        self.program.serve(&desk.database.url(), flags).await
+    }
+
+    /// Several servers over one database.
+    pub async fn replicas(
+        &self,
+        desk: &Desk,
+        count: usize,
+        flags: &[&str],
+    ) -> Result<Vec<Serving>> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            all.push(self.serve(desk, flags).await?);
+        }
+        Ok(all)
+    }
+}
+
+/// The operator that every desk has.
+pub const OPERATOR: &str = "sam";
+pub const PASSWORD: &str = "a long enough password";
+
+/// A database with a schema, an operator, and two service accounts, all with the role SALES.
+pub struct Desk {
+    pub database: Database,
+    keys: Vec<String>,
+}
+
+impl Desk {
+    /// The first service account, calling this server over a connection of its own.
+    pub async fn caller(&self, server: &Serving) -> Result<Caller> {
+        self.caller_as(server, 0).await
+    }
+
+    /// The service account of this number, 0 or 1.
+    pub async fn caller_as(&self, server: &Serving, account: usize) -> Result<Caller> {
+        let key = self.keys.get(account).map_or("", String::as_str);
+        Caller::connect(&server.address, key).await
+    }
+
+    /// Several callers, each with a connection of its own.
+    pub async fn callers(&self, server: &Serving, count: usize) -> Result<Vec<Caller>> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            all.push(self.caller(server).await?);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,137 @@
+//! Databases of this program's own: a file of SQLite, or one of its PostgreSQL server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement};
+use tempfile::TempDir;
+
+use super::cluster::Cluster;
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// Both, for proofs that run on both.
+pub const BOTH: &[Kind] = &[Kind::Sqlite, Kind::Postgres];
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        })
+    }
+}
+
+/// A database without a schema, gone when this is dropped.
+pub enum Database {
+    /// A file in a folder of its own.
+    Sqlite(TempDir),
+    /// A database of the server, by name.
+    Postgres(Arc<Cluster>, String),
+}
+
+impl Database {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Sqlite(_) => Kind::Sqlite,
+            Self::Postgres(..) => Kind::Postgres,
+        }
+    }
+
+    /// What the service is told.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite(_) => format!("sqlite:{}", self.file().display()),
+            Self::Postgres(cluster, name) => cluster.url(name),
+        }
+    }
+
+    /// SQLite's file; none that is there for PostgreSQL.
+    pub fn file(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(folder) => folder.path().join("leads.db"),
+            Self::Postgres(..) => PathBuf::new(),
+        }
+    }
+
+    /// The server and the database's name.
+    pub fn cluster(&self) -> Result<(&Arc<Cluster>, &str)> {
+        match self {
+            Self::Sqlite(_) => None.context("a file has no server"),
+            Self::Postgres(cluster, name) => Ok((cluster, name)),
+        }
+    }
+
+    /// One connection beside the service's.
+    pub async fn connect(&self) -> Result<Connection> {
+        let mut options = sea_orm::ConnectOptions::new(self.url());
+        options
+            .max_connections(1)
+            .sqlx_logging(false)
+            // See the service's own in src/db/connect.rs.
+            .idle_timeout(None)
+            .max_lifetime(None);
+        Ok(Connection(sea_orm::Database::connect(options).await?))
+    }
+
+    /// What one question that is answered with a number is answered with.
+    pub async fn count(&self, sql: &str) -> Result<i64> {
+        let connection = self.connect().await?;
+        let count = connection.count(sql).await;
+        connection.close().await?;
+        count
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Self::Postgres(cluster, name) = self {
+            // The whole server goes soon after; until then its disk is spared.
+            let _ = cluster.admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+        }
+    }
+}
+
+/// A connection that looks at what the service left, or stands in its way.
+pub struct Connection(DatabaseConnection);
+
+impl Connection {
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        self.0.execute_unprepared(sql).await?;
+        Ok(())
+    }
+
+    pub async fn rows(&self, sql: &str) -> Result<Vec<QueryResult>> {
+        let statement = Statement::from_string(self.backend(), sql);
+        Ok(self.0.query_all_raw(statement).await?)
+    }
+
+    /// The first column of every row, as text.
+    pub async fn texts(&self, sql: &str) -> Result<Vec<String>> {
+        let rows = self.rows(sql).await?;
+        rows.iter()
+            .map(|row| Ok(row.try_get_by_index(0)?))
+            .collect()
+    }
+
+    pub async fn count(&self, sql: &str) -> Result<i64> {
+        let rows = self.rows(sql).await?;
+        let row = rows.first().with_context(|| format!("no row by: {sql}"))?;
+        Ok(row.try_get_by_index(0)?)
+    }
+
+    pub fn backend(&self) -> DbBackend {
+        self.0.get_database_backend()
+    }
+
+    pub async fn close(self) -> Result<()> {
+        Ok(self.0.close().await?)
+    }
+}

@@ -1,0 +1,10 @@
+//! What the proofs are made with: real servers, real databases, callers, and a table at the end.
+
+pub mod client;
+pub mod cluster;
+pub mod context;
+pub mod database;
+pub mod program;
+pub mod proxy;
+pub mod report;
+pub mod whole;

@@ -1,0 +1,220 @@
+//! The `leadsmith` program: built, asked for something, or serving, until it is killed or told to stop.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use leadsmith::seeded::{Bug, VARIABLE};
+use tempfile::TempDir;
+
+use super::cluster::{run, succeeded};
+
+/// How long a server may take until it serves, or a command until it ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The release build of the service, with a bug or without.
+#[derive(Clone)]
+pub struct Program {
+    path: PathBuf,
+    bug: Option<Bug>,
+}
+
+impl Program {
+    /// Builds it, which takes no time when it is built already. With `sown`, bugs can be turned on in
+    /// it, and it goes into a folder of its own.
+    pub fn build(sown: bool) -> Result<Self> {
+        let beside = std::env::current_exe()?.with_file_name("leadsmith");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args([
+                "build",
+                "--release",
+                "--bin",
+                "leadsmith",
+                "--package",
+                "leadsmith",
+            ])
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+        let path = if sown {
+            let target = beside.parent().and_then(Path::parent);
+            let target = target.context("no folder of the build")?.join("sown");
+            cargo.args(["--features", "seeded-bugs", "--target-dir"]);
+            cargo.arg(&target);
+            target.join("release/leadsmith")
+        } else {
+            // With the features that both need together, so that nothing is built twice.
+            cargo.args(["--package", "proofs"]);
+            beside
+        };
+        let status = cargo
+            .status()
+            .context("cargo, which builds the service, does not start")?;
+        if !status.success() {
+            bail!("the service does not build");
+        }
+        if !path.exists() {
+            bail!(
+                "run this by cargo run --release -p proofs: {} is missing",
+                path.display()
+            );
+        }
+        Ok(Self { path, bug: None })
+    }
+
+    /// The same with this bug turned on.
+    pub fn with(&self, bug: Option<Bug>) -> Self {
+        Self {
+            path: self.path.clone(),
+            bug,
+        }
+    }
+
+    /// It, without settings from outside.
+    fn start(&self, url: &str) -> Command {
+        let mut command = Command::new(&self.path);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADSMITH_")) {
+            command.env_remove(name);
+        }
+        if let Some(bug) = self.bug {
+            command.env(VARIABLE, bug.word());
+        }
+        command.env("LEADSMITH_DATABASE_URL", url);
+        command
+    }
+
+    /// Runs one of its commands and gives what it prints.
+    pub fn command(&self, url: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = self.start(url);
+        run(command.env("LEADSMITH_LOG", "error").args(arguments))
+    }
+
+    /// Runs one of its commands that reads a line.
+    pub fn command_with(&self, url: &str, arguments: &[&str], line: &str) -> Result<String> {
+        let mut child = self
+            .start(url)
+            .env("LEADSMITH_LOG", "error")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut input = child.stdin.take().context("no standard input")?;
+        input.write_all(format!("{line}\n").as_bytes())?;
+        drop(input);
+        succeeded("leadsmith", &child.wait_with_output()?)
+    }
+
+    /// Starts a server on a port of its own, without waiting until it serves. `flags` are those of
+    /// `leadsmith serve`.
+    pub fn launch(&self, url: &str, flags: &[&str]) -> Result<Serving> {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("log");
+        let child = self
+            .start(url)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        Ok(Serving {
+            address: String::new(),
+            child,
+            log,
+            _folder: folder,
+        })
+    }
+
+    /// Starts a server and waits until it serves.
+    pub async fn serve(&self, url: &str, flags: &[&str]) -> Result<Serving> {
+        let mut serving = self.launch(url, flags)?;
+        serving.ready().await?;
+        Ok(serving)
+    }
+}
+
+/// A server that was started. It ends with this value.
+pub struct Serving {
+    /// Where it serves, once it does.
+    pub address: String,
+    child: Child,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Serving {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.log)?)
+    }
+
+    /// Waits until it says in its log where it serves.
+    pub async fn ready(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            let text = self.log()?;
+            let found = text.split_once("serving address=");
+            if let Some((address, _)) = found.and_then(|(_, rest)| rest.split_once('\n')) {
+                self.address = address.trim().to_owned();
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended at once ({status}): {text}");
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        bail!("the server does not begin to serve: {}", self.log()?)
+    }
+
+    /// Ends it as a crash would: SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Tells it to stop: SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        let id = i32::try_from(self.child.id())?;
+        let id = rustix::process::Pid::from_raw(id).context("no process")?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        Ok(())
+    }
+
+    /// Waits for its end; none when that does not come in time.
+    pub async fn ended(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+        let begin = Instant::now();
+        while begin.elapsed() < patience {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(None)
+    }
+
+    /// The memory it has resident, in MiB.
+    pub fn memory(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        let kib: f64 = number.context("no memory in /proc")?.parse()?;
+        Ok(kib / 1024.0)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

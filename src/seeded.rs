@@ -1,0 +1,64 @@
+//! Bugs that can be turned on, so that each proof in `proofs/` is shown to find what it is there for.
+//!
+//! A build without the feature `seeded-bugs` has none: [`sown`] is false there, and the compiler leaves
+//! out what it guards. A build with it says so in its version and when it starts.
+
+use crate::wire::words::words;
+
+/// The environment variable that names the bug to turn on.
+pub const VARIABLE: &str = "LEADSMITH_SEEDED_BUG";
+
+/// What `--version` says.
+pub const VERSION: &str = if cfg!(feature = "seeded-bugs") {
+    concat!(env!("CARGO_PKG_VERSION"), "+seeded-bugs")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+words! {
+    /// The bugs, by what goes wrong.
+    pub enum Bug {
+        /// A change is answered before it is committed.
+        AnswerBeforeCommit = "answer-before-commit",
+        /// Nothing is locked, and a change is written over whatever version is there.
+        LostUpdate = "lost-update",
+        /// A lead that is converted already is converted again.
+        ConvertTwice = "convert-twice",
+        /// No answer is kept under a request id.
+        AnswerNotKept = "answer-not-kept",
+        /// A transaction is dropped where its caller hangs up.
+        ChangeInHandler = "change-in-handler",
+        /// Who has a connection waits for a locked table for a long time, and so does everybody behind.
+        PatientPool = "patient-pool",
+        /// A password attempt counts only when it has failed.
+        ClaimAfterwards = "claim-afterwards",
+        /// Calls under way are cut off when the service is told to stop.
+        CutOff = "cut-off",
+        /// A database that goes away is taken for a fault of the service.
+        OutageIsFault = "outage-is-fault",
+        /// Replicas do not wait for each other's migrations.
+        MigrateUnlocked = "migrate-unlocked",
+    }
+}
+
+/// Whether a bug is turned on.
+#[cfg(not(feature = "seeded-bugs"))]
+pub const fn sown(_bug: Bug) -> bool {
+    false
+}
+
+/// Whether a bug is turned on.
+#[cfg(feature = "seeded-bugs")]
+pub fn sown(bug: Bug) -> bool {
+    static SOWN: std::sync::LazyLock<Option<Bug>> =
+        std::sync::LazyLock::new(|| Bug::from_word(&std::env::var(VARIABLE).ok()?));
+    *SOWN == Some(bug)
+}
+
+/// Says in the log that this build is not one to serve with.
+pub fn warn() {
+    if cfg!(feature = "seeded-bugs") {
+        let bug = std::env::var(VARIABLE).unwrap_or_default();
+        tracing::warn!(bug, "this build has bugs on purpose: never serve with it");
+    }
+}
