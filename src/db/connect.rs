@@ -284,7 +284,6 @@ impl Plans {
     }
 }
 
-<<<<<<< HEAD
 /// Where PostgreSQL is.
 struct Server {
     options: PgConnectOptions,
@@ -315,13 +314,22 @@ impl Server {
     }
 
     fn options(&self, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
+        let statement_time = match sown(Bug::PatientPool) {
+            true => Duration::from_secs(60),
+            false => limits.statement_time,
+        };
+        let lock_wait = match sown(Bug::PatientPool) {
+            true => statement_time / 2,
+            false => limits.connection_wait,
+        };
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let settings = [
-            ("statement_timeout", milliseconds(limits.statement_time)),
-            ("lock_timeout", milliseconds(limits.statement_time / 2)),
+            ("statement_timeout", milliseconds(statement_time)),
+            // A table that is locked for long is as a database that is away.
+            ("lock_timeout", milliseconds(lock_wait)),
             (
                 "idle_in_transaction_session_timeout",
-                milliseconds(limits.statement_time * 2),
+                milliseconds(statement_time * 2),
             ),
             ("default_transaction_isolation", "read committed".into()),
         ];
@@ -342,42 +350,6 @@ fn condemned(mut options: ConnectOptions, lost: Arc<Lost>) -> ConnectOptions {
         let usable = !lost.condemns(connection.age);
         Box::pin(std::future::ready(Ok(usable)))
     });
-=======
-fn postgres(url: &SecretString, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
-    let url = url.expose_secret().to_owned();
-    let names_ssl_mode = names_ssl_mode(&url);
-    let statement_time = match sown(Bug::PatientPool) {
-        true => Duration::from_secs(60),
-        false => limits.statement_time,
-    };
-    let mut options = pooled(url, connections, limits.connection_wait);
-    options
-        .set_application_name("leadsmith")
-        .map_sqlx_postgres_opts(move |options| {
-            let local = options.get_socket().is_some()
-                || matches!(
-                    options.get_host(),
-                    "localhost" | "127.0.0.1" | "::1" | "[::1]"
-                )
-                || options.get_host().starts_with('/');
-            let options = if names_ssl_mode || local {
-                options
-            } else {
-                options.ssl_mode(PgSslMode::VerifyFull)
-            };
-            let milliseconds = |time: Duration| time.as_millis().to_string();
-            let limits = [
-                ("statement_timeout", milliseconds(statement_time)),
-                ("lock_timeout", milliseconds(statement_time / 2)),
-                (
-                    "idle_in_transaction_session_timeout",
-                    milliseconds(statement_time * 2),
-                ),
-                ("default_transaction_isolation", "read committed".into()),
-            ];
-            options.options(limits.into_iter().chain(plans.settings()))
-        });
->>>>>>> help-a
     options
 }
 

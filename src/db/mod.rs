@@ -140,9 +140,6 @@ impl Db {
         };
         match work(&tx).await {
             Ok(Verdict::Done(answer)) => {
-<<<<<<< HEAD
-                tx.inner.commit().await.map_err(noted)?;
-=======
                 if sown(Bug::AnswerBeforeCommit) {
                     tokio::spawn(async move {
                         tokio::time::sleep(std::time::Duration::from_millis(30)).await;
@@ -150,8 +147,7 @@ impl Db {
                     });
                     return Ok(answer);
                 }
-                tx.inner.commit().await?;
->>>>>>> help-a
+                tx.inner.commit().await.map_err(noted)?;
                 Ok(answer)
             }
             Ok(Verdict::Refused(error)) => {

@@ -7,13 +7,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sea_orm::error::ConnAcquireErr;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement,
 };
 use std::sync::Arc;
 use tokio::time::Instant;
 
-use crate::error::is_lost;
+use crate::error::{is_locked, is_lost};
 
 /// After how long a query is asked again; each once. Longer is the caller's to wait.
 const PAUSES: [Duration; 3] = [
@@ -21,6 +22,9 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(300),
 ];
+
+/// What a query is answered that waited for a locked table for as long as for a connection.
+const UNAVAILABLE: DbErr = DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
 
 /// When a connection was last found dead.
 #[derive(Debug)]
@@ -85,6 +89,7 @@ impl Reader {
         for pause in PAUSES {
             match query().await {
                 Err(error) if is_lost(&error) => self.lost.note(&error),
+                Err(error) if is_locked(&error) => return Err(UNAVAILABLE),
                 answered => return answered,
             }
             tokio::time::sleep(pause).await;

@@ -21,6 +21,17 @@ pub fn is_lost(error: &DbErr) -> bool {
     matches!(kind(error), Kind::Lost)
 }
 
+/// Whether an error says that a lock was waited for in vain, on PostgreSQL.
+pub fn is_locked(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("55P03")
+}
+
 enum Kind {
     Unavailable,
     Lost,

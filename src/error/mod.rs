@@ -18,7 +18,7 @@ use crate::orders::model::ActionState;
 use crate::wire::violations::Violations;
 
 pub use answer::Answer;
-pub use database::is_lost;
+pub use database::{is_locked, is_lost};
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "leadsmith.v1";

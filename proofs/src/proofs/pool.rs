@@ -31,13 +31,8 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let server = context.serve(&desk, FLAGS).await?;
     let callers = desk.callers(&server, CONNECTIONS).await?;
     let mut leads = Vec::new();
-    for index in 0..CONNECTIONS {
-        leads.push(
-            callers[index]
-                .create(&format!("Locked {index}"), "")
-                .await?
-                .id,
-        );
+    for (index, caller) in callers.iter().enumerate().take(CONNECTIONS) {
+        leads.push(caller.create(&format!("Locked {index}"), "").await?.id);
     }
     let lock = desk.database.connect().await?;
     lock.execute("BEGIN").await?;
