@@ -38,6 +38,8 @@ words! {
         OutageIsFault = "outage-is-fault",
         /// Replicas do not wait for each other's migrations.
         MigrateUnlocked = "migrate-unlocked",
+        /// Who connects is not asked for a certificate.
+        NoCertificateAsked = "no-certificate-asked",
     }
 }
 

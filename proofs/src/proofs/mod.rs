@@ -17,6 +17,7 @@ mod kill;
 mod linearizable;
 mod lockout;
 mod pool;
+mod tls;
 mod upgrade;
 
 /// A promise and how it is tried.
@@ -119,5 +120,12 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[(Bug::MigrateUnlocked, BOTH)],
         run: |context| Box::pin(upgrade::run(context)),
+    },
+    Proof {
+        name: "tls",
+        promise: "Nobody gets in in clear, by an old version, or with a wrong certificate",
+        databases: SQLITE,
+        bugs: &[(Bug::NoCertificateAsked, SQLITE)],
+        run: |context| Box::pin(tls::run(context)),
     },
 ];
