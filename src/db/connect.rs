@@ -230,6 +230,8 @@ fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectO
                 .pragma("journal_size_limit", "67108864")
                 // 8 MiB a connection: what leads to the rows of millions of leads stays in memory.
                 .pragma("cache_size", "-8192")
+                // What is deleted or overwritten is gone from the file: people may ask to be forgotten.
+                .pragma("secure_delete", "ON")
                 .pragma("query_only", if read { "ON" } else { "OFF" })
     });
     options

@@ -13,6 +13,7 @@ pub mod json;
 mod keys;
 pub mod migrate;
 pub mod rows;
+mod scrub;
 pub mod search;
 pub mod select;
 pub mod shared;
@@ -45,6 +46,7 @@ pub struct Db {
     /// Changes under way and waiting for their turn. Those whose caller hung up count too, which the
     /// limit of calls does not see.
     places: Arc<Semaphore>,
+    scrubbing: Arc<scrub::Scrubbing>,
 }
 
 /// How many changes may be under way or waiting for their turn.
@@ -68,6 +70,7 @@ impl Db {
             clock,
             writes: Arc::default(),
             places: Arc::new(Semaphore::new(WRITES)),
+            scrubbing: Arc::default(),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::harness::{Backend, TestDatabase, connect, count};
 use crate::on_both_empty;
 use crate::program::{Ended, leadsmith};
 
-const MIGRATIONS: u32 = 5;
+const MIGRATIONS: u32 = 6;
 
 /// A table as an entity has it.
 struct Expected {
@@ -223,6 +223,7 @@ fn obstacles(backend: Backend) -> [&'static str; MIGRATIONS as usize] {
         "opportunities_owner",
         "action_runs_order",
         "idempotency_records_create_time",
+        "password_attempts_expire",
     ]
 }
 
@@ -246,11 +247,11 @@ on_both_empty! {
         let db = connect_to_new(&database).await;
         assert_eq!(applied(&database).await, 0);
         up(&database).await.unwrap();
-        assert_eq!(applied(&database).await, 5);
+        assert_eq!(applied(&database).await, 6);
         let whole = schema(&db).await;
         up(&database).await.expect("nothing left to do");
         assert_eq!(schema(&db).await, whole);
-        for left in (0..5).rev() {
+        for left in (0..6).rev() {
             down(&database, 1).await.unwrap();
             assert_eq!(applied(&database).await, left);
         }
@@ -277,7 +278,7 @@ on_both_empty! {
 
             // The cause is mended: it goes on where it stopped.
             up(&database).await.unwrap();
-            assert_eq!(applied(&database).await, 5);
+            assert_eq!(applied(&database).await, 6);
             down(&database, MIGRATIONS - u32::try_from(before).unwrap()).await.unwrap();
             assert_eq!(schema(&db).await, left, "{obstacle}");
             down(&database, u32::try_from(before).unwrap()).await.unwrap();
@@ -291,11 +292,11 @@ on_both_empty! {
         }
         for ended in runs.join_all().await {
             assert_eq!(ended.code, Some(0), "{ended:?}");
-            assert_eq!(ended.out.matches("applied  m").count(), 5, "{ended:?}");
+            assert_eq!(ended.out.matches("applied  m").count(), 6, "{ended:?}");
             assert_eq!(ended.err, "");
         }
         let db = database.connect().await;
-        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 5);
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 6);
         let alone = TestDatabase::create(database.backend).await;
         up(&alone).await.unwrap();
         assert_eq!(schema(&db).await, schema(&alone.connect().await).await);
@@ -309,7 +310,7 @@ on_both_empty! {
         let serving = starts.join_all().await;
         assert_eq!(serving.len(), 4);
         let db = database.connect().await;
-        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 5);
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 6);
         assert_eq!(count(&db, "SELECT count(*) FROM server_keys").await, 1);
     }
 
@@ -334,12 +335,12 @@ on_both_empty! {
             assert_eq!(ended.out, "", "{command}");
         }
         assert_eq!(schema(&db).await, before);
-        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 6);
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, 7);
     }
 
     async fn serving_without_migrating_needs_a_whole_schema(database: TestDatabase) {
         let serve = || leadsmith("serve --migrate false").database(&database.url);
-        refused(&serve().quiet().run().await, "lacks 5 migrations: run leadsmith migrate up");
+        refused(&serve().quiet().run().await, "lacks 6 migrations: run leadsmith migrate up");
         let db = database.connect().await;
         assert_eq!(tables(&db).await, BTreeSet::new());
         up(&database).await.unwrap();
