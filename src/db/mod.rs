@@ -7,6 +7,7 @@
 //! drops its handler, and a future dropped inside BEGIN or COMMIT would leave a pooled connection in
 //! an unknown state (transact-rs/sqlx#4385). So the effect is whole or absent, whoever is listening.
 
+pub mod backup;
 pub mod connect;
 pub mod entities;
 pub mod json;
