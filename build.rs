@@ -5,8 +5,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 use tonic_prost_build::configure;
 
 /// Messages that carry a secret: their `Debug` is written by hand and leaves the secret out.
-const SECRET_MESSAGES: [&str; 4] = [
+const SECRET_MESSAGES: [&str; 5] = [
     "leadsmith.v1.UpdateLeadRequest",
+    "leadsmith.v1.EraseLeadRequest",
     "leadsmith.v1.SignInRequest",
     "leadsmith.v1.SignInResponse",
     "leadsmith.v1.ChangePasswordRequest",

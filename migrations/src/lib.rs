@@ -11,6 +11,7 @@ mod m0002_leads;
 mod m0003_opportunities;
 mod m0004_orders;
 mod m0005_ledgers;
+mod m0006_erasure;
 mod m0007_certificates;
 mod schema;
 
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_opportunities::Migration),
             Box::new(m0004_orders::Migration),
             Box::new(m0005_ledgers::Migration),
+            Box::new(m0006_erasure::Migration),
             Box::new(m0007_certificates::Migration),
         ]
     }

@@ -31,6 +31,7 @@ const OPEN: Access = Access::Open;
 const ANYONE: Access = Access::Principal;
 const VIEWER: Access = Access::AtLeast(Role::Viewer);
 const SALES: Access = Access::AtLeast(Role::Sales);
+const ADMIN: Access = Access::AtLeast(Role::Admin);
 
 /// Every RPC the server answers.
 pub const RPCS: &[(&str, Access)] = &[
@@ -42,6 +43,7 @@ pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.LeadService/Deactivate", SALES),
     ("leadsmith.v1.LeadService/Reactivate", SALES),
     ("leadsmith.v1.LeadService/Convert", SALES),
+    ("leadsmith.v1.LeadService/Erase", ADMIN),
     ("leadsmith.v1.LeadService/ListHistory", VIEWER),
     ("leadsmith.v1.ClientService/Get", VIEWER),
     ("leadsmith.v1.ClientService/List", VIEWER),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::draft::{Held, Needs, Records, Writes};
 use super::fate::Trace;
 use super::idempotency::{self, Found};
-use super::{Change, events, history};
+use super::{Change, erase, events, history};
 use crate::auth::Call;
 use crate::clock::Clock;
 use crate::db::rows::{self, Rows};
@@ -69,6 +69,7 @@ pub(super) async fn run(
     let loaded = load(tx, needs, patience).await?;
     let mut records = loaded.records;
     let mut written = Written::default();
+    let mut all_erased = Vec::new();
     for job in open {
         if loaded.busy.meets(job.needs(), &records) {
             continue;
@@ -82,6 +83,7 @@ pub(super) async fn run(
             opportunities,
             runs,
             changes,
+            erased,
         } = decided.writes;
         for change in changes {
             written.change(tx, job.call(), change)?;
@@ -99,8 +101,15 @@ pub(super) async fn run(
             written.answers.extend(row);
         }
         records.take_over(leads, orders);
+        let name = idempotency::name(job.call());
+        all_erased.extend(erased.into_iter().map(|lead| (lead, name)));
     }
-    written.finish(tx, records).await
+    let trace = written.finish(tx, records).await?;
+    // Last: what others in the batch wrote of these leads before is their past too.
+    for (lead, name) in all_erased {
+        erase::past(tx, &lead, name).await?;
+    }
+    Ok(trace)
 }
 
 /// Answers those whose request was answered before or is being worked on elsewhere.
@@ -134,6 +143,8 @@ struct Busy {
     emails: BTreeSet<String>,
     orders: BTreeSet<Uuid>,
     leads: BTreeSet<Uuid>,
+    /// The orders of the leads that are wanted with all of them.
+    all_orders: HashMap<Uuid, Vec<Uuid>>,
 }
 
 impl Busy {
@@ -149,13 +160,27 @@ impl Busy {
             .is_some_and(|email| self.emails.contains(email))
             || needs.order.is_some_and(|id| self.orders.contains(&id))
             || leads.into_iter().any(|id| self.leads.contains(&id))
+            || (needs.all_orders && needs.lead.is_some_and(|id| self.has_order_of(id)))
+    }
+}
+
+impl Busy {
+    fn has_order_of(&self, lead_id: Uuid) -> bool {
+        let orders = self.all_orders.get(&lead_id);
+        orders.is_some_and(|ids| ids.iter().any(|id| self.orders.contains(id)))
     }
 }
 
 async fn load(tx: &Tx, all: Vec<Needs>, patience: Patience) -> Result<Loaded> {
     let (mut emails, mut order_ids) = (BTreeSet::new(), BTreeSet::new());
     let (mut lead_ids, mut opportunity_ids) = (BTreeSet::new(), BTreeSet::new());
+    let mut all_orders = HashMap::new();
     for needs in all {
+        if let Some(lead_id) = needs.lead.filter(|_| needs.all_orders) {
+            let ids = orders::store::ids(&**tx, lead_id).await?;
+            order_ids.extend(ids.iter().copied());
+            all_orders.insert(lead_id, ids);
+        }
         emails.extend(needs.email);
         order_ids.extend(needs.order);
         lead_ids.extend(needs.lead);
@@ -190,6 +215,7 @@ async fn load(tx: &Tx, all: Vec<Needs>, patience: Patience) -> Result<Loaded> {
             emails: busy_emails,
             orders: busy_orders,
             leads: busy_leads,
+            all_orders,
         },
     })
 }

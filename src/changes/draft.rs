@@ -25,6 +25,8 @@ pub struct Needs {
     pub order: Option<Uuid>,
     /// A lead.
     pub lead: Option<Uuid>,
+    /// With the lead, all of its orders.
+    pub all_orders: bool,
     /// An opportunity.
     pub opportunity: Option<Uuid>,
 }
@@ -84,6 +86,8 @@ pub struct Writes {
     pub runs: Vec<ActionRun>,
     /// What is recorded of it.
     pub changes: Vec<Change>,
+    /// Leads that are erased by it, as they are now.
+    pub erased: Vec<Lead>,
 }
 
 /// One change while it is decided.
@@ -152,6 +156,11 @@ impl<'a> Draft<'a> {
     /// Writes an attempt to run an action.
     pub fn put_run(&mut self, run: ActionRun) {
         self.writes.runs.push(run);
+    }
+
+    /// Erases everything that was kept of a lead up to this version of it.
+    pub fn erase_past(&mut self, lead: Lead) {
+        self.writes.erased.push(lead);
     }
 
     /// Writes the history row and the event of an accepted change.

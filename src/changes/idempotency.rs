@@ -97,7 +97,10 @@ impl Drop for Working {
 
 /// What was answered to a request id before.
 pub struct Kept {
+    /// The lead the call was about.
+    lead_id: Option<Uuid>,
     fingerprint: Vec<u8>,
+    /// Empty once it is erased with the lead: no answer is.
     response: Vec<u8>,
 }
 
@@ -105,11 +108,15 @@ impl Kept {
     /// The answer, if the same was asked.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`] when something else was asked under the id.
+    /// [`Error::RequestIdReused`] when something else was asked under the id;
+    /// [`Error::LeadErased`] when the answer was erased with its lead.
     pub fn answer<R: Message + Default>(self, call: &Call) -> Result<Option<R>> {
         let Some(key) = call.key else { return Ok(None) };
         if self.fingerprint != key.fingerprint {
             return Err(Error::RequestIdReused);
+        }
+        if let (Some(lead_id), true) = (self.lead_id, self.response.is_empty()) {
+            return Err(Error::LeadErased(lead_id));
         }
         R::decode(self.response.as_slice())
             .map(Some)
@@ -131,6 +138,7 @@ pub async fn replay<R: Message + Default>(
         .await?;
     let Some(record) = found else { return Ok(None) };
     let kept = Kept {
+        lead_id: record.lead_id,
         fingerprint: record.fingerprint,
         response: record.response,
     };
@@ -175,6 +183,7 @@ pub async fn look(tx: &Tx, names: &[Name]) -> Result<Vec<Found>> {
         let free: bool = row.try_get_by_index(4)?;
         let what = match (fingerprint, response) {
             (Some(fingerprint), Some(response)) => Found::Kept(Kept {
+                lead_id: row.try_get_by_index(5)?,
                 fingerprint,
                 response,
             }),
@@ -202,7 +211,7 @@ async fn look_on_postgres(tx: &Tx, names: &[Name]) -> Result<Vec<QueryResult>> {
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,
         "SELECT k.principal_id, k.request_id, r.fingerprint, r.response, \
-         pg_try_advisory_xact_lock(k.number) \
+         pg_try_advisory_xact_lock(k.number), r.lead_id \
          FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS k(principal_id, request_id, number) \
          LEFT JOIN LATERAL (SELECT * FROM idempotency_records \
          WHERE principal_id = k.principal_id AND request_id = k.request_id LIMIT 1) AS r ON TRUE",
@@ -219,7 +228,8 @@ async fn look_on_postgres(tx: &Tx, names: &[Name]) -> Result<Vec<QueryResult>> {
 async fn look_on_sqlite(tx: &Tx, names: &[Name]) -> Result<Vec<QueryResult>> {
     let places = rows::places(names.len());
     let sql = format!(
-        "SELECT principal_id, request_id, fingerprint, response, TRUE FROM idempotency_records \
+        "SELECT principal_id, request_id, fingerprint, response, TRUE, lead_id \
+         FROM idempotency_records \
          WHERE (principal_id, request_id) IN (VALUES {})",
         vec!["(?, ?)"; places].join(", ")
     );

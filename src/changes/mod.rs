@@ -6,6 +6,7 @@
 mod batch;
 pub mod desk;
 pub mod draft;
+mod erase;
 pub mod events;
 mod fate;
 pub mod history;

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod backup;
 mod demo;
 mod healthcheck;
 mod migrate;
@@ -42,6 +43,10 @@ enum Command {
     /// Create and look after the backend services that call with an API key
     #[command(subcommand)]
     ServiceAccount(service_account::ServiceAccountCommand),
+    /// Copy SQLite's database to a file, while a server uses it
+    Backup(backup::BackupSettings),
+    /// Put a backup in the place of SQLite's database, which nobody may be using
+    Restore(backup::BackupSettings),
     /// Ask a running server for its health; exits with 0 if it serves
     Healthcheck(healthcheck::HealthcheckSettings),
     /// Print the settings that serve would use, with secrets hidden
@@ -61,6 +66,8 @@ impl Cli {
             Command::Migrate(command) => migrate::run(command).await,
             Command::Operator(command) => operator::run(command).await,
             Command::ServiceAccount(command) => service_account::run(command).await,
+            Command::Backup(settings) => backup::back_up(&settings).await,
+            Command::Restore(settings) => backup::restore(&settings).await,
             Command::Healthcheck(settings) => healthcheck::run(&settings).await,
             Command::Config(settings) => {
                 settings.check()?;

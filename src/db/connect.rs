@@ -130,6 +130,34 @@ pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection
     }
 }
 
+/// One connection to a file of SQLite's as it lies there: nothing is created, and its journal stays
+/// what it is. `read` takes it for a file that nobody changes, and leaves a log beside it alone.
+pub(super) async fn open_file(file: &Path, read: bool) -> Result<DatabaseConnection, Refusal> {
+    let mut options = pooled("sqlite::memory:".into(), 1, Duration::from_secs(10));
+    let name = file.to_path_buf();
+    options.map_sqlx_sqlite_opts(move |defaults| {
+        let log = defaults;
+        SqliteConnectOptions::clone(&log)
+            .filename(&name)
+            .in_memory(false)
+            .shared_cache(false)
+            .create_if_missing(false)
+            .busy_timeout(Duration::from_secs(1))
+            .read_only(read)
+            .immutable(read)
+    });
+    Database::connect(options).await.map_err(|error| {
+        let why = match runtime(&error) {
+            Some(SqlxError::Database(error)) => error.message().to_owned(),
+            _ => error.to_string(),
+        };
+        Refusal::new(format!(
+            "the file {} cannot be opened ({why}): check that it is a database of Leadsmith's",
+            file.display()
+        ))
+    })
+}
+
 /// Creates the database's file, if need be, so that only its owner reads it: it holds the leads, and
 /// SQLite gives the files beside it the same rights.
 fn create_private(file: &Path) -> Result<(), Refusal> {
@@ -173,7 +201,8 @@ async fn connect_to_file(
 /// After how long a locked file is asked for again.
 const LOCKED_POLL: Duration = Duration::from_millis(20);
 
-fn is_locked(error: &DbErr) -> bool {
+/// Whether another connection keeps SQLite from doing this now.
+pub(super) fn is_locked(error: &DbErr) -> bool {
     let code = runtime(error)
         .and_then(|error| error.as_database_error())
         .and_then(|error| error.code());
@@ -245,6 +274,8 @@ fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectO
                 .pragma("journal_size_limit", "67108864")
                 // 8 MiB a connection: what leads to the rows of millions of leads stays in memory.
                 .pragma("cache_size", "-8192")
+                // What is deleted or overwritten is gone from the file: people may ask to be forgotten.
+                .pragma("secure_delete", "ON")
                 .pragma("query_only", if read { "ON" } else { "OFF" })
     });
     options

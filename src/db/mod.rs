@@ -7,6 +7,7 @@
 //! drops its handler, and a future dropped inside BEGIN or COMMIT would leave a pooled connection in
 //! an unknown state (transact-rs/sqlx#4385). So the effect is whole or absent, whoever is listening.
 
+pub mod backup;
 pub mod connect;
 pub mod entities;
 pub mod hosts;
@@ -15,6 +16,7 @@ mod keys;
 pub mod migrate;
 pub mod reader;
 pub mod rows;
+mod scrub;
 pub mod search;
 pub mod select;
 pub mod shared;
@@ -52,6 +54,7 @@ pub struct Db {
     places: Arc<Semaphore>,
     /// The servers the URL names, on PostgreSQL.
     hosts: Vec<hosts::Host>,
+    scrubbing: Arc<scrub::Scrubbing>,
 }
 
 /// How many changes may be under way or waiting for their turn.
@@ -81,6 +84,7 @@ impl Db {
             clock,
             writes: Arc::default(),
             places: Arc::new(Semaphore::new(WRITES)),
+            scrubbing: Arc::default(),
         }
     }
 

@@ -203,9 +203,22 @@ impl Error {
             )
             .with("lead_id", id)
             .with("state", state),
-            Self::LeadRefused { id, state, transition, order_etag } => {
+            Self::LeadRefused { id, state, erased: true, order_etag, .. } => {
+                lead_erased(*id, *state, order_etag.as_deref())
+            }
+            Self::LeadRefused { id, state, erased: false, transition, order_etag } => {
                 lead_refused(*id, *state, *transition, order_etag.as_deref())
             }
+            Self::LeadErased(id) => Answer::new(
+                C::FailedPrecondition,
+                R::LeadErased,
+                format!(
+                    "This call was made before and is not made again; its answer was erased with \
+                     the personal data of the lead {id}: get the lead to see what is left of it."
+                ),
+            )
+            .with("lead_id", id)
+            .precondition(id.to_string()),
             Self::ClientNotFound(id) => Answer::new(
                 C::NotFound,
                 R::ClientNotFound,
@@ -312,9 +325,9 @@ fn lead_refused(
                 Transition::Update
                 | Transition::Reactivate
                 | Transition::Convert
-                | Transition::ProvisionClient => {
-                    "The lead is DEACTIVATED: reactivate it first.".to_owned()
-                }
+                | Transition::ProvisionClient
+                | Transition::Attach
+                | Transition::Erase => "The lead is DEACTIVATED: reactivate it first.".to_owned(),
             },
         ),
         LeadState::Converted => (
@@ -322,7 +335,7 @@ fn lead_refused(
             format!("The lead is CONVERTED, which is final: go on with the client {id}."),
         ),
     };
-    let allowed: Vec<&str> = state.allowed().map(Transition::rpc).collect();
+    let allowed: Vec<&str> = state.allowed(false).map(Transition::rpc).collect();
     let mut answer = Answer::new(Code::FailedPrecondition, reason, message)
         .with("current_state", state)
         .with("allowed", allowed.join(","))
@@ -335,6 +348,20 @@ fn lead_refused(
         answer = answer.with("order_etag", etag);
     }
     answer
+}
+
+fn lead_erased(id: Uuid, state: LeadState, order_etag: Option<&str>) -> Answer {
+    let message = "The lead's personal data is erased, which is final: create a new lead.";
+    let allowed: Vec<&str> = state.allowed(true).map(Transition::rpc).collect();
+    let answer = Answer::new(Code::FailedPrecondition, ErrorReason::LeadErased, message)
+        .with("current_state", state)
+        .with("allowed", allowed.join(","))
+        .with("lead_id", id)
+        .precondition(id.to_string());
+    match order_etag {
+        Some(etag) => answer.with("order_etag", etag),
+        None => answer,
+    }
 }
 
 /// A duration for people.

@@ -44,15 +44,24 @@ enum Kind {
     reason = "what is not known to pass is a bug until it is looked at"
 )]
 fn kind(error: &DbErr) -> Kind {
-    let runtime = match error {
+    match error {
+        DbErr::ConnectionAcquire(_) => Kind::Unavailable,
         // No connection could be had, whatever the reason.
-        DbErr::ConnectionAcquire(_) => return Kind::Unavailable,
-        DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
-        _ => return Kind::Bug,
-    };
-    if sown(Bug::OutageIsFault) {
-        return Kind::Bug;
+        DbErr::Conn(runtime) => match sort(runtime) {
+            Kind::Lost => Kind::Lost,
+            Kind::Unavailable | Kind::Conflict | Kind::Bug => Kind::Unavailable,
+        },
+        DbErr::Exec(_) | DbErr::Query(_) if sown(Bug::OutageIsFault) => Kind::Bug,
+        DbErr::Exec(runtime) | DbErr::Query(runtime) => sort(runtime),
+        _ => Kind::Bug,
     }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not known to pass is a bug until it is looked at"
+)]
+fn sort(runtime: &RuntimeErr) -> Kind {
     let RuntimeErr::SqlxError(error) = runtime else {
         return Kind::Bug;
     };

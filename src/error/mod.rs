@@ -64,9 +64,12 @@ pub enum Error {
     LeadRefused {
         id: Uuid,
         state: LeadState,
+        erased: bool,
         transition: Transition,
         order_etag: Option<String>,
     },
+    /// What was answered under this request id is erased with its lead.
+    LeadErased(Uuid),
     ClientNotFound(Uuid),
     OpportunityNotFound(Uuid),
     OrderNotFound(Uuid),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::erase::Erase;
 use super::model::{Filter, LeadState, Ordering};
 use super::{Update, model};
 use crate::changes::RequestKey;
@@ -201,6 +202,28 @@ impl LeadService for LeadApi {
         };
         let (etag, validate_only) = (body.etag, body.validate_only);
         let answer = super::convert_by_hand(&self.0, call, id, etag, validate_only, render).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn erase(
+        &self,
+        request: Request<proto::EraseLeadRequest>,
+    ) -> Result<Response<proto::EraseLeadResponse>, Status> {
+        let (mut call, mut body) = wire::open(request)?;
+        let password = std::mem::take(&mut body.current_password);
+        let mut violations = Violations::default();
+        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let erase = Erase {
+            id,
+            etag: body.etag,
+            current_password: (!password.is_empty()).then(|| password.into()),
+        };
+        let render = |lead| proto::EraseLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
+        let answer = super::erase::erase(&self.0, call, erase, render).await?;
         Ok(Response::new(answer))
     }
 

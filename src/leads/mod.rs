@@ -5,6 +5,7 @@
 //! `LeadService.Convert` and for an order's PROVISION_CLIENT action alike.
 
 pub mod api;
+pub mod erase;
 pub mod model;
 pub mod store;
 
@@ -68,6 +69,7 @@ pub async fn create<R: Message + Default + 'static>(
             version: 1,
             details: details.clone(),
             status: Status::Open,
+            erasure: None,
             create_time: now,
             update_time: now,
         };

@@ -13,8 +13,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{
-    Address, Conversion, Deactivation, Details, Filter, Lead, LeadState, OrderKey, Ordering,
-    Position, PositionKey, Status, fold,
+    Address, Conversion, Deactivation, Details, Erasure, Filter, Lead, LeadState, OrderKey,
+    Ordering, Position, PositionKey, Status, fold,
 };
 use crate::db::entities::lead::{ActiveModel, Column, CustomFields, Entity, Model};
 use crate::db::json::{from_json, to_json};
@@ -226,6 +226,8 @@ fn model(row: &mut Fields<'_>) -> Option<Model> {
         conversion_order_id: row.take()?,
         create_time: row.take()?,
         update_time: row.take()?,
+        erasure_time: row.take()?,
+        erasure_actor: row.take()?,
     })
 }
 
@@ -469,6 +471,11 @@ fn to_row(lead: &Lead) -> Result<ActiveModel> {
         conversion_order_id: Set(conversion.and_then(|by| by.order_id)),
         create_time: Set(lead.create_time),
         update_time: Set(lead.update_time),
+        erasure_time: Set(lead.erasure.as_ref().map(|by| by.time)),
+        erasure_actor: Set(match &lead.erasure {
+            Some(by) => Some(to_json(&by.actor)?),
+            None => None,
+        }),
     })
 }
 
@@ -496,11 +503,19 @@ pub fn from_row(row: Model) -> Result<Lead> {
             ),
         },
     };
+    let erasure = match (row.erasure_time, row.erasure_actor.clone()) {
+        (Some(time), Some(actor)) => Some(Erasure {
+            time,
+            actor: from_json(actor)?,
+        }),
+        _ => None,
+    };
     Ok(Lead {
         id: row.id,
         seq: row.seq,
         version: row.version,
         status,
+        erasure,
         create_time: row.create_time,
         update_time: row.update_time,
         details: Details {

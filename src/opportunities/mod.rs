@@ -15,13 +15,14 @@ use crate::changes::{Change, FieldChange, Subject};
 use crate::db::Verdict;
 use crate::db::json::to_json;
 use crate::error::{Error, Result};
+use crate::leads::model::Transition;
 use crate::wire::page::{Page, Window};
 use model::{Details, Filter, Opportunity, OpportunityState, View};
 
 /// Creates an OPEN opportunity of a lead.
 ///
 /// # Errors
-/// [`Error::LeadNotFound`].
+/// [`Error::LeadNotFound`]; [`Error::LeadRefused`] when it is erased.
 pub async fn create<R: Message + Default + 'static>(
     desk: &Desk,
     call: Call,
@@ -36,6 +37,7 @@ pub async fn create<R: Message + Default + 'static>(
     };
     desk.change(call, Needs::lead(lead_id), answering, move |draft| {
         let lead = draft.lead(lead_id)?;
+        lead.effect(Transition::Attach)?;
         let now = draft.clock.now();
         let opportunity = Opportunity {
             id: draft.clock.new_id(),

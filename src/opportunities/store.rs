@@ -1,6 +1,7 @@
 //! Every query about opportunities.
 
-use sea_orm::sea_query::Expr;
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
@@ -8,6 +9,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage, View};
+use crate::db::Tx;
 use crate::db::entities::lead;
 use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
@@ -47,6 +49,35 @@ pub async fn list(
         query = query.filter(Column::Id.lt(before));
     }
     query.all(db).await?.into_iter().map(view).collect()
+}
+
+/// Erases what is said in free text in every opportunity of a lead, as their next version. Answers
+/// which these are.
+pub async fn erase(tx: &Tx, lead_id: Uuid, time: DateTime<Utc>) -> Result<Vec<Uuid>> {
+    let ids: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::LeadId.eq(lead_id))
+        .into_tuple()
+        .all(&**tx)
+        .await?;
+    let said = |id: &[Uuid]| Column::Id.is_in(id.iter().copied());
+    Entity::update_many()
+        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+        .col_expr(Column::UpdateTime, Expr::value(time))
+        .col_expr(Column::Name, Expr::value(""))
+        .col_expr(Column::NextStep, Expr::value(""))
+        .col_expr(Column::Description, Expr::value(""))
+        .filter(said(&ids))
+        .exec(&**tx)
+        .await?;
+    Entity::update_many()
+        .col_expr(Column::CloseReason, Expr::value(""))
+        .filter(said(&ids))
+        .filter(Column::CloseReason.is_not_null())
+        .exec(&**tx)
+        .await?;
+    Ok(ids)
 }
 
 /// The row of an opportunity.

@@ -44,7 +44,8 @@ pub struct NewOrder {
 /// Creates a PROCESSING order and runs its automatic actions that wait for nothing.
 ///
 /// # Errors
-/// [`Error::LeadNotFound`]; [`Error::FieldInvalid`] when the opportunity is not the lead's.
+/// [`Error::LeadNotFound`]; [`Error::LeadRefused`] when it is erased; [`Error::FieldInvalid`] when the
+/// opportunity is not the lead's.
 pub async fn create<R: Message + Default + 'static>(
     desk: &Desk,
     call: Call,
@@ -62,6 +63,7 @@ pub async fn create<R: Message + Default + 'static>(
     };
     desk.change(call, needs, answering, move |draft| {
         let lead = draft.lead(new.lead_id)?.clone();
+        lead.effect(Transition::Attach)?;
         if let Some(id) = new.opportunity_id {
             check_opportunity(draft, id, lead.id)?;
         }

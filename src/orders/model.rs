@@ -146,6 +146,21 @@ impl Order {
         changes::etag(self.version)
     }
 
+    /// The next version, as of `time`, without what is said in it in free text. Keys, numbers and
+    /// prices stay: they tell what was sold, not to whom.
+    pub fn erased(&self, time: DateTime<Utc>) -> Self {
+        let mut after = self.clone();
+        after.version += 1;
+        after.update_time = time.max(self.update_time);
+        for item in &mut after.items {
+            item.description.clear();
+        }
+        for action in &mut after.actions {
+            action.name.clear();
+        }
+        after
+    }
+
     /// An action, by its key.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
@@ -51,6 +52,38 @@ pub async fn hold(
     }
     let held: Result<Vec<Order>> = held.into_iter().map(from_row).collect();
     Ok((held?, missing))
+}
+
+/// The orders of a lead.
+pub async fn ids(db: &impl ConnectionTrait, lead_id: Uuid) -> Result<Vec<Uuid>> {
+    let rows = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::LeadId.eq(lead_id));
+    Ok(rows.into_tuple().all(db).await?)
+}
+
+/// Writes the next version of every order of a lead without what is said in it in free text, and
+/// erases what its runs say. Answers which orders these are.
+pub async fn erase(tx: &Tx, lead_id: Uuid, time: DateTime<Utc>) -> Result<Vec<Uuid>> {
+    let stored = Entity::find().filter(Column::LeadId.eq(lead_id));
+    let mut held = Vec::new();
+    for row in stored.all(&**tx).await? {
+        let stored = from_row(row)?;
+        let now = stored.erased(time);
+        held.push(Held {
+            stored: Some(stored),
+            now,
+        });
+    }
+    let ids: Vec<Uuid> = held.iter().map(|order| order.now.id).collect();
+    rows::write(tx, writes(held.into_iter())?).await?;
+    action_run::Entity::update_many()
+        .col_expr(action_run::Column::ErrorMessage, Expr::value(""))
+        .filter(action_run::Column::OrderId.is_in(ids.iter().copied()))
+        .exec(&**tx)
+        .await?;
+    Ok(ids)
 }
 
 /// Orders by filter, newest first, from below the id `before`.

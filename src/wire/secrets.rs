@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::proto::{ChangePasswordRequest, SignInRequest, SignInResponse, UpdateLeadRequest};
+use super::proto::{
+    ChangePasswordRequest, EraseLeadRequest, SignInRequest, SignInResponse, UpdateLeadRequest,
+};
 
 const HIDDEN: &str = "…";
 
@@ -14,6 +16,17 @@ impl fmt::Debug for UpdateLeadRequest {
             .field("current_password", &HIDDEN)
             .field("request_id", &self.request_id)
             .field("validate_only", &self.validate_only)
+            .finish()
+    }
+}
+
+impl fmt::Debug for EraseLeadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EraseLeadRequest")
+            .field("id", &self.id)
+            .field("etag", &self.etag)
+            .field("current_password", &HIDDEN)
+            .field("request_id", &self.request_id)
             .finish()
     }
 }

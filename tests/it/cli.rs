@@ -126,6 +126,8 @@ async fn every_help_names_the_environment_variable_of_every_flag() {
         "service-account create",
         "service-account create-key",
         "service-account revoke-key",
+        "backup",
+        "restore",
         "healthcheck",
         "config",
     ] {

@@ -109,6 +109,11 @@ async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'static st
             let lead = h.sales.create_lead("Hopper").await;
             refused(h.sales.reactivate(&lead.id).await)
         }
+        R::LeadErased => {
+            let lead = h.sales.create_lead("Hopper").await;
+            h.admin.erase(&lead.id).await.unwrap();
+            refused(h.sales.deactivate(&lead.id).await)
+        }
         R::ClientNotFound => {
             let request = proto::GetClientRequest { id: UNKNOWN.into() };
             refused(h.viewer.clients().get(request).await)

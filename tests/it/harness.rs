@@ -118,6 +118,8 @@ impl TestDatabase {
             migrate: true,
             limits: Limits {
                 drain: Duration::from_secs(5),
+                // Many tests run at once, and some hold others up on purpose.
+                connection_wait: Duration::from_secs(3),
                 ..Limits::default()
             },
         }

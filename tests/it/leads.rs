@@ -5,6 +5,7 @@ mod checks;
 mod dry_runs;
 mod duplicates;
 mod email;
+mod erase;
 mod fields;
 mod formats;
 mod history;

@@ -1,24 +1,27 @@
 //! The lifecycle: every cell of the table of domain rules, through the wire.
 
 use leadsmith::leads::model::{Effect, LeadState, Transition};
-use leadsmith::wire::proto::{Lead, LeadState as WireState};
+use leadsmith::wire::proto::{self, Lead, LeadState as WireState};
 use tonic::{Code, Status};
 
 use crate::harness::{Caller, metadata, reason};
 use crate::on_both;
 
-const TRANSITIONS: [Transition; 5] = [
+const TRANSITIONS: [Transition; 7] = [
     Transition::Update,
     Transition::Deactivate,
     Transition::Reactivate,
     Transition::Convert,
     Transition::ProvisionClient,
+    Transition::Attach,
+    Transition::Erase,
 ];
 
 /// The table as the domain has it, written out by hand: what each transition does in each state.
 fn expected(state: LeadState, transition: Transition) -> Result<WireState, &'static str> {
     use {LeadState as S, Transition as T};
     match (state, transition) {
+        (_, T::Attach | T::Erase) => Ok(wire(state)),
         (S::Open, T::Update) => Ok(WireState::Open),
         (S::Open, T::Deactivate) => Ok(WireState::Deactivated),
         (S::Open, T::Reactivate) => Err("LEAD_NOT_DEACTIVATED"),
@@ -27,6 +30,14 @@ fn expected(state: LeadState, transition: Transition) -> Result<WireState, &'sta
         (S::Deactivated, _) => Err("LEAD_DEACTIVATED"),
         (S::Converted, T::ProvisionClient) => Ok(WireState::Converted),
         (S::Converted, _) => Err("LEAD_CONVERTED"),
+    }
+}
+
+fn wire(state: LeadState) -> WireState {
+    match state {
+        LeadState::Open => WireState::Open,
+        LeadState::Deactivated => WireState::Deactivated,
+        LeadState::Converted => WireState::Converted,
     }
 }
 
@@ -48,7 +59,14 @@ async fn lead_in(state: LeadState, caller: &Caller) -> Lead {
     }
 }
 
-async fn attempt(transition: Transition, lead: &Lead, caller: &Caller) -> Result<Lead, Status> {
+/// The caller is an administrator with [`PASSWORD`]. An order is asked for before the lead may be
+/// erased, after which there would be none.
+async fn attempt(
+    transition: Transition,
+    lead: &Lead,
+    order: &str,
+    caller: &Caller,
+) -> Result<Lead, Status> {
     match transition {
         Transition::Update => {
             let change = Lead {
@@ -62,13 +80,21 @@ async fn attempt(transition: Transition, lead: &Lead, caller: &Caller) -> Result
         Transition::Reactivate => caller.reactivate(&lead.id).await,
         Transition::Convert => Ok(caller.convert(&lead.id).await?.lead.unwrap()),
         Transition::ProvisionClient => {
-            let order = caller.create_order(&lead.id, Vec::new()).await;
-            Ok(caller
-                .run(&order.id, "provision-client")
-                .await?
-                .lead
-                .unwrap())
+            Ok(caller.run(order, "provision-client").await?.lead.unwrap())
         }
+        Transition::Attach => {
+            let request = proto::CreateOpportunityRequest {
+                opportunity: Some(proto::Opportunity {
+                    lead_id: lead.id.clone(),
+                    name: "Hosting".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            caller.opportunities().create(request).await?;
+            Ok(caller.get(&lead.id).await)
+        }
+        Transition::Erase => caller.erase(&lead.id).await,
     }
 }
 
@@ -77,7 +103,8 @@ on_both! {
         for state in LeadState::ALL {
             for transition in TRANSITIONS {
                 let lead = lead_in(*state, &h.sales).await;
-                let outcome = attempt(transition, &lead, &h.sales).await;
+                let order = h.sales.create_order(&lead.id, Vec::new()).await;
+                let outcome = attempt(transition, &lead, &order.id, &h.admin).await;
                 let after = h.sales.get(&lead.id).await;
                 match (expected(*state, transition), outcome) {
                     (Ok(state), Ok(answer)) => {
@@ -98,6 +125,24 @@ on_both! {
                         panic!("{state:?} {transition:?}: {expected:?}, not {outcome:?}")
                     }
                 }
+            }
+        }
+    }
+
+    async fn an_erased_lead_takes_nothing_any_more(h: Harness) {
+        for state in LeadState::ALL {
+            let lead = lead_in(*state, &h.sales).await;
+            let order = h.sales.create_order(&lead.id, Vec::new()).await;
+            let erased = h.admin.erase(&lead.id).await.unwrap();
+            assert_eq!(erased.state(), wire(*state), "the state stays what it was");
+            for transition in TRANSITIONS {
+                let outcome = attempt(transition, &lead, &order.id, &h.admin).await;
+                let status = outcome.expect_err("it is erased");
+                assert_eq!(status.code(), Code::FailedPrecondition);
+                assert_eq!(reason(&status), "LEAD_ERASED", "{state:?} {transition:?}");
+                assert_eq!(metadata(&status, "current_state"), state.word());
+                assert_eq!(metadata(&status, "allowed"), "");
+                assert_eq!(h.viewer.get(&lead.id).await, erased, "{transition:?}");
             }
         }
     }
@@ -129,14 +174,16 @@ on_both! {
 fn the_model_is_the_same_table() {
     for state in LeadState::ALL {
         for transition in TRANSITIONS {
-            let refused = state.effect(transition) == Effect::Refused;
+            assert_eq!(state.effect(true, transition), Effect::Refused);
+            let refused = state.effect(false, transition) == Effect::Refused;
             assert_eq!(
                 refused,
                 expected(*state, transition).is_err(),
                 "{state:?} {transition:?}"
             );
         }
-        let names: Vec<&str> = state.allowed().map(Transition::rpc).collect();
+        assert_eq!(state.allowed(true).count(), 0);
+        let names: Vec<&str> = state.allowed(false).map(Transition::rpc).collect();
         assert_eq!(names.join(","), allowed(*state));
     }
 }

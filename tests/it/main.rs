@@ -10,6 +10,7 @@
 )]
 
 mod auth;
+mod backup;
 mod bulk;
 mod cli;
 mod connections;

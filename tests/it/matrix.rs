@@ -44,6 +44,7 @@ fn promised(rpc: &str) -> Access {
         ("DashboardService", _) | (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => {
             Access::AtLeast(Role::Viewer)
         }
+        ("LeadService", "Erase") => Access::AtLeast(Role::Admin),
         ("LeadService", "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert")
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
         | ("OrderService", "Create" | "RunAction" | "SkipAction" | "Cancel") => {

@@ -119,7 +119,7 @@ impl Expected {
     }
 
     fn go(&self, transition: Transition) -> Result<Effect, &'static str> {
-        match (self.state.effect(transition), self.state) {
+        match (self.state.effect(false, transition), self.state) {
             (Effect::Refused, LeadState::Open) => Err("LEAD_NOT_DEACTIVATED"),
             (Effect::Refused, LeadState::Deactivated) => Err("LEAD_DEACTIVATED"),
             (Effect::Refused, LeadState::Converted) => Err("LEAD_CONVERTED"),

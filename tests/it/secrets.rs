@@ -148,7 +148,7 @@ fn the_search_finds_what_it_looks_for() {
 }
 
 /// Every row of every table.
-async fn dump(db: &DatabaseConnection) -> String {
+pub async fn dump(db: &DatabaseConnection) -> String {
     let backend = db.get_database_backend();
     let sql = "SELECT table_name::text FROM information_schema.tables \
                WHERE table_schema = 'public'";
@@ -413,6 +413,24 @@ async fn updating(search: &mut Search, ada: &Caller, password: &str) {
         .unwrap();
 }
 
+/// Erasing a lead, rightly and wrongly.
+async fn erasing(search: &mut Search, ada: &Caller, password: &str) {
+    let lead = ada.create_lead("Forgotten").await;
+    let erase = async |current: &str| {
+        let request = proto::EraseLeadRequest {
+            id: lead.id.clone(),
+            current_password: current.into(),
+            request_id: "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e60".into(),
+            ..Default::default()
+        };
+        ada.leads().erase(request).await
+    };
+    let wrong = search.secret("a wrong password for erasing");
+    search.refusal("CURRENT_PASSWORD_INVALID", erase(&wrong).await);
+    search.answer("erasing", erase(password).await).unwrap();
+    search.answer("repeating", erase(&wrong).await).unwrap();
+}
+
 /// Changes of the password, rightly and wrongly. Gives the new one back.
 async fn changing(search: &mut Search, ada: &Caller, password: &str) -> String {
     let change = async |current: &str, new: &str| {
@@ -480,6 +498,7 @@ on_both_empty! {
         malformed(search, &channel, &ada.token).await;
         strangers(search, &channel, &ada.token, &keys[1].0).await;
         updating(search, &ada, &password).await;
+        erasing(search, &ada, &password).await;
         let request = email(&billing.create_lead("Hopper").await, "x@example.com", &password);
         search.refusal("OPERATOR_REQUIRED", send(&billing, request).await);
         look_at_stored(search, &database).await;
@@ -488,7 +507,7 @@ on_both_empty! {
         search.refusal("TOKEN_INVALID", other.auth().who_am_i(proto::WhoAmIRequest {}).await);
         let lead = ada.create_lead("Hamilton").await;
         let guess = search.secret("one guess too many");
-        for _ in 0..3 {
+        for _ in 0..2 {
             let answer = send(&ada, email(&lead, "y@example.com", &guess)).await;
             search.answer("guessing", answer).unwrap_err();
         }
@@ -566,6 +585,16 @@ fn debug_of_a_message_with_a_secret_hides_it() {
                 proto::UpdateLeadRequest {
                     current_password: text(),
                     ..update(lead, &[])
+                }
+            ),
+        ),
+        (
+            "EraseLeadRequest",
+            format!(
+                "{:?}",
+                proto::EraseLeadRequest {
+                    current_password: text(),
+                    ..Default::default()
                 }
             ),
         ),

@@ -47,6 +47,9 @@ pub struct Model {
     pub conversion_order_id: Option<Uuid>,
     pub create_time: DateTimeUtc,
     pub update_time: DateTimeUtc,
+    pub erasure_time: Option<DateTimeUtc>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub erasure_actor: Option<Json>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

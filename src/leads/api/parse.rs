@@ -13,13 +13,14 @@ use crate::wire::proto;
 use crate::wire::read;
 use crate::wire::violations::Violations;
 
-const OUTPUT_ONLY: [&str; 6] = [
+const OUTPUT_ONLY: [&str; 7] = [
     "id",
     "etag",
     "create_time",
     "update_time",
     "deactivation",
     "conversion",
+    "erasure",
 ];
 
 /// The details of a lead that is to be created.

@@ -2,7 +2,7 @@
 
 use crate::changes::FieldChange;
 use crate::changes::history::Entry;
-use crate::leads::model::{Address, Conversion, Lead, Status};
+use crate::leads::model::{Address, Conversion, Erasure, Lead, Status};
 use crate::wire::proto;
 use crate::wire::render::{principal, time};
 
@@ -43,6 +43,7 @@ pub fn lead(lead: Lead) -> proto::Lead {
         update_time: Some(time(lead.update_time)),
         deactivation,
         conversion,
+        erasure: lead.erasure.map(erasure),
     }
 }
 
@@ -78,6 +79,7 @@ pub fn client(lead: Lead) -> Option<proto::Client> {
         source: details.source,
         custom_fields: details.custom_fields,
         conversion: Some(self::conversion(conversion)),
+        erasure: lead.erasure.map(erasure),
     })
 }
 
@@ -107,6 +109,13 @@ fn conversion(conversion: Conversion) -> proto::Conversion {
             .map(|id| id.to_string())
             .unwrap_or_default(),
         trigger: conversion.trigger.to_wire(),
+    }
+}
+
+fn erasure(erasure: Erasure) -> proto::Erasure {
+    proto::Erasure {
+        time: Some(time(erasure.time)),
+        actor: Some(principal(erasure.actor)),
     }
 }
 

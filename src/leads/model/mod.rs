@@ -45,10 +45,15 @@ pub enum Transition {
     Convert,
     /// Convert it by an order's PROVISION_CLIENT action.
     ProvisionClient,
+    /// Give it an opportunity or an order.
+    Attach,
+    /// Erase its personal data.
+    Erase,
 }
 
 impl Transition {
-    /// Every transition that is an RPC of LeadService.
+    /// The transitions that are RPCs of LeadService. Erase is none of the lifecycle: it asks for no
+    /// state and leads to none.
     const RPCS: [Self; 4] = [
         Self::Update,
         Self::Deactivate,
@@ -64,6 +69,8 @@ impl Transition {
             Self::Reactivate => "Reactivate",
             Self::Convert => "Convert",
             Self::ProvisionClient => "RunAction",
+            Self::Attach => "Create",
+            Self::Erase => "Erase",
         }
     }
 }
@@ -71,7 +78,7 @@ impl Transition {
 /// What a transition does in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It leads to this state (for an update, the same one).
+    /// It leads to this state (for one that changes no state, the same one).
     To(LeadState),
     /// It succeeds and changes nothing.
     NoChange,
@@ -80,10 +87,15 @@ pub enum Effect {
 }
 
 impl LeadState {
-    /// The lifecycle: the whole table.
-    pub const fn effect(self, transition: Transition) -> Effect {
+    /// The lifecycle: the whole table. Of a lead that is `erased` nobody knows any more who it is, so
+    /// there is nothing to go on with.
+    pub const fn effect(self, erased: bool, transition: Transition) -> Effect {
         use {Effect as E, LeadState as S, Transition as T};
+        if erased {
+            return E::Refused;
+        }
         match (self, transition) {
+            (_, T::Attach | T::Erase) => E::To(self),
             (S::Open, T::Update) => E::To(S::Open),
             (S::Open, T::Deactivate) => E::To(S::Deactivated),
             (S::Open, T::Convert | T::ProvisionClient) => E::To(S::Converted),
@@ -97,10 +109,10 @@ impl LeadState {
     }
 
     /// The RPCs of LeadService that would work in this state.
-    pub fn allowed(self) -> impl Iterator<Item = Transition> {
+    pub fn allowed(self, erased: bool) -> impl Iterator<Item = Transition> {
         Transition::RPCS
             .into_iter()
-            .filter(move |transition| self.effect(*transition) != Effect::Refused)
+            .filter(move |transition| self.effect(erased, *transition) != Effect::Refused)
     }
 }
 
@@ -113,6 +125,15 @@ pub struct Deactivation {
     pub actor: Principal,
     /// Why; may be empty.
     pub reason: String,
+}
+
+/// Who erased a lead's personal data, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// When.
+    pub time: DateTime<Utc>,
+    /// By whom.
+    pub actor: Principal,
 }
 
 words! {
@@ -216,6 +237,9 @@ pub struct Lead {
     /// Where it stands.
     #[serde(flatten)]
     pub status: Status,
+    /// Set once its personal data is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<Erasure>,
     /// When it was created.
     pub create_time: DateTime<Utc>,
     /// When it last changed.
@@ -238,10 +262,12 @@ impl Lead {
     /// # Errors
     /// [`Error::LeadRefused`] when the lifecycle does not have it.
     pub fn effect(&self, transition: Transition) -> Result<Effect> {
-        match self.state().effect(transition) {
+        let erased = self.erasure.is_some();
+        match self.state().effect(erased, transition) {
             Effect::Refused => Err(Error::LeadRefused {
                 id: self.id,
                 state: self.state(),
+                erased,
                 transition,
                 order_etag: None,
             }),
@@ -256,6 +282,27 @@ impl Lead {
             status,
             update_time: time,
             ..self.clone()
+        }
+    }
+
+    /// The next version, as of `time`, without anything that tells who it is. What stays is what is
+    /// not about the lead: who works it, where it stands, what happened when and by whom.
+    pub fn erased(&self, actor: Principal, time: DateTime<Utc>) -> Self {
+        let details = Details {
+            owner_id: self.details.owner_id.clone(),
+            ..Details::default()
+        };
+        let status = match self.status.clone() {
+            Status::Deactivated { mut deactivation } => {
+                deactivation.reason.clear();
+                Status::Deactivated { deactivation }
+            }
+            status @ (Status::Open | Status::Converted { .. }) => status,
+        };
+        Self {
+            details,
+            erasure: Some(Erasure { time, actor }),
+            ..self.next(status, time)
         }
     }
 }

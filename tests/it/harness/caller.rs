@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::channel;
+use super::{PASSWORD, channel};
 
 /// Somebody who calls with a token.
 #[derive(Clone)]
@@ -138,6 +138,17 @@ impl Caller {
             .convert(request)
             .await
             .map(tonic::Response::into_inner)
+    }
+
+    /// Erases a lead, by [`PASSWORD`].
+    pub async fn erase(&self, id: &str) -> Result<Lead, Status> {
+        let request = proto::EraseLeadRequest {
+            id: id.into(),
+            current_password: PASSWORD.into(),
+            ..Default::default()
+        };
+        let answer = self.leads().erase(request).await?;
+        Ok(answer.into_inner().lead.unwrap())
     }
 
     /// Creates an order with these actions; without any, with the one that provisions the client.

@@ -1,0 +1,103 @@
+//! Removes what a database still holds of rows that were overwritten.
+//!
+//! SQLite overwrites them in its file (`secure_delete`, and FTS5's own), but the log beside it keeps
+//! the pages as they were until it is cut. PostgreSQL keeps the rows as they were until they are
+//! vacuumed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sea_orm::sqlx;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use tokio::sync::Mutex;
+
+use super::Db;
+use crate::error::{Error, Result};
+
+/// How often the log is tried to be cut: a reader that is at work keeps it.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What an erasure touches.
+const TABLES: &str = "leads, lead_search, opportunities, orders, action_runs, history, events, \
+                      idempotency_records";
+
+/// Who asks while others are at it is served by the next run, with all others who asked by then.
+#[derive(Debug, Default)]
+pub(super) struct Scrubbing {
+    asked: AtomicU64,
+    done: Mutex<u64>,
+}
+
+impl Db {
+    /// Removes what is left of what was overwritten up to now. On SQLite that is waited for; on
+    /// PostgreSQL, which reads whole tables for it, it goes on in the background. A failure is only
+    /// logged: SQLite cuts its log sooner or later, and PostgreSQL vacuums by itself.
+    pub async fn scrub(&self) {
+        let db = self.clone();
+        let ticket = self.scrubbing.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let task = async move {
+            let scrubbing = Arc::clone(&db.scrubbing);
+            let mut done = scrubbing.done.lock().await;
+            if *done >= ticket {
+                return;
+            }
+            let asked = scrubbing.asked.load(Ordering::SeqCst);
+            let scrubbed = if db.backend() == DbBackend::Postgres {
+                db.vacuum().await
+            } else {
+                db.cut_log().await
+            };
+            match scrubbed {
+                Ok(()) => *done = asked,
+                Err(error) => tracing::warn!(
+                    ?error,
+                    "what was erased is still in the database's files for a while"
+                ),
+            }
+        };
+        let waits = self.backend() != DbBackend::Postgres;
+        let task = tokio::spawn(task);
+        if waits {
+            // It only ends early by a panic, which is logged where it happens.
+            let _ = task.await;
+        }
+    }
+
+    /// Writes all of SQLite's log into its file and cuts it to nothing.
+    async fn cut_log(&self) -> Result<()> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        for _ in 0..TRIES {
+            let statement = Statement::from_string(DbBackend::Sqlite, sql);
+            let row = self.writer.query_one_raw(statement).await?;
+            let busy: Option<i32> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+            if busy == Some(0) {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(Error::internal("readers keep SQLite's log from being cut"))
+    }
+
+    /// Takes as long as it takes, and pauses on the way as PostgreSQL's own vacuum does. With the
+    /// indexes, which it would leave for another time when little is to be removed.
+    async fn vacuum(&self) -> Result<()> {
+        let failed = |error: sqlx::Error| Error::DatabaseUnavailable(error.to_string());
+        let pool = self.readers.pool().get_postgres_connection_pool();
+        // Of its own, so that the settings end with it.
+        let mut connection = pool.acquire().await.map_err(failed)?.detach();
+        let vacuum = format!("VACUUM (INDEX_CLEANUP ON) {TABLES}");
+        let settings = ["statement_timeout = 0", "vacuum_cost_delay = 2"];
+        for setting in settings {
+            let set = sqlx::AssertSqlSafe(format!("SET {setting}"));
+            sqlx::Executor::execute(&mut connection, set)
+                .await
+                .map_err(failed)?;
+        }
+        sqlx::Executor::execute(&mut connection, sqlx::AssertSqlSafe(vacuum))
+            .await
+            .map_err(failed)?;
+        sqlx::Connection::close(connection).await.map_err(failed)
+    }
+}
