@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic_health::ServingStatus;
@@ -29,6 +30,7 @@ use crate::db::{connect, migrate};
 use crate::leads::{self, api::LeadApi};
 use crate::opportunities::api::OpportunityApi;
 use crate::orders::api::OrderApi;
+use crate::retention::{self, Keep};
 use crate::wire::page::PageTokens;
 use crate::wire::{DESCRIPTORS, proto};
 
@@ -60,6 +62,7 @@ pub struct Running {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     drain: Duration,
+    retention: AbortOnDropHandle<()>,
 }
 
 /// Opens what the rooms work with: the database, migrated, and the key for page tokens.
@@ -112,6 +115,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         .local_addr()
         .map_err(|error| Refusal::new(format!("the address cannot be read: {error}")))?;
 
+    let retention = retention::start(&desk, Keep::new(&settings.limits));
     let gate = gate::GateLayer::new(Arc::clone(&desk), &settings.limits);
     let (health, router) = router(&gate, &desk).await?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -127,6 +131,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         stop,
         serving,
         drain: settings.limits.drain,
+        retention,
     })
 }
 
@@ -200,6 +205,7 @@ impl Running {
     /// # Errors
     /// A sentence when calls had to be cut off or the server had failed.
     pub async fn stop(mut self) -> Result<(), Refusal> {
+        self.retention.abort();
         for service in SERVICES {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)
