@@ -1,5 +1,6 @@
 //! Deletes what was kept long enough: answers kept for repeats, sessions that ended, password attempts
-//! that count no more, and events, if somebody said how long those are wanted.
+//! that count no more, and events, if somebody said how long those are wanted. And has removed from the
+//! database's files what an erasure could not remove at once.
 //!
 //! Every replica has this job, and one at a time works at it: each batch is a transaction that takes a
 //! lock or goes away. A batch is small and the next one waits a moment, so that nobody who writes is
@@ -53,6 +54,7 @@ pub fn start(desk: &Arc<Desk>, keep: Keep) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             tokio::time::sleep(around(keep.interval)).await;
+            desk.db.scrub_if_owed().await;
             match round(&desk, &keep).await {
                 Ok(gone) => gone.tell(),
                 Err(error) => {

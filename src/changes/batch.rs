@@ -50,12 +50,12 @@ pub(super) struct Decided {
     pub kept: Option<(Uuid, Vec<u8>)>,
 }
 
-/// Runs the jobs. Those that are not answered afterwards were put off.
-pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) -> Result<()> {
+/// Runs the jobs. Those that are not answered afterwards were put off. Says whether a lead was erased.
+pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) -> Result<bool> {
     replay(tx, jobs).await?;
     let open: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(|job| !job.is_answered()).collect();
     if open.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let needs: Vec<Needs> = open.iter().map(|job| job.needs().clone()).collect();
     let loaded = load(tx, needs, patience).await?;
@@ -98,10 +98,10 @@ pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) 
     }
     written.finish(tx, records).await?;
     // Last: what others in the batch wrote of these leads before is their past too.
-    for (lead, name) in all_erased {
-        erase::past(tx, &lead, name).await?;
+    for (lead, name) in &all_erased {
+        erase::past(tx, lead, *name).await?;
     }
-    Ok(())
+    Ok(!all_erased.is_empty())
 }
 
 /// Answers those whose request was answered before or is being worked on elsewhere.

@@ -56,6 +56,8 @@ struct Batch {
     /// Everything is written and the commit has begun: from here on an error does not tell
     /// whether it came about.
     committing: bool,
+    /// Somebody's data was erased by it.
+    erased: bool,
 }
 
 impl Queue {
@@ -158,6 +160,7 @@ impl Queue {
         let batch = Arc::new(Mutex::new(Batch {
             jobs,
             committing: false,
+            erased: false,
         }));
         let written = write(db, Arc::clone(&batch), patience).await;
         let mut batch = batch.lock().await;
@@ -166,8 +169,15 @@ impl Queue {
             Ok(()) => {
                 let (answered, put_off): (Vec<_>, Vec<_>) =
                     jobs.into_iter().partition(|job| job.is_answered());
-                for mut job in answered {
-                    job.send();
+                if batch.erased {
+                    // Whether those who asked still wait or not.
+                    let database = db.clone();
+                    db.spawn(async move {
+                        database.scrub().await;
+                        answered.into_iter().for_each(|mut job| job.send());
+                    });
+                } else {
+                    answered.into_iter().for_each(|mut job| job.send());
                 }
                 if !put_off.is_empty() {
                     self.wait(db, put_off);
@@ -209,7 +219,7 @@ async fn write(db: &Db, batch: Arc<Mutex<Batch>>, patience: Patience) -> Result<
     db.write(move |tx| {
         Box::pin(async move {
             let mut batch = batch.lock().await;
-            batch::run(tx, &mut batch.jobs, patience).await?;
+            batch.erased = batch::run(tx, &mut batch.jobs, patience).await?;
             batch.committing = true;
             Ok(Verdict::Done(()))
         })
