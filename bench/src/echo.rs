@@ -121,6 +121,13 @@ impl LeadService for Echo {
         Err(not_echoed())
     }
 
+    async fn erase(
+        &self,
+        _: Request<proto::EraseLeadRequest>,
+    ) -> Answer<proto::EraseLeadResponse> {
+        Err(not_echoed())
+    }
+
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,
