@@ -200,6 +200,25 @@ pub struct Limits {
     /// Seconds one statement may take on PostgreSQL
     #[arg(long, env = "LEADSMITH_STATEMENT_TIME", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
     pub statement_time: Duration,
+    /// Hours that the answer to a request_id is kept for repeats, 24 at least
+    #[arg(
+        long,
+        env = "LEADSMITH_KEEP_REQUEST_IDS",
+        default_value_t = 48,
+        value_name = "HOURS"
+    )]
+    pub keep_request_ids: u32,
+    /// Days that recorded events are kept; 0 keeps them for ever
+    #[arg(
+        long,
+        env = "LEADSMITH_KEEP_EVENTS",
+        default_value_t = 0,
+        value_name = "DAYS"
+    )]
+    pub keep_events: u32,
+    /// Seconds between two times that what was kept long enough is deleted, give or take half
+    #[arg(long, env = "LEADSMITH_RETENTION_INTERVAL", default_value = "600", value_parser = seconds, value_name = "SECONDS")]
+    pub retention_interval: Duration,
 }
 
 impl Default for Limits {
@@ -217,9 +236,15 @@ impl Default for Limits {
             connection_wait: Duration::from_secs(1),
             sqlite_write_wait: Duration::from_secs(5),
             statement_time: Duration::from_secs(10),
+            keep_request_ids: 48,
+            keep_events: 0,
+            retention_interval: Duration::from_secs(600),
         }
     }
 }
+
+/// How many hours every request id is good for, by the contract.
+const KEEP_REQUEST_IDS: u32 = 24;
 
 impl ServeSettings {
     /// Checks what clap cannot.
@@ -246,6 +271,12 @@ impl ServeSettings {
             if value == 0 {
                 return Err(Refusal::new(format!("{flag} must be at least 1")));
             }
+        }
+        if limits.keep_request_ids < KEEP_REQUEST_IDS {
+            return Err(Refusal::new(format!(
+                "--keep-request-ids must be at least {KEEP_REQUEST_IDS} hours: for so long every \
+                 caller may repeat a call"
+            )));
         }
         if limits.default_deadline > limits.max_deadline {
             return Err(Refusal::new(
@@ -297,6 +328,15 @@ impl ServeSettings {
             ("connection-wait", in_seconds(limits.connection_wait)),
             ("sqlite-write-wait", in_seconds(limits.sqlite_write_wait)),
             ("statement-time", in_seconds(limits.statement_time)),
+            ("keep-request-ids", format!("{} h", limits.keep_request_ids)),
+            (
+                "keep-events",
+                match limits.keep_events {
+                    0 => "for ever".to_owned(),
+                    days => format!("{days} d"),
+                },
+            ),
+            ("retention-interval", in_seconds(limits.retention_interval)),
         ];
         lines
             .iter()

@@ -16,6 +16,7 @@ pub mod leads;
 pub mod operators;
 pub mod opportunities;
 pub mod orders;
+pub mod retention;
 pub mod seeded;
 pub mod server;
 pub mod service_accounts;

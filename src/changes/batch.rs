@@ -53,17 +53,21 @@ pub(super) struct Decided {
     pub kept: Option<(Uuid, Vec<u8>)>,
 }
 
-/// Runs the jobs. Those that are not answered afterwards were put off. Says by what it can be told
-/// whether the transaction came about, where there is something.
-pub(super) async fn run(
-    tx: &Tx,
-    jobs: &mut [Box<dyn Job>],
-    patience: Patience,
-) -> Result<Option<Trace>> {
+/// What a run of a batch leaves to know.
+#[derive(Default)]
+pub(super) struct Ran {
+    /// By what it can be told whether the transaction came about, where there is something.
+    pub trace: Option<Trace>,
+    /// Whether somebody's data was erased.
+    pub erased: bool,
+}
+
+/// Runs the jobs. Those that are not answered afterwards were put off.
+pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) -> Result<Ran> {
     replay(tx, jobs).await?;
     let open: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(|job| !job.is_answered()).collect();
     if open.is_empty() {
-        return Ok(None);
+        return Ok(Ran::default());
     }
     let needs: Vec<Needs> = open.iter().map(|job| job.needs().clone()).collect();
     let loaded = load(tx, needs, patience).await?;
@@ -106,10 +110,13 @@ pub(super) async fn run(
     }
     let trace = written.finish(tx, records).await?;
     // Last: what others in the batch wrote of these leads before is their past too.
-    for (lead, name) in all_erased {
-        erase::past(tx, &lead, name).await?;
+    for (lead, name) in &all_erased {
+        erase::past(tx, lead, *name).await?;
     }
-    Ok(trace)
+    Ok(Ran {
+        trace,
+        erased: !all_erased.is_empty(),
+    })
 }
 
 /// Answers those whose request was answered before or is being worked on elsewhere.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sea_orm::DbBackend;
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
-use super::batch::{self, Job};
+use super::batch::{self, Job, Ran};
 use super::fate::{self, Fate, Trace};
 use crate::config::Limits;
 use crate::db::{Db, Patience, Verdict};
@@ -64,8 +64,8 @@ struct Batch {
     /// Everything is written and the commit has begun: from here on an error does not tell
     /// whether it came about.
     committing: bool,
-    /// What tells.
-    trace: Option<Trace>,
+    /// What came of it.
+    ran: Ran,
 }
 
 impl Queue {
@@ -167,11 +167,11 @@ impl Queue {
             let (written, batch) = write(db, jobs, patience).await;
             jobs = batch.jobs;
             match written {
-                Ok(()) => return self.answer(db, jobs),
+                Ok(()) => return self.answer(db, jobs, batch.ran.erased),
                 Err(Error::DatabaseLost(why)) => {
-                    let fate = fate_of(db, &mut jobs, batch.committing, batch.trace).await;
+                    let fate = fate_of(db, &mut jobs, batch.committing, batch.ran.trace).await;
                     if fate == Some(Fate::Committed) {
-                        return self.answer(db, jobs);
+                        return self.answer(db, jobs, batch.ran.erased);
                     }
                     let (Some(Fate::Gone), Some(pause)) = (fate, pause) else {
                         return fail(jobs, &Error::DatabaseLost(why));
@@ -195,13 +195,20 @@ impl Queue {
         }
     }
 
-    /// Answers the callers of a batch that is on disk. Those who would have to wait for a lock go on
-    /// in a batch of their own.
-    fn answer(&self, db: &Db, jobs: Vec<Box<dyn Job>>) {
+    /// Answers the callers of a batch that is on disk; where something was `erased`, once it has left
+    /// the files. Those who would have to wait for a lock go on in a batch of their own.
+    fn answer(&self, db: &Db, jobs: Vec<Box<dyn Job>>, erased: bool) {
         let (answered, put_off): (Vec<_>, Vec<_>) =
             jobs.into_iter().partition(|job| job.is_answered());
-        for mut job in answered {
-            job.send();
+        if erased {
+            // Whether those who asked still wait or not.
+            let database = db.clone();
+            db.spawn(async move {
+                database.scrub().await;
+                answered.into_iter().for_each(|mut job| job.send());
+            });
+        } else {
+            answered.into_iter().for_each(|mut job| job.send());
         }
         if !put_off.is_empty() {
             self.wait(db, put_off);
@@ -231,13 +238,13 @@ async fn write(db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) -> (Result<
     let batch = Arc::new(Mutex::new(Batch {
         jobs,
         committing: false,
-        trace: None,
+        ran: Ran::default(),
     }));
     let inside = Arc::clone(&batch);
     let written = db.write(move |tx| {
         Box::pin(async move {
             let mut batch = inside.lock().await;
-            batch.trace = batch::run(tx, &mut batch.jobs, patience).await?;
+            batch.ran = batch::run(tx, &mut batch.jobs, patience).await?;
             batch.committing = true;
             Ok(Verdict::Done(()))
         })
@@ -245,11 +252,10 @@ async fn write(db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) -> (Result<
     let written = written.await;
     let mut batch = batch.lock().await;
     let jobs = std::mem::take(&mut batch.jobs);
-    let (committing, trace) = (batch.committing, batch.trace.take());
     let batch = Batch {
         jobs,
-        committing,
-        trace,
+        committing: batch.committing,
+        ran: std::mem::take(&mut batch.ran),
     };
     (written, batch)
 }

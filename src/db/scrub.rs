@@ -15,9 +15,14 @@ use tokio::sync::Mutex;
 use super::Db;
 use crate::error::{Error, Result};
 
-/// How often the log is tried to be cut: a reader that is at work keeps it.
+/// How often the log is tried to be cut at once: a reader that is at work keeps it.
 const TRIES: usize = 20;
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long writers have the connection to themselves between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A try waits for readers no longer than this, because writers wait for it; then everything on this
+/// connection waits as long as before (`db::connect`).
+const CUT: &str = "PRAGMA busy_timeout = 50; PRAGMA wal_checkpoint(TRUNCATE); \
+                   PRAGMA busy_timeout = 5000";
 
 /// What an erasure touches.
 const TABLES: &str = "leads, lead_search, opportunities, orders, action_runs, history, events, \
@@ -30,10 +35,16 @@ pub(super) struct Scrubbing {
     done: Mutex<u64>,
 }
 
+impl Scrubbing {
+    async fn is_owed(&self) -> bool {
+        *self.done.lock().await < self.asked.load(Ordering::SeqCst)
+    }
+}
+
 impl Db {
     /// Removes what is left of what was overwritten up to now. On SQLite that is waited for; on
     /// PostgreSQL, which reads whole tables for it, it goes on in the background. A failure is only
-    /// logged: SQLite cuts its log sooner or later, and PostgreSQL vacuums by itself.
+    /// logged here: [`Db::scrub_if_owed`] tries again.
     pub async fn scrub(&self) {
         let db = self.clone();
         let ticket = self.scrubbing.asked.fetch_add(1, Ordering::SeqCst) + 1;
@@ -65,14 +76,21 @@ impl Db {
         }
     }
 
+    /// Does what [`Db::scrub`] could not.
+    pub async fn scrub_if_owed(&self) {
+        if self.scrubbing.is_owed().await {
+            self.scrub().await;
+        }
+    }
+
     /// Writes all of SQLite's log into its file and cuts it to nothing.
     async fn cut_log(&self) -> Result<()> {
-        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         for _ in 0..TRIES {
-            let statement = Statement::from_string(DbBackend::Sqlite, sql);
-            let row = self.writer.query_one_raw(statement).await?;
-            let busy: Option<i32> = row.map(|row| row.try_get_by_index(0)).transpose()?;
-            if busy == Some(0) {
+            let statement = Statement::from_string(DbBackend::Sqlite, CUT);
+            let rows = self.writer.query_all_raw(statement).await?;
+            // The second of three answers: whether somebody was in the way.
+            let busy = rows.get(1).map(|row| row.try_get_by_index::<i32>(0));
+            if busy.transpose()? == Some(0) {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;

@@ -52,9 +52,7 @@ pub async fn erase<R: Message + Default + 'static>(
         lead: |lead| lead.id,
     };
     let decide = move |draft: &mut Draft<'_>| erase.apply(draft);
-    let answer = desk.change(call, needs, answering, decide).await?;
-    desk.db.scrub().await;
-    Ok(answer)
+    desk.change(call, needs, answering, decide).await
 }
 
 impl Erase {

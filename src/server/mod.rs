@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
@@ -38,6 +39,7 @@ use crate::db::{connect, migrate};
 use crate::leads::{self, api::LeadApi};
 use crate::opportunities::api::OpportunityApi;
 use crate::orders::api::OrderApi;
+use crate::retention::{self, Keep};
 use crate::seeded::{Bug, sown};
 use crate::wire::page::PageTokens;
 use crate::wire::{DESCRIPTORS, proto};
@@ -65,24 +67,9 @@ pub struct Running {
     /// Ends what lets connections in.
     closed: CancellationToken,
     /// What goes on beside the calls.
-    beside: Vec<AbortOnDrop>,
+    beside: Vec<AbortOnDropHandle<()>>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     drain: Duration,
-}
-
-/// A task that ends with what holds it.
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl AbortOnDrop {
-    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(task))
-    }
 }
 
 /// Opens what the rooms work with: the database, migrated, and the key for page tokens.
@@ -140,12 +127,14 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
 
     let gate = gate::GateLayer::new(Arc::clone(&desk), &settings.limits);
     let (health, router) = router(&gate, &desk).await?;
-    let mut beside = vec![AbortOnDrop::spawn(health::follow(
-        health.clone(),
-        desk.db.watch(),
-    ))];
+    let watch = health::follow(health.clone(), desk.db.watch());
+    let mut beside = vec![
+        AbortOnDropHandle::new(tokio::spawn(watch)),
+        retention::start(&desk, Keep::new(&settings.limits)),
+    ];
     if let Some(tls) = tls.clone() {
-        beside.push(AbortOnDrop::spawn(async move { tls.follow().await }));
+        let follow = async move { tls.follow().await };
+        beside.push(AbortOnDropHandle::new(tokio::spawn(follow)));
     }
     let closed = CancellationToken::new();
     let incoming = listener::accept(listener, tls, &settings.limits, closed.clone());

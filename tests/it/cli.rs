@@ -162,6 +162,9 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
         ("connection-wait", "2.5", "2.5 s"),
         ("sqlite-write-wait", "6", "6 s"),
         ("statement-time", "11", "11 s"),
+        ("keep-request-ids", "30", "30 h"),
+        ("keep-events", "90", "90 d"),
+        ("retention-interval", "60", "60 s"),
         ("log", "warn", "warn"),
         ("log-format", "json", "json"),
     ];
@@ -174,7 +177,8 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
          --calls-per-second 12 --max-connections 13 --max-connections-per-address 14 \
          --default-deadline 0.5 \
          --max-deadline 70 --drain 3 --postgres-connections 9 --sqlite-readers 8 \
-         --connection-wait 2.5 --sqlite-write-wait 6 --statement-time 11",
+         --connection-wait 2.5 --sqlite-write-wait 6 --statement-time 11 --keep-request-ids 30 \
+         --keep-events 90 --retention-interval 60",
     );
     let mut wanted = String::new();
     for (name, value, shown) in settings {

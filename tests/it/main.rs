@@ -30,6 +30,7 @@ mod outage;
 mod program;
 mod races;
 mod raw;
+mod retention;
 mod schema;
 mod secrets;
 mod stop;

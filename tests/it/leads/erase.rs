@@ -4,7 +4,7 @@ use std::fs;
 
 use leadsmith::auth::roles::Role;
 use leadsmith::wire::proto::{self, Lead};
-use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -409,4 +409,32 @@ on_both! {
         assert_eq!(left, Vec::<&&str>::new());
         assert_eq!(h.count("SELECT count(*) FROM events WHERE type = 'lead.erased'").await, 2);
     }
+}
+
+/// A reader that stays keeps the log; afterwards it is cut without anybody asking.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_only_puts_off_that_the_log_is_cut() {
+    let h = Harness::start_with(Backend::Sqlite, |settings| {
+        settings.limits.retention_interval = std::time::Duration::from_millis(200);
+    })
+    .await;
+    let Known { lead, .. } = known(&h).await;
+    let reader = h.database.connect().await;
+    let reading = reader.begin().await.unwrap();
+    crate::harness::count(&h.database.connect().await, "SELECT count(*) FROM leads").await;
+    reading
+        .execute_unprepared("SELECT count(*) FROM leads")
+        .await
+        .unwrap();
+    h.admin.erase(&lead.id).await.unwrap();
+    assert!(
+        stored(&h).await.contains("Lovelaceford"),
+        "the reader still sees it"
+    );
+    h.sales.create_lead("Hopper").await;
+    reading.rollback().await.unwrap();
+    eventually("the log is cut", async || {
+        !stored(&h).await.contains("Lovelaceford")
+    })
+    .await;
 }
