@@ -22,8 +22,6 @@ words! {
         AnswerBeforeCommit = "answer-before-commit",
         /// Nothing is locked, and a change is written over whatever version is there.
         LostUpdate = "lost-update",
-        /// A Get may be answered by what an earlier Get found.
-        StaleGet = "stale-get",
         /// A lead that is converted already is converted again.
         ConvertTwice = "convert-twice",
         /// No answer is kept under a request id.

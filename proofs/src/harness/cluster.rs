@@ -9,7 +9,13 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-const SETTINGS: &str = "\nmax_connections = 300\nlisten_addresses = ''\nport = 5432\n";
+/// The log's lines tell the code of an error.
+const SETTINGS: &str = "
+max_connections = 300
+listen_addresses = ''
+port = 5432
+log_line_prefix = '%m [%p] %e '
+";
 const USER: &str = "proofs";
 
 /// The server, while it runs.

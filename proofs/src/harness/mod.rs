@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod context;
 pub mod database;
 pub mod program;
+pub mod proxy;
 pub mod report;
 pub mod whole;

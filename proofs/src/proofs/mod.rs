@@ -8,7 +8,16 @@ use crate::harness::context::Context;
 use crate::harness::database::{BOTH, Kind};
 use crate::harness::report::Findings;
 
+mod cancel_storm;
+mod convert_race;
+mod drain;
+mod failover;
+mod idempotency;
 mod kill;
+mod linearizable;
+mod lockout;
+mod pool;
+mod upgrade;
 
 /// A promise and how it is tried.
 pub struct Proof {
@@ -33,11 +42,82 @@ impl Proof {
     }
 }
 
+const SQLITE: &[Kind] = &[Kind::Sqlite];
+const POSTGRES: &[Kind] = &[Kind::Postgres];
+
 /// All of them.
-pub const PROOFS: &[Proof] = &[Proof {
-    name: "kill",
-    promise: "What was answered OK is still there after the power went",
-    databases: BOTH,
-    bugs: &[(Bug::AnswerBeforeCommit, BOTH)],
-    run: |context| Box::pin(kill::run(context)),
-}];
+pub const PROOFS: &[Proof] = &[
+    Proof {
+        name: "kill",
+        promise: "What was answered OK is there, whole, after the server was killed",
+        databases: BOTH,
+        bugs: &[(Bug::AnswerBeforeCommit, BOTH)],
+        run: |context| Box::pin(kill::run(context)),
+    },
+    Proof {
+        name: "linearizable",
+        promise: "Callers at once see a lead as if they came one after the other",
+        databases: BOTH,
+        bugs: &[
+            (Bug::LostUpdate, POSTGRES),
+            (Bug::AnswerBeforeCommit, SQLITE),
+        ],
+        run: |context| Box::pin(linearizable::run(context)),
+    },
+    Proof {
+        name: "convert-race",
+        promise: "A lead converts once, however many try, and the others are told why not",
+        databases: BOTH,
+        bugs: &[(Bug::ConvertTwice, BOTH)],
+        run: |context| Box::pin(convert_race::run(context)),
+    },
+    Proof {
+        name: "idempotency",
+        promise: "A request id has one effect and one answer, and nobody else's",
+        databases: BOTH,
+        bugs: &[(Bug::AnswerNotKept, BOTH)],
+        run: |context| Box::pin(idempotency::run(context)),
+    },
+    Proof {
+        name: "cancel-storm",
+        promise: "Callers who hang up leave nothing half done and no connection spoilt",
+        databases: POSTGRES,
+        bugs: &[(Bug::ChangeInHandler, POSTGRES)],
+        run: |context| Box::pin(cancel_storm::run(context)),
+    },
+    Proof {
+        name: "pool",
+        promise: "When the database is busy, callers are told so soon, and health answers",
+        databases: POSTGRES,
+        bugs: &[(Bug::PatientPool, POSTGRES)],
+        run: |context| Box::pin(pool::run(context)),
+    },
+    Proof {
+        name: "lockout",
+        promise: "Of many guesses of a password five are looked at, also all at once",
+        databases: BOTH,
+        bugs: &[(Bug::ClaimAfterwards, BOTH)],
+        run: |context| Box::pin(lockout::run(context)),
+    },
+    Proof {
+        name: "drain",
+        promise: "A server that is told to stop answers whom it has let in, and stops in time",
+        databases: BOTH,
+        bugs: &[(Bug::CutOff, BOTH)],
+        run: |context| Box::pin(drain::run(context)),
+    },
+    Proof {
+        name: "failover",
+        promise: "PostgreSQL may restart: nothing answered is lost, nothing is done twice",
+        databases: POSTGRES,
+        bugs: &[(Bug::OutageIsFault, POSTGRES)],
+        run: |context| Box::pin(failover::run(context)),
+    },
+    Proof {
+        name: "upgrade",
+        promise: "Replicas may start together on one database, and die at it",
+        databases: BOTH,
+        bugs: &[(Bug::MigrateUnlocked, BOTH)],
+        run: |context| Box::pin(upgrade::run(context)),
+    },
+];

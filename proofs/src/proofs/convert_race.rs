@@ -1,0 +1,120 @@
+//! 64 callers, over three replicas on PostgreSQL, convert one lead by hand and by its orders' actions,
+//! set it aside and edit it, all at once. Shown to fail by [`Bug::ConvertTwice`].
+//!
+//! [`Bug::ConvertTwice`]: leadsmith::seeded::Bug::ConvertTwice
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+use tonic::Status;
+
+use crate::harness::client::{Caller, reason};
+use crate::harness::context::Context;
+use crate::harness::database::Kind;
+use crate::harness::report::Findings;
+use crate::harness::whole;
+
+const CALLERS: usize = 64;
+
+/// What a loser may be told.
+const DOCUMENTED: &[&str] = &[
+    "LEAD_CONVERTED",
+    "LEAD_DEACTIVATED",
+    "ACTION_DONE",
+    "WRITE_CONFLICT",
+    "DATABASE_UNAVAILABLE",
+];
+
+pub async fn run(context: &Context<'_>) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let mut random = context.random(0);
+    let desk = context.desk()?;
+    let replicas = match context.kind {
+        Kind::Sqlite => 1,
+        Kind::Postgres => 3,
+    };
+    let servers = context.replicas(&desk, replicas, &[]).await?;
+    let mut callers = Vec::new();
+    for server in &servers {
+        callers.extend(desk.callers(server, 2).await?);
+    }
+    let mut losers: BTreeMap<String, usize> = BTreeMap::new();
+    let races = context.size(30, 1_000);
+    let mut converted = 0;
+    for race in 0..races {
+        let lead = callers[0].create(&format!("Race {race}"), "").await?.id;
+        let order = callers[0].order(&lead).await?;
+        let mut calls = JoinSet::new();
+        for _ in 0..CALLERS {
+            let caller = callers[random.usize(..callers.len())].clone();
+            let (lead, order, dice) = (lead.clone(), order.clone(), random.u32(..32));
+            calls.spawn(async move { act(&caller, &lead, &order, dice).await });
+        }
+        let mut winners = 0;
+        for outcome in calls.join_all().await {
+            match outcome {
+                Ok(wins) => winners += usize::from(wins),
+                Err(status) => *losers.entry(told(&status)).or_default() += 1,
+            }
+        }
+        let state = callers[0].get(&lead).await?.state().as_str_name();
+        let expected = usize::from(state == "LEAD_STATE_CONVERTED");
+        converted += expected;
+        findings.expect(winners == expected, || {
+            format!("{winners} calls were told that they converted a lead that is {state}")
+        });
+    }
+    for (what, sql) in [
+        (
+            "converted leads",
+            "SELECT count(*) FROM leads WHERE state = 'CONVERTED'",
+        ),
+        (
+            "history rows of a conversion",
+            "SELECT count(*) FROM history WHERE subject = 'LEAD' \
+             AND CAST(changes AS text) LIKE '%\"CONVERTED\"%'",
+        ),
+        (
+            "events of a conversion",
+            "SELECT count(*) FROM events WHERE type = 'lead.converted'",
+        ),
+    ] {
+        let count = desk.database.count(sql).await?;
+        findings.expect(usize::try_from(count) == Ok(converted), || {
+            format!("{count} {what} where {converted} leads were converted")
+        });
+    }
+    whole::look(&desk.database, &mut findings).await?;
+    findings.fact("races", races);
+    findings.fact("replicas", replicas);
+    findings.fact("converted", converted);
+    for (reason, count) in losers {
+        findings.fact(&format!("told {reason}"), count);
+        findings.expect(DOCUMENTED.contains(&reason.as_str()), || {
+            format!("{count} losers were told {reason}")
+        });
+    }
+    findings.finish()
+}
+
+/// One of the calls, by the dice. Says whether it converted the lead.
+async fn act(caller: &Caller, lead: &str, order: &str, dice: u32) -> Result<bool, Status> {
+    match dice {
+        0 => caller.deactivate(lead).await.map(|_| false),
+        1..4 => caller
+            .update(lead, &dice.to_string(), "")
+            .await
+            .map(|_| false),
+        4..18 => caller.convert(lead).await.map(|_| true),
+        _ => caller.provision(order).await.map(|no_change| !no_change),
+    }
+}
+
+/// Its reason, or its code when it has none.
+fn told(status: &Status) -> String {
+    match reason(status) {
+        reason if reason.is_empty() => format!("{:?}", status.code()),
+        reason => reason,
+    }
+}
