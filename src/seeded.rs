@@ -38,6 +38,20 @@ words! {
         OutageIsFault = "outage-is-fault",
         /// Replicas do not wait for each other's migrations.
         MigrateUnlocked = "migrate-unlocked",
+        /// Headers may be as long as anybody likes.
+        LargeHeaders = "large-headers",
+        /// Messages may be as long as anybody likes.
+        LargeMessages = "large-messages",
+        /// Whoever has a token may do everything.
+        AnyRole = "any-role",
+        /// A page token is believed unseen.
+        TokenUnsealed = "token-unsealed",
+        /// Tokens are logged.
+        LogsTokens = "logs-tokens",
+        /// Passwords are hashed many at once.
+        HashingUnlimited = "hashing-unlimited",
+        /// A username that nobody has is answered at once.
+        NoDecoy = "no-decoy",
     }
 }
 

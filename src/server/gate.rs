@@ -23,6 +23,7 @@ use crate::auth::{self, Call};
 use crate::changes::desk::Desk;
 use crate::config::Limits;
 use crate::error::{Error, Result};
+use crate::seeded::{Bug, sown};
 
 /// How long an answer may take to be sent when the server stops.
 const SENDING: Duration = Duration::from_secs(1);
@@ -154,11 +155,15 @@ impl Gate {
             return Ok(request);
         }
         let token = bearer(request.headers()).ok_or(Error::TokenInvalid)?;
+        if sown(Bug::LogsTokens) {
+            tracing::trace!(token, "who is it");
+        }
         let identity = auth::authenticate(&self.desk, token).await?;
         // Who is nobody learns not even which RPCs there are.
         let (rpc, access) = known.ok_or(Error::MethodUnknown)?;
         if let Access::AtLeast(required) = access
             && identity.role < required
+            && !sown(Bug::AnyRole)
         {
             return Err(Error::RoleInsufficient {
                 role: identity.role,

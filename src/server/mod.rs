@@ -144,7 +144,10 @@ fn listener() -> tonic::transport::Server {
         .http2_max_local_error_reset_streams(Some(1024))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_header_list_size(16 * 1024)
+        .http2_max_header_list_size(match sown(Bug::LargeHeaders) {
+            true => 1 << 30,
+            false => 16 * 1024,
+        })
 }
 
 /// The services behind their gate without a listener before them: what fuzzing calls, so that its
@@ -181,7 +184,10 @@ async fn routes(desk: &Arc<Desk>) -> Result<(HealthReporter, Routes), Refusal> {
             <$server>::new($api)
                 // The limit holds before and after decompression.
                 .accept_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(LARGEST_REQUEST)
+                .max_decoding_message_size(match sown(Bug::LargeMessages) {
+                    true => 1 << 30,
+                    false => LARGEST_REQUEST,
+                })
                 .max_encoding_message_size(LARGEST_RESPONSE)
         };
     }

@@ -15,6 +15,7 @@ mod cli;
 mod crash;
 mod errors;
 mod explain;
+mod fuzz;
 mod harness;
 mod idempotency;
 mod leads;

@@ -153,6 +153,11 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// The key of the service account of this number, 0 or 1.
+    pub fn key(&self, account: usize) -> String {
+        self.keys.get(account).cloned().unwrap_or_default()
+    }
+
     /// The first service account, calling this server over a connection of its own.
     pub async fn caller(&self, server: &Serving) -> Result<Caller> {
         self.caller_as(server, 0).await

@@ -6,5 +6,8 @@ pub mod context;
 pub mod database;
 pub mod program;
 pub mod proxy;
+pub mod raw;
 pub mod report;
+pub mod strain;
 pub mod whole;
+pub mod wire;
