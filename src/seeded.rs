@@ -28,7 +28,7 @@ words! {
         AnswerNotKept = "answer-not-kept",
         /// A transaction is dropped where its caller hangs up.
         ChangeInHandler = "change-in-handler",
-        /// Who finds no connection free waits for a long time.
+        /// Who has a connection waits for a locked table for a long time, and so does everybody behind.
         PatientPool = "patient-pool",
         /// A password attempt counts only when it has failed.
         ClaimAfterwards = "claim-afterwards",

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use harness::context::{Context, Setting};
 use harness::database::Kind;
@@ -58,10 +59,10 @@ impl Databases {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What was started ends with what holds it, after Ctrl-C too.
+    // What was started ends with what holds it, after a signal too.
     let done = tokio::select! {
         done = run(&cli) => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+        told = told_to_stop() => told.and_then(|()| bail!("stopped")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,6 +71,16 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn told_to_stop() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 async fn run(cli: &Cli) -> Result<()> {

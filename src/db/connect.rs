@@ -201,10 +201,6 @@ fn runtime(error: &DbErr) -> Option<&SqlxError> {
 /// however old or idle: the task by which sqlx 0.9.0 ends those can keep a thread busy for ever
 /// (transact-rs/sqlx#3645, mended after it).
 fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
-    let wait = match sown(Bug::PatientPool) {
-        true => Duration::from_secs(30),
-        false => wait,
-    };
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -274,7 +270,10 @@ impl Plans {
 fn postgres(url: &SecretString, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
     let url = url.expose_secret().to_owned();
     let names_ssl_mode = names_ssl_mode(&url);
-    let statement_time = limits.statement_time;
+    let statement_time = match sown(Bug::PatientPool) {
+        true => Duration::from_secs(60),
+        false => limits.statement_time,
+    };
     let mut options = pooled(url, connections, limits.connection_wait);
     options
         .set_application_name("leadsmith")

@@ -40,7 +40,8 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         let lead = callers[0].create("Guarded", "").await?.id;
         let mut wrong = 0;
         for _wave in 0..2 {
-            let right_one = random.usize(..GUESSES);
+            // Early enough to be looked at, more often than not.
+            let right_one = random.usize(..LIMIT);
             let mut calls = JoinSet::new();
             for index in 0..GUESSES {
                 let caller = callers[index % callers.len()].clone();
@@ -66,6 +67,9 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         findings.expect(wrong <= LIMIT, || {
             format!("{wrong} wrong guesses were looked at within 15 minutes")
         });
+        if findings.is_broken() {
+            break;
+        }
     }
     findings.fact("guesses", 2 * GUESSES * rounds);
     for (reason, count) in told {

@@ -68,6 +68,9 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         }
         slowest_health = slowest_health.max(health.await??);
         memory.push(server.memory()?);
+        if slowest >= REFUSED {
+            break;
+        }
     }
     lock.execute("ROLLBACK").await?;
     lock.close().await?;
