@@ -17,10 +17,18 @@ const MUTATIONS: usize = 200;
 
 /// The inputs that are kept for a target, by their names.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     files.sort();
-    files.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+    files
+        .into_iter()
+        .map(|file| (file.clone(), fs::read(file).unwrap()))
+        .collect()
 }
 
 /// One change of an input.
@@ -38,7 +46,10 @@ impl Mutation {
         let at = at % (bytes.len() + 1);
         match self {
             Self::Set(byte) => bytes.get_mut(at).into_iter().for_each(|old| *old = *byte),
-            Self::Flip(bit) => bytes.get_mut(at).into_iter().for_each(|old| *old ^= 1 << bit),
+            Self::Flip(bit) => bytes
+                .get_mut(at)
+                .into_iter()
+                .for_each(|old| *old ^= 1 << bit),
             Self::Insert(new) => {
                 bytes.splice(at..at, new.iter().copied());
             }

@@ -94,7 +94,11 @@ impl<'a> Context<'a> {
 
     /// A database with a schema and people who may call.
     pub fn desk(&self) -> Result<Desk> {
-        let database = self.database()?;
+        self.desk_in(self.database()?)
+    }
+
+    /// The same in a database that is there.
+    pub fn desk_in(&self, database: Database) -> Result<Desk> {
         let url = database.url();
         let run = |arguments: &[&str]| self.program.command(&url, arguments);
         let create = [

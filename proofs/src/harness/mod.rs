@@ -8,6 +8,7 @@ pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod report;
+pub mod strace;
 pub mod strain;
 pub mod whole;
 pub mod wire;

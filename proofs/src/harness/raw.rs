@@ -15,7 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A message in gRPC's frame; `flag` says whether it is compressed.
 pub fn framed(flag: u8, message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    [&[flag], &length.to_be_bytes()[..], message].concat().into()
+    [&[flag], &length.to_be_bytes()[..], message]
+        .concat()
+        .into()
 }
 
 /// A connection.
@@ -69,5 +71,7 @@ impl Raw {
 
 /// A status as the contract tells it: the code and the reason.
 pub fn told(status: &Status) -> String {
-    format!("{:?} {}", status.code(), reason(status)).trim_end().to_owned()
+    format!("{:?} {}", status.code(), reason(status))
+        .trim_end()
+        .to_owned()
 }

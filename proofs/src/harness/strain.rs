@@ -111,7 +111,10 @@ impl<'a> Bystander<'a> {
             None => work.await,
         };
         times.sort_unstable();
-        let p99 = times.get(times.len() * 99 / 100).copied().context("no Get")?;
+        let p99 = times
+            .get(times.len() * 99 / 100)
+            .copied()
+            .context("no Get")?;
         Ok((p99, outcome))
     }
 

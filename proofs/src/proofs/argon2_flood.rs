@@ -50,7 +50,9 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = f64::from(u32::try_from(cores)?) * HASH + BESIDES;
     let name = format!("{strangers} sign in");
-    let answers = bystander.during(&name, Some(memory), &mut findings, flood).await?;
+    let answers = bystander
+        .during(&name, Some(memory), &mut findings, flood)
+        .await?;
     for (answer, count) in &answers {
         findings.fact(answer, count);
         let known = ["Unauthenticated SIGN_IN_FAILED", SHED];

@@ -123,9 +123,17 @@ fn cases() -> Result<Vec<Case>> {
             rpc: SIGN_IN,
             ..case("oversize, from a stranger", oversize, TOO_LARGE)
         },
-        case("announced as 4 GiB", vec![0, 255, 255, 255, 255].into(), TOO_LARGE),
+        case(
+            "announced as 4 GiB",
+            vec![0, 255, 255, 255, 255].into(),
+            TOO_LARGE,
+        ),
         gzipped("gzip bomb", &vec![0; SWOLLEN], TOO_LARGE)?,
-        gzipped("gzip bomb of fields", &lead(vec![b'x'; SWOLLEN])?, TOO_LARGE)?,
+        gzipped(
+            "gzip bomb of fields",
+            &lead(vec![b'x'; SWOLLEN])?,
+            TOO_LARGE,
+        )?,
         Case {
             headers: &[("grpc-encoding", "gzip")],
             ..case("no gzip", framed(1, &[0xff; 100]), MALFORMED)
@@ -133,9 +141,21 @@ fn cases() -> Result<Vec<Case>> {
         case("compressed by nothing", framed(1, &good), MALFORMED),
         case("deep nesting", framed(0, &[0x0b; 40_000]), MALFORMED),
         case("bad UTF-8", framed(0, &lead(vec![0xff, 0xfe])?), MALFORMED),
-        case("a surrogate", framed(0, &lead(vec![0xed, 0xa0, 0x80])?), MALFORMED),
-        case("U+0000", framed(0, &lead(vec![b'a', 0])?), "InvalidArgument FIELD_INVALID"),
-        case("a field longer than the message", framed(0, &[0x0a, 0x7f, 1]), MALFORMED),
+        case(
+            "a surrogate",
+            framed(0, &lead(vec![0xed, 0xa0, 0x80])?),
+            MALFORMED,
+        ),
+        case(
+            "U+0000",
+            framed(0, &lead(vec![b'a', 0])?),
+            "InvalidArgument FIELD_INVALID",
+        ),
+        case(
+            "a field longer than the message",
+            framed(0, &[0x0a, 0x7f, 1]),
+            MALFORMED,
+        ),
         case("an endless varint", framed(0, &[0xff; 11]), MALFORMED),
         case("a flag that is none", framed(9, &good), MALFORMED),
         case("a truncated frame's head", truncated.into(), MALFORMED),
@@ -144,11 +164,19 @@ fn cases() -> Result<Vec<Case>> {
         case("two frames", doubled.into(), MALFORMED),
         Case {
             rpc: "leadsmith.v1.LeadService/Nonsense",
-            ..case("unknown method", framed(0, &good), "Unimplemented METHOD_UNKNOWN")
+            ..case(
+                "unknown method",
+                framed(0, &good),
+                "Unimplemented METHOD_UNKNOWN",
+            )
         },
         Case {
             rpc: "leadsmith.v1.Nonsense/Get",
-            ..case("unknown service", framed(0, &good), "Unimplemented METHOD_UNKNOWN")
+            ..case(
+                "unknown service",
+                framed(0, &good),
+                "Unimplemented METHOD_UNKNOWN",
+            )
         },
     ])
 }

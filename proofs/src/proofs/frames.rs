@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use leadsmith::wire::proto;
 use prost::Message as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::harness::context::Context;
 use crate::harness::report::Findings;
@@ -17,8 +18,6 @@ use crate::harness::wire::{self, Wire, frame, header};
 
 const GET: &str = "leadsmith.v1.LeadService/Get";
 const LIST: &str = "leadsmith.v1.LeadService/List";
-/// Files that this program and the server may have open.
-const FILES: u64 = 25_000;
 /// Leads that are listed and not read.
 const LEADS: usize = 200;
 
@@ -48,16 +47,17 @@ const ATTACKS: &[(&str, Attack)] = &[
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let files = rustix::process::Rlimit {
-        current: Some(FILES),
-        maximum: Some(FILES),
-    };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, files);
+    // As many open files as there may be, here and in the server, which inherits it.
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    let _ = setrlimit(Resource::Nofile, files);
     let desk = context.desk()?;
     let server = context.serve(&desk, &[]).await?;
     let caller = desk.caller(&server).await?;
     for number in 0..LEADS {
-        caller.create(&format!("{number} {}", "x".repeat(180)), "").await?;
+        caller
+            .create(&format!("{number} {}", "x".repeat(180)), "")
+            .await?;
     }
     let target = Target {
         address: server.address.clone(),
@@ -118,7 +118,11 @@ fn hpack_bomb(target: &Target) -> Result<String> {
     let first = [wire::call(GET, &target.token), kept].concat();
     let mut sent = 0;
     for stream in (1..60).step_by(2) {
-        let block = if stream == 1 { first.clone() } else { wire::call(GET, &target.token) };
+        let block = if stream == 1 {
+            first.clone()
+        } else {
+            wire::call(GET, &target.token)
+        };
         let repeats = vec![0x80 | 62; 16_000];
         let bytes = [
             frame(wire::HEADERS, 0, stream, &block),

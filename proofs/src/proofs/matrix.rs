@@ -54,19 +54,32 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
                     _ => who.token.clone(),
                 };
                 let header = token.map(|token| format!("Bearer {token}"));
-                let headers: Vec<_> = header.iter().map(|value| ("authorization", value.as_str())).collect();
+                let headers: Vec<_> = header
+                    .iter()
+                    .map(|value| ("authorization", value.as_str()))
+                    .collect();
                 let raw = Raw::connect(&server.address).await?;
                 let status = raw.call(rpc, &headers, framed(0, &[])).await?;
                 let need = need(rpc);
                 let right = match need {
                     None => false,
                     Some(Need::Nothing) => !is_refusal(&reason(&status)),
-                    Some(_) if who.has == Need::Nothing => told(&status) == "Unauthenticated TOKEN_INVALID",
-                    Some(need) if who.has < need => told(&status) == "PermissionDenied ROLE_INSUFFICIENT",
-                    Some(_) => !is_refusal(&reason(&status)) && status.code() != Code::Unimplemented,
+                    Some(_) if who.has == Need::Nothing => {
+                        told(&status) == "Unauthenticated TOKEN_INVALID"
+                    }
+                    Some(need) if who.has < need => {
+                        told(&status) == "PermissionDenied ROLE_INSUFFICIENT"
+                    }
+                    Some(_) => {
+                        !is_refusal(&reason(&status)) && status.code() != Code::Unimplemented
+                    }
                 };
                 findings.expect(right, || {
-                    format!("{rpc}, which needs {need:?}, by {}: {}", who.name, told(&status))
+                    format!(
+                        "{rpc}, which needs {need:?}, by {}: {}",
+                        who.name,
+                        told(&status)
+                    )
                 });
             }
         }
@@ -136,13 +149,24 @@ async fn everybody(context: &Context<'_>, desk: &Desk, server: &Serving) -> Resu
     operator("expired", "ADMIN")?;
     let expired = token_of(server, "expired").await?;
     let db = desk.database.connect().await?;
-    db.execute("UPDATE sessions SET expire_time = create_time").await?;
-    run(&["service-account", "create", "--name", "revoked", "--role", "ADMIN"])?;
+    db.execute("UPDATE sessions SET expire_time = create_time")
+        .await?;
+    run(&[
+        "service-account",
+        "create",
+        "--name",
+        "revoked",
+        "--role",
+        "ADMIN",
+    ])?;
     let revoked = run(&["service-account", "create-key", "--name", "revoked"])?;
     let keys = "SELECT k.id FROM api_keys k JOIN service_accounts a \
                 ON a.id = k.service_account_id WHERE a.name = 'revoked'";
     let keys = db.rows(keys).await?;
-    let id: Uuid = keys.first().context("there is no key")?.try_get_by_index(0)?;
+    let id: Uuid = keys
+        .first()
+        .context("there is no key")?
+        .try_get_by_index(0)?;
     db.close().await?;
     run(&["service-account", "revoke-key", "--id", &id.to_string()])?;
 

@@ -12,6 +12,7 @@ mod argon2_flood;
 mod bytes;
 mod cancel_storm;
 mod convert_race;
+mod disk;
 mod drain;
 mod failover;
 mod frames;
@@ -22,6 +23,7 @@ mod lockout;
 mod matrix;
 mod pool;
 mod secrets;
+mod sync;
 mod timing;
 mod tokens;
 mod upgrade;
@@ -175,5 +177,19 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[(Bug::NoDecoy, BOTH)],
         run: |context| Box::pin(timing::run(context)),
+    },
+    Proof {
+        name: "sync",
+        promise: "A change is answered after it was synced to disk",
+        databases: BOTH,
+        bugs: &[(Bug::AnswerBeforeCommit, BOTH)],
+        run: |context| Box::pin(sync::run(context)),
+    },
+    Proof {
+        name: "disk",
+        promise: "A disk that is full, failing or slow loses nothing that was answered OK",
+        databases: SQLITE,
+        bugs: &[(Bug::AnswerBeforeCommit, SQLITE)],
+        run: |context| Box::pin(disk::run(context)),
     },
 ];

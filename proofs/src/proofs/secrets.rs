@@ -30,7 +30,9 @@ struct Search {
 impl Search {
     /// A new secret, which looks like no other text.
     fn secret(&mut self, random: &mut fastrand::Rng, name: &'static str) -> String {
-        let secret: String = std::iter::repeat_with(|| random.alphanumeric()).take(24).collect();
+        let secret: String = std::iter::repeat_with(|| random.alphanumeric())
+            .take(24)
+            .collect();
         self.secrets.push((name, secret.clone()));
         secret
     }
@@ -48,7 +50,9 @@ impl Search {
         for (name, secret) in &self.secrets {
             for form in forms(secret) {
                 for (place, bytes) in &self.places {
-                    let found = bytes.windows(form.len()).any(|part| part == form.as_bytes());
+                    let found = bytes
+                        .windows(form.len())
+                        .any(|part| part == form.as_bytes());
                     findings.expect(!found, || format!("{name} is in {place}"));
                 }
             }
@@ -79,7 +83,9 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let desk = context.desk()?;
     let server = context.serve(&desk, &["--log", "trace"]).await?;
     for account in 0..2 {
-        search.secrets.push(("an API key", desk.key(account)[4..].to_owned()));
+        search
+            .secrets
+            .push(("an API key", desk.key(account)[4..].to_owned()));
     }
     let rounds = context.size(2, 200);
     for round in 0..rounds {
@@ -114,8 +120,17 @@ async fn call(
 ) -> Result<()> {
     let username = format!("canary-{round}");
     let right = search.secret(random, "a password");
-    let create = ["operator", "create", "--username", &username, "--role", "SALES"];
-    context.program.command_with(&desk.database.url(), &create, &right)?;
+    let create = [
+        "operator",
+        "create",
+        "--username",
+        &username,
+        "--role",
+        "SALES",
+    ];
+    context
+        .program
+        .command_with(&desk.database.url(), &create, &right)?;
 
     let stranger = Caller::connect(&server.address, "").await?;
     let wrong = search.secret(random, "a wrong password");
@@ -132,7 +147,9 @@ async fn call(
         password: right.clone(),
     };
     let answer = stranger.auth().sign_in(request).await?.into_inner();
-    search.secrets.push(("a session's token", answer.token[4..].to_owned()));
+    search
+        .secrets
+        .push(("a session's token", answer.token[4..].to_owned()));
     let operator = Caller::on(stranger.channel.clone(), &answer.token)?;
     let program = desk.caller(server).await?;
     for header in ["", "lss_", "lsk_"] {
@@ -154,7 +171,7 @@ async fn call(
             ..Default::default()
         })
     };
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = uuid::Uuid::from_u128(random.u128(..)).to_string();
     for (email, password, request_id) in [
         ("a@canary.example", &wrong, id.as_str()),
         ("a@canary.example", &right, id.as_str()),
@@ -164,7 +181,12 @@ async fn call(
         ("c@canary.example", &right, "no id"),
         ("", &right, ""),
     ] {
-        search.answer(operator.leads().update(update(email, password, request_id)).await);
+        search.answer(
+            operator
+                .leads()
+                .update(update(email, password, request_id))
+                .await,
+        );
     }
     let by_program = program.request(update("d@canary.example", &right, "").into_inner());
     search.answer(program.leads().update(by_program).await);
@@ -189,19 +211,37 @@ async fn call(
         etag: lost,
         ..Default::default()
     };
-    search.answer(operator.leads().deactivate(operator.request(deactivate)).await);
+    search.answer(
+        operator
+            .leads()
+            .deactivate(operator.request(deactivate))
+            .await,
+    );
 
     let next = search.secret(random, "a new password");
-    for (current_password, new_password) in
-        [(&wrong, &next), (&right, &"short".to_owned()), (&right, &next), (&right, &next)]
-    {
+    for (current_password, new_password) in [
+        (&wrong, &next),
+        (&right, &"short".to_owned()),
+        (&right, &next),
+        (&right, &next),
+    ] {
         let request = proto::ChangePasswordRequest {
             current_password: current_password.clone(),
             new_password: new_password.clone(),
         };
-        search.answer(operator.auth().change_password(operator.request(request)).await);
+        search.answer(
+            operator
+                .auth()
+                .change_password(operator.request(request))
+                .await,
+        );
     }
-    search.answer(operator.auth().sign_out(operator.request(proto::SignOutRequest {})).await);
+    search.answer(
+        operator
+            .auth()
+            .sign_out(operator.request(proto::SignOutRequest {}))
+            .await,
+    );
     Ok(())
 }
 
@@ -219,7 +259,10 @@ async fn stored(database: &Database) -> Result<Vec<u8>> {
     let tables = "SELECT table_name::text FROM information_schema.tables \
                   WHERE table_schema = 'public'";
     for table in db.texts(tables).await? {
-        for row in db.texts(&format!("SELECT row_to_json(t)::text FROM \"{table}\" t")).await? {
+        for row in db
+            .texts(&format!("SELECT row_to_json(t)::text FROM \"{table}\" t"))
+            .await?
+        {
             all.extend(row.as_bytes());
         }
     }

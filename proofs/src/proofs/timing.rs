@@ -78,8 +78,13 @@ async fn attempt(caller: &Caller, username: &str, expected: &str) -> Result<Dura
     let begun = Instant::now();
     let answer = auth.sign_in(request).await;
     let time = begun.elapsed();
-    let told = answer.err().map_or("OK".to_owned(), |status| reason(&status));
-    ensure!(told == expected, "{username} was told {told}, not {expected}");
+    let told = answer
+        .err()
+        .map_or("OK".to_owned(), |status| reason(&status));
+    ensure!(
+        told == expected,
+        "{username} was told {told}, not {expected}"
+    );
     Ok(time)
 }
 
@@ -118,7 +123,9 @@ impl Middle {
                 reason = "a place among some thousands"
             )]
             let place = (times.len() as f64 * share) as usize;
-            times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+            times
+                .get(place)
+                .map_or(0.0, |time| time.as_secs_f64() * 1e6)
         };
         // The order statistics one standard deviation of a binomial count to each side of the middle.
         let count = f64::from(u32::try_from(times.len()).unwrap_or(u32::MAX));

@@ -26,7 +26,12 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut tried = 0;
     let orders: &[&str] = context.size(
         &["last_name"],
-        &["last_name", "company desc", "create_time", "update_time desc"],
+        &[
+            "last_name",
+            "company desc",
+            "create_time",
+            "update_time desc",
+        ],
     );
     for order_by in orders {
         let asked = ListLeadsRequest {
@@ -56,7 +61,10 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             ..Default::default()
         };
         let answer = caller.leads().search(caller.request(search)).await;
-        check("another RPC", answer.map(|answer| answer.into_inner().leads.len()));
+        check(
+            "another RPC",
+            answer.map(|answer| answer.into_inner().leads.len()),
+        );
         // The token itself is as good as before.
         let answer = list(&caller, &asked, &token).await?;
         ensure!(answer == 2, "the second page has {answer} leads");
@@ -87,7 +95,10 @@ fn altered(token: &str, ways: usize) -> Vec<String> {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut all = Vec::new();
     for (index, letter) in token.bytes().enumerate() {
-        let place = LETTERS.iter().position(|known| *known == letter).unwrap_or(0);
+        let place = LETTERS
+            .iter()
+            .position(|known| *known == letter)
+            .unwrap_or(0);
         for way in 0..ways {
             let mut bytes = token.as_bytes().to_vec();
             // A bit of what it stands for is flipped.
@@ -109,10 +120,40 @@ fn altered(token: &str, ways: usize) -> Vec<String> {
 fn others(asked: &ListLeadsRequest) -> Vec<(&'static str, ListLeadsRequest)> {
     let asked = || asked.clone();
     vec![
-        ("other states", ListLeadsRequest { states: vec![2], ..asked() }),
-        ("another source", ListLeadsRequest { source: "fair".to_owned(), ..asked() }),
-        ("another country", ListLeadsRequest { country_code: "PT".to_owned(), ..asked() }),
-        ("another order", ListLeadsRequest { order_by: "company".to_owned(), ..asked() }),
-        ("the reverse", ListLeadsRequest { order_by: "last_name desc".to_owned(), ..asked() }),
+        (
+            "other states",
+            ListLeadsRequest {
+                states: vec![2],
+                ..asked()
+            },
+        ),
+        (
+            "another source",
+            ListLeadsRequest {
+                source: "fair".to_owned(),
+                ..asked()
+            },
+        ),
+        (
+            "another country",
+            ListLeadsRequest {
+                country_code: "PT".to_owned(),
+                ..asked()
+            },
+        ),
+        (
+            "another order",
+            ListLeadsRequest {
+                order_by: "company".to_owned(),
+                ..asked()
+            },
+        ),
+        (
+            "the reverse",
+            ListLeadsRequest {
+                order_by: "last_name desc".to_owned(),
+                ..asked()
+            },
+        ),
     ]
 }

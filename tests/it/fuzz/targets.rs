@@ -27,7 +27,13 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 /// What is fuzzed, by the names of its folders under `fuzz/corpus`.
-pub const TARGETS: [&str; 5] = ["requests", "page_tokens", "order_by", "field_masks", "headers"];
+pub const TARGETS: [&str; 5] = [
+    "requests",
+    "page_tokens",
+    "order_by",
+    "field_masks",
+    "headers",
+];
 
 /// The service, without a listener, over a database of its own.
 pub struct Fuzz {
@@ -51,15 +57,23 @@ impl Fuzz {
             migrate: true,
             limits: Limits::default(),
         };
-        let desk = server::open_desk(&settings, Clock::default()).await.unwrap();
+        let desk = server::open_desk(&settings, Clock::default())
+            .await
+            .unwrap();
         let (db, password) = (&desk.db, "a long enough password");
-        service_accounts::create(db, "fuzz", Role::Sales).await.unwrap();
+        service_accounts::create(db, "fuzz", Role::Sales)
+            .await
+            .unwrap();
         let (_, key) = service_accounts::create_key(db, "fuzz").await.unwrap();
         let hashing = Passwords::default();
         let hidden = password.to_owned().into();
-        operators::create(db, &hashing, "fuzz", "", Role::Sales, hidden).await.unwrap();
+        operators::create(db, &hashing, "fuzz", "", Role::Sales, hidden)
+            .await
+            .unwrap();
         let desk = Arc::new(desk);
-        let service = server::without_listener(&desk, &settings.limits).await.unwrap();
+        let service = server::without_listener(&desk, &settings.limits)
+            .await
+            .unwrap();
         let mut fuzz = Self {
             service: BoxCloneSyncService::new(service),
             tokens: [key.expose().to_owned(), String::new()],
@@ -81,7 +95,8 @@ impl Fuzz {
                 }),
                 ..Default::default()
             };
-            let answer: proto::CreateLeadResponse = fuzz.ask("LeadService/Create", &create).await.unwrap();
+            let answer: proto::CreateLeadResponse =
+                fuzz.ask("LeadService/Create", &create).await.unwrap();
             fuzz.lead = answer.lead.unwrap().id;
         }
         let list = proto::ListLeadsRequest {
@@ -111,13 +126,17 @@ impl Fuzz {
             return;
         };
         let (name, body) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 1..]);
-        let Some((rpc, _)) = RPCS.iter().find(|(rpc, _)| rpc.strip_prefix("leadsmith.v1.") == Some(&name))
+        let Some((rpc, _)) = RPCS
+            .iter()
+            .find(|(rpc, _)| rpc.strip_prefix("leadsmith.v1.") == Some(&name))
         else {
             return;
         };
         // The operator must stay signed in, and hashing would take all the time.
         let sign_in = proto::SignInRequest::decode(body).unwrap_or_default();
-        if *name == *"AuthService/SignOut" || *name == *"AuthService/SignIn" && !sign_in.password.is_empty() {
+        if *name == *"AuthService/SignOut"
+            || *name == *"AuthService/SignIn" && !sign_in.password.is_empty()
+        {
             return;
         }
         for token in &self.tokens {
@@ -145,7 +164,9 @@ impl Fuzz {
             page_token: page_token.clone(),
             ..Default::default()
         };
-        let answer = self.ask::<proto::ListLeadsResponse>("LeadService/List", &list).await;
+        let answer = self
+            .ask::<proto::ListLeadsResponse>("LeadService/List", &list)
+            .await;
         if page_token.is_empty() || page_token == self.page_token {
             assert!(answer.is_ok(), "{answer:?}");
         } else {
@@ -160,7 +181,9 @@ impl Fuzz {
             order_by: order_by.clone(),
             ..Default::default()
         };
-        let answer = self.ask::<proto::ListLeadsResponse>("LeadService/List", &list).await;
+        let answer = self
+            .ask::<proto::ListLeadsResponse>("LeadService/List", &list)
+            .await;
         let words: Vec<_> = order_by.split_whitespace().collect();
         let keys = ["create_time", "update_time", "last_name", "company"];
         let right = match words[..] {
@@ -188,7 +211,9 @@ impl Fuzz {
             ..Default::default()
         };
         // What is asked for is checked in `ask`.
-        let _ = self.ask::<proto::UpdateLeadResponse>("LeadService/Update", &update).await;
+        let _ = self
+            .ask::<proto::UpdateLeadResponse>("LeadService/Update", &update)
+            .await;
     }
 
     /// A `grpc-timeout`, an `authorization` and a request id, one a line.
@@ -208,11 +233,19 @@ impl Fuzz {
             ..Default::default()
         };
         let body = frame(&convert.encode_to_vec());
-        documented(&self.call("leadsmith.v1.LeadService/Convert", &headers, body).await);
+        documented(
+            &self
+                .call("leadsmith.v1.LeadService/Convert", &headers, body)
+                .await,
+        );
     }
 
     /// Asks as the service account.
-    async fn ask<T: Message + Default>(&self, rpc: &str, message: &impl Message) -> Result<T, Status> {
+    async fn ask<T: Message + Default>(
+        &self,
+        rpc: &str,
+        message: &impl Message,
+    ) -> Result<T, Status> {
         let body = frame(&message.encode_to_vec());
         let rpc = format!("leadsmith.v1.{rpc}");
         let answer = self.call(&rpc, &bearer(&self.tokens[0]), body).await;
