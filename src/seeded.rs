@@ -52,6 +52,8 @@ words! {
         HashingUnlimited = "hashing-unlimited",
         /// A username that nobody has is answered at once.
         NoDecoy = "no-decoy",
+        /// A connection goes on being used after its COMMIT failed.
+        SpoiltConnection = "spoilt-connection",
     }
 }
 

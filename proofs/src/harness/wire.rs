@@ -17,8 +17,6 @@ pub const HEADERS: u8 = 1;
 pub const RESET: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 /// Flags of DATA and HEADERS.
 pub const END_STREAM: u8 = 1;
@@ -136,24 +134,6 @@ impl Wire {
             }
         }
         false
-    }
-
-    /// The kinds of the frames that came, until a stream ends or the server hangs up.
-    pub fn answer(&mut self) -> Vec<u8> {
-        let mut kinds = Vec::new();
-        let mut head = [0; 9];
-        while kinds.len() < 1_000 && self.0.read_exact(&mut head).is_ok() {
-            let [a, b, c, kind, flags, ..] = head;
-            let mut payload = vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)];
-            if self.0.read_exact(&mut payload).is_err() {
-                break;
-            }
-            kinds.push(kind);
-            if kind == GOAWAY || matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
-                break;
-            }
-        }
-        kinds
     }
 }
 

@@ -189,7 +189,7 @@ pub const PROOFS: &[Proof] = &[
         name: "disk",
         promise: "A disk that is full, failing or slow loses nothing that was answered OK",
         databases: SQLITE,
-        bugs: &[(Bug::AnswerBeforeCommit, SQLITE)],
+        bugs: &[(Bug::SpoiltConnection, SQLITE)],
         run: |context| Box::pin(disk::run(context)),
     },
 ];
