@@ -158,7 +158,14 @@ fn listener() -> tonic::transport::Server {
 pub async fn without_listener(
     desk: &Arc<Desk>,
     limits: &Limits,
-) -> Result<impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>, Refusal> {
+) -> Result<
+    impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + use<>,
+    Refusal,
+> {
     let (_, routes) = routes(desk).await?;
     Ok(gate::GateLayer::new(Arc::clone(desk), limits).layer(routes))
 }
