@@ -18,7 +18,7 @@ use crate::harness::strain::{Bystander, is_well};
 
 /// What one hash takes, in MiB, and what everything else may take.
 const HASH: f64 = 19.0;
-const BESIDES: f64 = 32.0;
+const BESIDES: f64 = 64.0;
 const CONNECTIONS: usize = 10;
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
