@@ -40,6 +40,22 @@ words! {
         MigrateUnlocked = "migrate-unlocked",
         /// Who connects is not asked for a certificate.
         NoCertificateAsked = "no-certificate-asked",
+        /// Headers may be as long as anybody likes.
+        LargeHeaders = "large-headers",
+        /// Messages may be as long as anybody likes.
+        LargeMessages = "large-messages",
+        /// Whoever has a token may do everything.
+        AnyRole = "any-role",
+        /// A page token is believed unseen.
+        TokenUnsealed = "token-unsealed",
+        /// Tokens are logged.
+        LogsTokens = "logs-tokens",
+        /// Passwords are hashed many at once.
+        HashingUnlimited = "hashing-unlimited",
+        /// A username that nobody has is answered at once.
+        NoDecoy = "no-decoy",
+        /// A connection goes on being used after its COMMIT failed.
+        SpoiltConnection = "spoilt-connection",
     }
 }
 

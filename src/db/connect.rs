@@ -5,8 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
+};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr,
     SqlxError, Statement,
@@ -278,7 +281,25 @@ fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectO
                 .pragma("secure_delete", "ON")
                 .pragma("query_only", if read { "ON" } else { "OFF" })
     });
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(is_done(connection)))
+    });
     options
+}
+
+/// Whether a connection that is given back may be used again. When a COMMIT fails, by a full or a failing
+/// disk, SQLite rolls the transaction back by itself, and sqlx 0.9.0 goes on counting it: to it the next
+/// transactions are savepoints inside, and what is answered OK then is never committed. Such a connection
+/// is closed.
+async fn is_done(connection: &mut SqliteConnection) -> Result<bool, SqlxError> {
+    if sown(Bug::SpoiltConnection) {
+        return Ok(true);
+    }
+    if connection.is_in_transaction() {
+        // A ROLLBACK may be on its way: what is asked now is answered after it.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 /// How PostgreSQL plans what is prepared.

@@ -7,19 +7,23 @@ mod listener;
 mod rates;
 pub mod tls;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::{Layer, Service};
 
 pub use health::{LIVENESS, SERVICES};
 use tls::Tls;
@@ -33,7 +37,7 @@ use crate::changes::idempotency::InFlight;
 use crate::changes::queue::Queue;
 use crate::clients::api::ClientApi;
 use crate::clock::Clock;
-use crate::config::{Refusal, ServeSettings};
+use crate::config::{Limits, Refusal, ServeSettings};
 use crate::db::shared::Shared;
 use crate::db::{connect, migrate};
 use crate::leads::{self, api::LeadApi};
@@ -126,7 +130,8 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         .map_err(|error| Refusal::new(format!("the address cannot be read: {error}")))?;
 
     let gate = gate::GateLayer::new(Arc::clone(&desk), &settings.limits);
-    let (health, router) = router(&gate, &desk).await?;
+    let (health, routes) = routes(&desk).await?;
+    let router = transport().layer(gate.clone()).add_routes(routes);
     let watch = health::follow(health.clone(), desk.db.watch());
     let mut beside = vec![
         AbortOnDropHandle::new(tokio::spawn(watch)),
@@ -156,13 +161,43 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
     })
 }
 
-type Gated = Router<tower::layer::util::Stack<gate::GateLayer, tower::layer::util::Identity>>;
+/// What listens, with the limits that its defaults lack.
+fn transport() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(200)
+        .http2_max_local_error_reset_streams(Some(1024))
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_max_header_list_size(match sown(Bug::LargeHeaders) {
+            true => 1 << 30,
+            false => 16 * 1024,
+        })
+        // Long-lived connections move on to new replicas.
+        .max_connection_age(CONNECTION_AGE)
+}
 
-/// The services and what stands before them.
-async fn router(
-    gate: &gate::GateLayer,
+/// The services behind their gate without a listener before them: what fuzzing calls, so that its
+/// bytes take the way of every other request's.
+///
+/// # Errors
+/// A sentence that says why it cannot be.
+pub async fn without_listener(
     desk: &Arc<Desk>,
-) -> Result<(HealthReporter, Gated), Refusal> {
+    limits: &Limits,
+) -> Result<
+    impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + use<>,
+    Refusal,
+> {
+    let (_, routes) = routes(desk).await?;
+    Ok(gate::GateLayer::new(Arc::clone(desk), limits).layer(routes))
+}
+
+/// The services, and what says how healthy they are.
+async fn routes(desk: &Arc<Desk>) -> Result<(HealthReporter, Routes), Refusal> {
     let (reporter, health) = tonic_health::server::health_reporter();
     health::tell(&reporter, true).await;
     reporter
@@ -181,20 +216,14 @@ async fn router(
             <$server>::new($api)
                 // The limit holds before and after decompression.
                 .accept_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(LARGEST_REQUEST)
+                .max_decoding_message_size(match sown(Bug::LargeMessages) {
+                    true => 1 << 30,
+                    false => LARGEST_REQUEST,
+                })
                 .max_encoding_message_size(LARGEST_RESPONSE)
         };
     }
-    let router = tonic::transport::Server::builder()
-        .max_concurrent_streams(200)
-        .http2_max_local_error_reset_streams(Some(1024))
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_header_list_size(16 * 1024)
-        // Long-lived connections move on to new replicas.
-        .max_connection_age(CONNECTION_AGE)
-        .layer(gate.clone())
-        .add_service(health)
+    let routes = Routes::new(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?)
         .add_service(service!(
@@ -217,7 +246,7 @@ async fn router(
             proto::auth_service_server::AuthServiceServer<_>,
             AuthApi(Arc::clone(desk))
         ));
-    Ok((reporter, router))
+    Ok((reporter, routes))
 }
 
 impl Running {

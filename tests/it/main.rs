@@ -18,6 +18,7 @@ mod crash;
 mod errors;
 mod explain;
 mod failover;
+mod fuzz;
 mod harness;
 mod idempotency;
 mod leads;

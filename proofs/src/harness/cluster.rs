@@ -120,6 +120,17 @@ impl Cluster {
         self.folder.path().join("server.log")
     }
 
+    /// The ids of all its processes.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let file = fs::read_to_string(self.data().join("postmaster.pid"))?;
+        let first: u32 = file.lines().next().context("no process")?.trim().parse()?;
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"))?;
+        let children = children.split_whitespace().map(str::parse);
+        Ok(std::iter::once(Ok(first))
+            .chain(children)
+            .collect::<Result<_, _>>()?)
+    }
+
     /// What the server has logged so far.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.log_file())?)

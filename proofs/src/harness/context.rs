@@ -94,7 +94,11 @@ impl<'a> Context<'a> {
 
     /// A database with a schema and people who may call.
     pub fn desk(&self) -> Result<Desk> {
-        let database = self.database()?;
+        self.desk_in(self.database()?)
+    }
+
+    /// The same in a database that is there.
+    pub fn desk_in(&self, database: Database) -> Result<Desk> {
         let url = database.url();
         let run = |arguments: &[&str]| self.program.command(&url, arguments);
         let create = [
@@ -153,6 +157,11 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// The key of the service account of this number, 0 or 1.
+    pub fn key(&self, account: usize) -> String {
+        self.keys.get(account).cloned().unwrap_or_default()
+    }
+
     /// The first service account, calling this server over a connection of its own.
     pub async fn caller(&self, server: &Serving) -> Result<Caller> {
         self.caller_as(server, 0).await

@@ -203,8 +203,13 @@ impl Serving {
 
     /// The memory it has resident, in MiB.
     pub fn memory(&self) -> Result<f64> {
+        self.memory_of("VmRSS:")
+    }
+
+    /// The memory that this line of /proc tells, in MiB.
+    pub fn memory_of(&self, name: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|line| line.split_whitespace().next());
         let kib: f64 = number.context("no memory in /proc")?.parse()?;
         Ok(kib / 1024.0)

@@ -8,16 +8,25 @@ use crate::harness::context::Context;
 use crate::harness::database::{BOTH, Kind};
 use crate::harness::report::Findings;
 
+mod argon2_flood;
+mod bytes;
 mod cancel_storm;
 mod convert_race;
+mod disk;
 mod drain;
 mod failover;
+mod frames;
 mod idempotency;
 mod kill;
 mod linearizable;
 mod lockout;
+mod matrix;
 mod pool;
+mod secrets;
+mod sync;
+mod timing;
 mod tls;
+mod tokens;
 mod upgrade;
 
 /// A promise and how it is tried.
@@ -127,5 +136,68 @@ pub const PROOFS: &[Proof] = &[
         databases: SQLITE,
         bugs: &[(Bug::NoCertificateAsked, SQLITE)],
         run: |context| Box::pin(tls::run(context)),
+    },
+    Proof {
+        name: "frames",
+        promise: "Hand-made HTTP/2 costs others hardly anything",
+        databases: SQLITE,
+        bugs: &[(Bug::LargeHeaders, SQLITE)],
+        run: |context| Box::pin(frames::run(context)),
+    },
+    Proof {
+        name: "bytes",
+        promise: "Whatever bytes come, the contract says what they are answered",
+        databases: BOTH,
+        bugs: &[(Bug::LargeMessages, BOTH)],
+        run: |context| Box::pin(bytes::run(context)),
+    },
+    Proof {
+        name: "matrix",
+        promise: "Every RPC lets in whom it should, and nobody else",
+        databases: BOTH,
+        bugs: &[(Bug::AnyRole, BOTH)],
+        run: |context| Box::pin(matrix::run(context)),
+    },
+    Proof {
+        name: "tokens",
+        promise: "A page token opens the page that it was made for, and nothing else",
+        databases: BOTH,
+        bugs: &[(Bug::TokenUnsealed, BOTH)],
+        run: |context| Box::pin(tokens::run(context)),
+    },
+    Proof {
+        name: "secrets",
+        promise: "No password, token or key is written down anywhere",
+        databases: BOTH,
+        bugs: &[(Bug::LogsTokens, BOTH)],
+        run: |context| Box::pin(secrets::run(context)),
+    },
+    Proof {
+        name: "argon2-flood",
+        promise: "Many who sign in at once take little memory and nobody else's time",
+        databases: SQLITE,
+        bugs: &[(Bug::HashingUnlimited, SQLITE)],
+        run: |context| Box::pin(argon2_flood::run(context)),
+    },
+    Proof {
+        name: "timing",
+        promise: "The time that a sign-in takes does not tell who there is",
+        databases: BOTH,
+        bugs: &[(Bug::NoDecoy, BOTH)],
+        run: |context| Box::pin(timing::run(context)),
+    },
+    Proof {
+        name: "sync",
+        promise: "A change is answered after it was synced to disk",
+        databases: BOTH,
+        bugs: &[(Bug::AnswerBeforeCommit, BOTH)],
+        run: |context| Box::pin(sync::run(context)),
+    },
+    Proof {
+        name: "disk",
+        promise: "A disk that is full, failing or slow loses nothing that was answered OK",
+        databases: SQLITE,
+        bugs: &[(Bug::SpoiltConnection, SQLITE)],
+        run: |context| Box::pin(disk::run(context)),
     },
 ];

@@ -1,0 +1,77 @@
+//! Calls of any RPC with any bytes, headers and frames, by a well-behaved HTTP/2 connection.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use http::Request;
+use prost::bytes::Bytes;
+use tokio::net::TcpStream;
+use tonic::Status;
+
+use super::client::reason;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A message in gRPC's frame; `flag` says whether it is compressed.
+pub fn framed(flag: u8, message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    [&[flag], &length.to_be_bytes()[..], message]
+        .concat()
+        .into()
+}
+
+/// A connection.
+pub struct Raw {
+    client: h2::client::SendRequest<Bytes>,
+    address: String,
+}
+
+impl Raw {
+    pub async fn connect(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        let (client, connection) = h2::client::handshake(stream).await?;
+        // It ends with the last who uses it.
+        tokio::spawn(connection);
+        Ok(Self {
+            client,
+            address: address.to_owned(),
+        })
+    }
+
+    /// Calls an RPC, given as `package.Service/Method`, and gives the status of its answer.
+    pub async fn call(&self, rpc: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Status> {
+        let work = self.exchange(rpc, headers, body);
+        tokio::time::timeout(PATIENCE, work).await?
+    }
+
+    async fn exchange(&self, rpc: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Status> {
+        let mut request = Request::post(format!("http://{}/{rpc}", self.address))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut client = self.client.clone().ready().await?;
+        let (response, mut stream) = client.send_request(request.body(())?, false)?;
+        // It fails when the server has answered already, without waiting for the body.
+        let _ = stream.send_data(body, true);
+        let response = response.await?;
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            return Ok(status);
+        }
+        let mut body = response.into_body();
+        while let Some(data) = body.data().await {
+            let length = data?.len();
+            body.flow_control().release_capacity(length)?;
+        }
+        let trailers = body.trailers().await?.context("no trailers")?;
+        Status::from_header_map(&trailers).context("no status")
+    }
+}
+
+/// A status as the contract tells it: the code and the reason.
+pub fn told(status: &Status) -> String {
+    format!("{:?} {}", status.code(), reason(status))
+        .trim_end()
+        .to_owned()
+}

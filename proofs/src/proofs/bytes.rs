@@ -1,0 +1,187 @@
+//! Bytes that are no message, or one too many, or far too large: each is refused by the code and the
+//! reason that the contract names, and nothing is laid out for it. Shown to fail by
+//! [`Bug::LargeMessages`].
+//!
+//! [`Bug::LargeMessages`]: leadsmith::seeded::Bug::LargeMessages
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use leadsmith::server::LARGEST_REQUEST;
+use leadsmith::wire::proto;
+use prost::Message as _;
+use prost::bytes::Bytes;
+
+use crate::harness::context::Context;
+use crate::harness::raw::{Raw, framed, told};
+use crate::harness::report::Findings;
+use crate::harness::strain::{Bystander, is_well};
+
+const CREATE: &str = "leadsmith.v1.LeadService/Create";
+const SIGN_IN: &str = "leadsmith.v1.AuthService/SignIn";
+const MALFORMED: &str = "InvalidArgument MESSAGE_MALFORMED";
+const TOO_LARGE: &str = "ResourceExhausted MESSAGE_TOO_LARGE";
+/// How much a bomb swells to.
+const SWOLLEN: usize = 64 << 20;
+/// How much more memory the server may take for all of it, in MiB.
+const MEMORY: f64 = 24.0;
+
+/// What is sent, and what must come back.
+struct Case {
+    name: &'static str,
+    rpc: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: Bytes,
+    expected: &'static str,
+}
+
+pub async fn run(context: &Context<'_>) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let desk = context.desk()?;
+    let server = context.serve(&desk, &[]).await?;
+    let caller = desk.caller(&server).await?;
+    let bystander = Bystander::new(&server, caller.clone()).await?;
+    let before = desk.database.count("SELECT count(*) FROM leads").await?;
+    let bearer = format!("Bearer {}", desk.key(0));
+    let cases = cases()?;
+    let rounds = context.size(3, 500);
+    let send_all = async {
+        let mut wrong = Vec::new();
+        for _ in 0..rounds {
+            for case in &cases {
+                // A connection each: a refusal may end it.
+                let raw = Raw::connect(&server.address).await?;
+                let mut headers = vec![("authorization", bearer.as_str())];
+                headers.extend(case.headers);
+                let told = match raw.call(case.rpc, &headers, case.body.clone()).await {
+                    Ok(status) => told(&status),
+                    Err(error) => format!("no answer: {error:#}"),
+                };
+                if told != case.expected {
+                    let (name, expected) = (case.name, case.expected);
+                    wrong.push(format!("{name}: {told}, not {expected}"));
+                }
+            }
+        }
+        anyhow::Ok(wrong)
+    };
+    let wrong = bystander
+        .during("all of it", Some(MEMORY), &mut findings, send_all)
+        .await?;
+    findings.fact("kinds of bytes", cases.len());
+    findings.fact("calls", cases.len() * rounds);
+    wrong.into_iter().for_each(|told| findings.broke(told));
+    let leads = desk.database.count("SELECT count(*) FROM leads").await?;
+    findings.expect(leads == before, || "something was created".into());
+    is_well(&server, &caller, &mut findings).await?;
+    findings.finish()
+}
+
+fn cases() -> Result<Vec<Case>> {
+    let lead = |name: Vec<u8>| {
+        // By hand, because a String holds no bad UTF-8.
+        let mut lead = vec![0x12];
+        prost::encoding::encode_varint(u64::try_from(name.len())?, &mut lead);
+        lead.extend(name);
+        let mut create = vec![0x0a];
+        prost::encoding::encode_varint(u64::try_from(lead.len())?, &mut create);
+        create.extend(lead);
+        anyhow::Ok(create)
+    };
+    let good = proto::CreateLeadRequest {
+        lead: Some(proto::Lead {
+            last_name: "Bell".to_owned(),
+            ..Default::default()
+        }),
+        validate_only: true,
+        ..Default::default()
+    }
+    .encode_to_vec();
+    let case = |name, body, expected| Case {
+        name,
+        rpc: CREATE,
+        headers: &[],
+        body,
+        expected,
+    };
+    let gzip = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(bytes)?;
+        anyhow::Ok(gzip.finish()?)
+    };
+    let gzipped = |name, bytes: &[u8], expected| {
+        anyhow::Ok(Case {
+            headers: &[("grpc-encoding", "gzip")],
+            ..case(name, framed(1, &gzip(bytes)?), expected)
+        })
+    };
+    let oversize = framed(0, &lead(vec![b'x'; LARGEST_REQUEST])?);
+    let mut truncated = framed(0, &good).to_vec();
+    truncated.truncate(4);
+    let mut cut = framed(0, &lead(b"Bell".to_vec())?).to_vec();
+    cut.truncate(cut.len() - 2);
+    let doubled = [framed(0, &good), framed(0, &good)].concat();
+    Ok(vec![
+        case("oversize", oversize.clone(), TOO_LARGE),
+        Case {
+            rpc: SIGN_IN,
+            ..case("oversize, from a stranger", oversize, TOO_LARGE)
+        },
+        case(
+            "announced as 4 GiB",
+            vec![0, 255, 255, 255, 255].into(),
+            TOO_LARGE,
+        ),
+        gzipped("gzip bomb", &vec![0; SWOLLEN], TOO_LARGE)?,
+        gzipped(
+            "gzip bomb of fields",
+            &lead(vec![b'x'; SWOLLEN])?,
+            TOO_LARGE,
+        )?,
+        Case {
+            headers: &[("grpc-encoding", "gzip")],
+            ..case("no gzip", framed(1, &[0xff; 100]), MALFORMED)
+        },
+        case("compressed by nothing", framed(1, &good), MALFORMED),
+        case("deep nesting", framed(0, &[0x0b; 40_000]), MALFORMED),
+        case("bad UTF-8", framed(0, &lead(vec![0xff, 0xfe])?), MALFORMED),
+        case(
+            "a surrogate",
+            framed(0, &lead(vec![0xed, 0xa0, 0x80])?),
+            MALFORMED,
+        ),
+        case(
+            "U+0000",
+            framed(0, &lead(vec![b'a', 0])?),
+            "InvalidArgument FIELD_INVALID",
+        ),
+        case(
+            "a field longer than the message",
+            framed(0, &[0x0a, 0x7f, 1]),
+            MALFORMED,
+        ),
+        case("an endless varint", framed(0, &[0xff; 11]), MALFORMED),
+        case("a flag that is none", framed(9, &good), MALFORMED),
+        case("a truncated frame's head", truncated.into(), MALFORMED),
+        case("a truncated frame", cut.into(), MALFORMED),
+        case("no frame", Bytes::new(), MALFORMED),
+        // tonic takes the first of a call that has one, and so the contract does.
+        case("two frames", doubled.into(), "Ok"),
+        Case {
+            rpc: "leadsmith.v1.LeadService/Nonsense",
+            ..case(
+                "unknown method",
+                framed(0, &good),
+                "Unimplemented METHOD_UNKNOWN",
+            )
+        },
+        Case {
+            rpc: "leadsmith.v1.Nonsense/Get",
+            ..case(
+                "unknown service",
+                framed(0, &good),
+                "Unimplemented METHOD_UNKNOWN",
+            )
+        },
+    ])
+}

@@ -1,0 +1,303 @@
+//! Bytes for the service to choke on, and what may come of them. cargo-fuzz (`fuzz/`) and the tests
+//! share this file, so that what one finds the other keeps.
+//!
+//! The bytes take the way of every request: the gate, tonic, the room's `api.rs`, and a database. They
+//! must be answered with OK or with a documented reason that is not INTERNAL.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt as _;
+use leadsmith::auth::passwords::Passwords;
+use leadsmith::auth::roles::{RPCS, Role};
+use leadsmith::clock::Clock;
+use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
+use leadsmith::wire::proto::{self, ErrorReason};
+use leadsmith::{operators, server, service_accounts};
+use prost::Message;
+use prost::bytes::Bytes;
+use tempfile::TempDir;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt as _};
+
+/// What is fuzzed, by the names of its folders under `fuzz/corpus`.
+pub const TARGETS: [&str; 5] = [
+    "requests",
+    "page_tokens",
+    "order_by",
+    "field_masks",
+    "headers",
+];
+
+/// The service, without a listener, over a database of its own.
+pub struct Fuzz {
+    service: BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>,
+    /// Two who may change things: a service account, and an operator, who has a password.
+    tokens: [String; 2],
+    lead: String,
+    page_token: String,
+    _folder: TempDir,
+}
+
+impl Fuzz {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("fuzz.db").display());
+        let settings = ServeSettings {
+            database: DatabaseSettings {
+                database_url: url.into(),
+            },
+            listen: "127.0.0.1:0".parse().unwrap(),
+            insecure: false,
+            tls: TlsSettings::default(),
+            migrate: true,
+            limits: Limits::default(),
+        };
+        let desk = server::open_desk(&settings, Clock::default())
+            .await
+            .unwrap();
+        let (db, password) = (&desk.db, "a long enough password");
+        service_accounts::create(db, "fuzz", Role::Sales)
+            .await
+            .unwrap();
+        let (_, key) = service_accounts::create_key(db, "fuzz").await.unwrap();
+        let hashing = Passwords::default();
+        let hidden = password.to_owned().into();
+        operators::create(db, &hashing, "fuzz", "", Role::Sales, hidden)
+            .await
+            .unwrap();
+        let desk = Arc::new(desk);
+        let service = server::without_listener(&desk, &settings.limits)
+            .await
+            .unwrap();
+        let mut fuzz = Self {
+            service: BoxCloneSyncService::new(service),
+            tokens: [key.expose().to_owned(), String::new()],
+            lead: String::new(),
+            page_token: String::new(),
+            _folder: folder,
+        };
+        let sign_in = proto::SignInRequest {
+            username: "fuzz".into(),
+            password: password.into(),
+        };
+        let answer: proto::SignInResponse = fuzz.ask("AuthService/SignIn", &sign_in).await.unwrap();
+        fuzz.tokens[1] = answer.token;
+        for name in ["Ada", "Bel", "Cem"] {
+            let create = proto::CreateLeadRequest {
+                lead: Some(proto::Lead {
+                    last_name: name.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let answer: proto::CreateLeadResponse =
+                fuzz.ask("LeadService/Create", &create).await.unwrap();
+            fuzz.lead = answer.lead.unwrap().id;
+        }
+        let list = proto::ListLeadsRequest {
+            page_size: 1,
+            ..Default::default()
+        };
+        let answer: proto::ListLeadsResponse = fuzz.ask("LeadService/List", &list).await.unwrap();
+        fuzz.page_token = answer.next_page_token;
+        fuzz
+    }
+
+    /// Feeds one input to a target.
+    pub async fn feed(&self, target: &str, bytes: &[u8]) {
+        match target {
+            "requests" => self.requests(bytes).await,
+            "page_tokens" => self.page_tokens(bytes).await,
+            "order_by" => self.order_by(bytes).await,
+            "field_masks" => self.field_masks(bytes).await,
+            "headers" => self.headers(bytes).await,
+            _ => panic!("there is no target {target}"),
+        }
+    }
+
+    /// Any bytes as the message of any RPC, which the first line names.
+    async fn requests(&self, bytes: &[u8]) {
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            return;
+        };
+        let (name, body) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 1..]);
+        let Some((rpc, _)) = RPCS
+            .iter()
+            .find(|(rpc, _)| rpc.strip_prefix("leadsmith.v1.") == Some(&name))
+        else {
+            return;
+        };
+        // The operator must stay signed in, and hashing would take all the time.
+        let sign_in = proto::SignInRequest::decode(body).unwrap_or_default();
+        if *name == *"AuthService/SignOut"
+            || *name == *"AuthService/SignIn" && !sign_in.password.is_empty()
+        {
+            return;
+        }
+        for token in &self.tokens {
+            documented(&self.call(rpc, &bearer(token), frame(body)).await);
+        }
+    }
+
+    /// A page token that was altered, by the bytes laid over it or put in its place.
+    async fn page_tokens(&self, bytes: &[u8]) {
+        let Some((how, bytes)) = bytes.split_first() else {
+            return;
+        };
+        let page_token = if how % 2 == 0 {
+            let mut sealed = URL_SAFE_NO_PAD.decode(&self.page_token).unwrap();
+            for (index, byte) in bytes.iter().enumerate() {
+                let index = index % sealed.len();
+                sealed[index] ^= byte;
+            }
+            URL_SAFE_NO_PAD.encode(sealed)
+        } else {
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let list = proto::ListLeadsRequest {
+            page_size: 1,
+            page_token: page_token.clone(),
+            ..Default::default()
+        };
+        let answer = self
+            .ask::<proto::ListLeadsResponse>("LeadService/List", &list)
+            .await;
+        if page_token.is_empty() || page_token == self.page_token {
+            assert!(answer.is_ok(), "{answer:?}");
+        } else {
+            assert_eq!(reason(&answer.unwrap_err()), "PAGE_TOKEN_INVALID");
+        }
+    }
+
+    async fn order_by(&self, bytes: &[u8]) {
+        let order_by = String::from_utf8_lossy(bytes).into_owned();
+        let list = proto::ListLeadsRequest {
+            page_size: 1,
+            order_by: order_by.clone(),
+            ..Default::default()
+        };
+        let answer = self
+            .ask::<proto::ListLeadsResponse>("LeadService/List", &list)
+            .await;
+        let words: Vec<_> = order_by.split_whitespace().collect();
+        let keys = ["create_time", "update_time", "last_name", "company"];
+        let right = match words[..] {
+            [] => true,
+            [key] | [key, "desc"] => keys.contains(&key),
+            _ => false,
+        };
+        assert_eq!(answer.is_ok(), right, "{order_by:?}: {answer:?}");
+    }
+
+    /// Paths, one a line.
+    async fn field_masks(&self, bytes: &[u8]) {
+        let paths = String::from_utf8_lossy(bytes);
+        let update = proto::UpdateLeadRequest {
+            lead: Some(proto::Lead {
+                id: self.lead.clone(),
+                last_name: "Ada".into(),
+                custom_fields: [("tier".to_owned(), "gold".to_owned())].into(),
+                ..Default::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: paths.lines().map(str::to_owned).collect(),
+            }),
+            validate_only: true,
+            ..Default::default()
+        };
+        // What is asked for is checked in `ask`.
+        let _ = self
+            .ask::<proto::UpdateLeadResponse>("LeadService/Update", &update)
+            .await;
+    }
+
+    /// A `grpc-timeout`, an `authorization` and a request id, one a line.
+    async fn headers(&self, bytes: &[u8]) {
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        let mut headers = bearer(&self.tokens[0]);
+        for name in ["grpc-timeout", "authorization"] {
+            let line = lines.next().filter(|line| !line.is_empty());
+            if let Some(Ok(value)) = line.map(HeaderValue::from_bytes) {
+                headers.insert(name, value);
+            }
+        }
+        let convert = proto::ConvertLeadRequest {
+            id: self.lead.clone(),
+            request_id: String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned(),
+            validate_only: true,
+            ..Default::default()
+        };
+        let body = frame(&convert.encode_to_vec());
+        documented(
+            &self
+                .call("leadsmith.v1.LeadService/Convert", &headers, body)
+                .await,
+        );
+    }
+
+    /// Asks as the service account.
+    async fn ask<T: Message + Default>(
+        &self,
+        rpc: &str,
+        message: &impl Message,
+    ) -> Result<T, Status> {
+        let body = frame(&message.encode_to_vec());
+        let rpc = format!("leadsmith.v1.{rpc}");
+        let answer = self.call(&rpc, &bearer(&self.tokens[0]), body).await;
+        documented(&answer);
+        answer.map(|message| T::decode(message).unwrap())
+    }
+
+    async fn call(&self, rpc: &str, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
+        let body = Body::new(http_body_util::Full::new(body));
+        let mut request = Request::post(format!("/{rpc}")).body(body).unwrap();
+        *request.headers_mut() = headers.clone();
+        let kind = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert("content-type", kind);
+        let mut service = self.service.clone();
+        let Ok(response) = service.ready().await.unwrap().call(request).await;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap();
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let status = Status::from_header_map(&head.headers)
+            .or_else(|| Status::from_header_map(&trailers))
+            .expect("an answer has a status");
+        match status.code() {
+            Code::Ok => Ok(body.to_bytes().slice(5..)),
+            _ => Err(status),
+        }
+    }
+}
+
+fn bearer(token: &str) -> HeaderMap {
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+    HeaderMap::from_iter([(http::header::AUTHORIZATION, value)])
+}
+
+/// A message in gRPC's frame.
+fn frame(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap();
+    [&[0][..], &length.to_be_bytes(), message].concat().into()
+}
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info();
+    info.map_or(String::new(), |info| info.reason.clone())
+}
+
+/// OK, or a reason that callers are told of.
+fn documented(answer: &Result<Bytes, Status>) {
+    let Err(status) = answer else { return };
+    let reason = reason(status);
+    let known = ErrorReason::from_str_name(&format!("ERROR_REASON_{reason}"));
+    assert!(known.is_some(), "no documented reason: {status:?}");
+    assert_ne!(known, Some(ErrorReason::Internal), "{status:?}");
+}
