@@ -121,10 +121,7 @@ impl LeadService for Echo {
         Err(not_echoed())
     }
 
-    async fn erase(
-        &self,
-        _: Request<proto::EraseLeadRequest>,
-    ) -> Answer<proto::EraseLeadResponse> {
+    async fn erase(&self, _: Request<proto::EraseLeadRequest>) -> Answer<proto::EraseLeadResponse> {
         Err(not_echoed())
     }
 
