@@ -15,6 +15,7 @@ use leadsmith::auth::passwords::Passwords;
 use leadsmith::auth::roles::{RPCS, Role};
 use leadsmith::clock::Clock;
 use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
+use leadsmith::server::tls::TlsSettings;
 use leadsmith::wire::proto::{self, ErrorReason};
 use leadsmith::{operators, server, service_accounts};
 use prost::Message;
