@@ -267,9 +267,10 @@ impl Fuzz {
         let status = Status::from_header_map(&head.headers)
             .or_else(|| Status::from_header_map(&trailers))
             .expect("an answer has a status");
-        match status.code() {
-            Code::Ok => Ok(body.to_bytes().slice(5..)),
-            _ => Err(status),
+        if status.code() == Code::Ok {
+            Ok(body.to_bytes().slice(5..))
+        } else {
+            Err(status)
         }
     }
 }
