@@ -118,11 +118,8 @@ impl Wire {
     pub fn drain(&mut self, patience: Duration) -> bool {
         let begun = Instant::now();
         let mut buffer = vec![0; 64 * 1024];
-        if self
-            .0
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .is_err()
-        {
+        let pause = patience.min(Duration::from_millis(50));
+        if self.0.set_read_timeout(Some(pause)).is_err() {
             return true;
         }
         while begun.elapsed() < patience {

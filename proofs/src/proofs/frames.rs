@@ -104,7 +104,7 @@ fn rapid_reset(target: &Target) -> Result<String> {
 fn continuation_flood(target: &Target) -> Result<String> {
     let mut wire = Wire::open(&target.address, &[])?;
     wire.send(&frame(wire::HEADERS, 0, 1, &wire::call(GET, &target.token)));
-    let more = header("x-more", &"y".repeat(1_000));
+    let more = header("x-more", &"y".repeat(8_000));
     let more = frame(wire::CONTINUATION, 0, 1, &more);
     Ok(flood(&mut wire, target, |_| more.clone()))
 }
