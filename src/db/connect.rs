@@ -372,7 +372,11 @@ impl Server {
         };
         let lock_wait = match sown(Bug::PatientPool) {
             true => statement_time / 2,
-            false => limits.connection_wait,
+            // Who only looks soon gives the connection to somebody else.
+            false => match plans {
+                Plans::Considered => limits.connection_wait / 4,
+                Plans::ByKeys => limits.connection_wait,
+            },
         };
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let settings = [
