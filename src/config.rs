@@ -191,7 +191,7 @@ pub struct Limits {
         value_name = "N"
     )]
     pub sqlite_readers: u32,
-    /// Seconds a call waits for a connection before it answers UNAVAILABLE
+    /// Seconds a call waits for a connection, and on PostgreSQL for its turn and for locks as well
     #[arg(long, env = "LEADSMITH_CONNECTION_WAIT", default_value = "1", value_parser = seconds, value_name = "SECONDS")]
     pub connection_wait: Duration,
     /// Seconds a change waits for its turn to write to SQLite before it answers UNAVAILABLE

@@ -8,6 +8,7 @@
 //! sorted), so that no two batches can wait for each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -41,6 +42,8 @@ pub(super) trait Job: Send {
     fn is_answered(&self) -> bool;
     /// Whether its caller still waits.
     fn is_awaited(&self) -> bool;
+    /// For how long its caller has.
+    fn waited(&self) -> Duration;
     /// Hands its answer to its caller.
     fn send(&mut self);
 }

@@ -1,5 +1,7 @@
 //! What every room works with, and the one way an RPC makes a change.
 
+use std::time::{Duration, Instant};
+
 use prost::Message;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -83,6 +85,7 @@ impl Desk {
             decide,
             answer: None,
             caller: Some(caller),
+            since: Instant::now(),
             _working: working,
         };
         self.queue.make(&self.db, Box::new(waiting), answered).await
@@ -97,6 +100,7 @@ struct Waiting<T, R, F> {
     decide: F,
     answer: Option<Result<R>>,
     caller: Option<oneshot::Sender<Result<R>>>,
+    since: Instant,
     _working: Option<Working>,
 }
 
@@ -160,6 +164,10 @@ where
         self.caller
             .as_ref()
             .is_some_and(|caller| !caller.is_closed())
+    }
+
+    fn waited(&self) -> Duration {
+        self.since.elapsed()
     }
 
     fn send(&mut self) {

@@ -40,7 +40,7 @@ pub struct Queue {
     state: Arc<Lock<State>>,
     waiting: Arc<Semaphore>,
     lanes: usize,
-    patience: Duration,
+    turn: Duration,
 }
 
 #[derive(Default)]
@@ -61,6 +61,8 @@ impl std::fmt::Debug for State {
 /// A batch on its way through a transaction.
 struct Batch {
     jobs: Vec<Box<dyn Job>>,
+    /// Those whose turn came too late; nothing was done about them.
+    late: Vec<Box<dyn Job>>,
     /// Everything is written and the commit has begun: from here on an error does not tell
     /// whether it came about.
     committing: bool,
@@ -69,16 +71,16 @@ struct Batch {
 }
 
 impl Queue {
-    /// An empty queue before this database, in which a change waits for its turn no longer than for
-    /// a connection.
+    /// An empty queue before this database. On PostgreSQL half of the time that a call may wait for
+    /// the database is for its turn, a connection included, and half for what others have locked.
     pub fn new(db: &Db, limits: &Limits) -> Self {
         let postgres = db.backend() == DbBackend::Postgres;
         Self {
             state: Arc::default(),
             waiting: Arc::new(Semaphore::new(WAITING)),
             lanes: if postgres { LANES_ON_POSTGRES } else { 1 },
-            patience: if postgres {
-                limits.connection_wait
+            turn: if postgres {
+                limits.connection_wait / 2
             } else {
                 limits.sqlite_write_wait
             },
@@ -97,17 +99,18 @@ impl Queue {
         mut answered: oneshot::Receiver<Result<R>>,
     ) -> Result<R> {
         let number = self.put(db, job)?;
-        let answer = match tokio::time::timeout(self.patience, &mut answered).await {
+        let answer = match tokio::time::timeout(self.turn, &mut answered).await {
             Ok(answer) => answer,
-            Err(_) if self.withdraw(number) => {
-                let waited = self.patience.as_secs_f64();
-                let why = format!("no turn to write came within {waited} s");
-                return Err(Error::DatabaseUnavailable(why));
-            }
+            Err(_) if self.withdraw(number) => return Err(self.no_turn()),
             // It is being made.
             Err(_) => answered.await,
         };
         answer.map_err(|_| Error::internal("a change was dropped, by a panic"))?
+    }
+
+    fn no_turn(&self) -> Error {
+        let waited = self.turn.as_secs_f64();
+        Error::DatabaseUnavailable(format!("no turn to write came within {waited} s"))
     }
 
     /// Takes a change back that nobody has begun.
@@ -162,10 +165,13 @@ impl Queue {
     }
 
     /// Runs a batch and answers its callers; again, where the connection died and nothing came of it.
+    /// Whose turn came too late is told so, in place of waiting for locks as well.
     async fn settle(&self, db: &Db, mut jobs: Vec<Box<dyn Job>>, patience: Patience) {
+        let mut latest = Some(self.turn);
         for pause in PAUSES.into_iter().map(Some).chain([None]) {
-            let (written, batch) = write(db, jobs, patience).await;
+            let (written, batch) = write(db, jobs, patience, latest.take()).await;
             jobs = batch.jobs;
+            fail(batch.late, &self.no_turn());
             match written {
                 Ok(()) => return self.answer(db, jobs, batch.ran.erased),
                 Err(Error::DatabaseLost(why)) => {
@@ -219,8 +225,10 @@ impl Queue {
     fn wait(&self, db: &Db, jobs: Vec<Box<dyn Job>>) {
         let (queue, database) = (self.clone(), db.clone());
         db.spawn(async move {
-            // Never closed.
-            let _permit = queue.waiting.acquire().await;
+            let Ok(_permit) = tokio::time::timeout(queue.turn, queue.waiting.acquire()).await
+            else {
+                return fail(jobs, &Error::WriteConflict);
+            };
             let jobs = awaited(jobs);
             if !jobs.is_empty() {
                 Box::pin(queue.settle(&database, jobs, Patience::Waits)).await;
@@ -233,10 +241,16 @@ impl Queue {
     }
 }
 
-/// Runs a batch in a transaction.
-async fn write(db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) -> (Result<()>, Batch) {
+/// Runs a batch in a transaction, without those who have waited for longer than `latest`.
+async fn write(
+    db: &Db,
+    jobs: Vec<Box<dyn Job>>,
+    patience: Patience,
+    latest: Option<Duration>,
+) -> (Result<()>, Batch) {
     let batch = Arc::new(Mutex::new(Batch {
         jobs,
+        late: Vec::new(),
         committing: false,
         ran: Ran::default(),
     }));
@@ -244,6 +258,13 @@ async fn write(db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) -> (Result<
     let written = db.write(move |tx| {
         Box::pin(async move {
             let mut batch = inside.lock().await;
+            if let Some(latest) = latest {
+                let is_late = |job: &mut Box<dyn Job>| job.waited() > latest;
+                batch.late = batch.jobs.extract_if(.., is_late).collect();
+            }
+            if batch.jobs.is_empty() {
+                return Ok(Verdict::Checked(()));
+            }
             batch.ran = batch::run(tx, &mut batch.jobs, patience).await?;
             batch.committing = true;
             Ok(Verdict::Done(()))
@@ -251,9 +272,9 @@ async fn write(db: &Db, jobs: Vec<Box<dyn Job>>, patience: Patience) -> (Result<
     });
     let written = written.await;
     let mut batch = batch.lock().await;
-    let jobs = std::mem::take(&mut batch.jobs);
     let batch = Batch {
-        jobs,
+        jobs: std::mem::take(&mut batch.jobs),
+        late: std::mem::take(&mut batch.late),
         committing: batch.committing,
         ran: std::mem::take(&mut batch.ran),
     };

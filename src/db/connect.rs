@@ -375,9 +375,11 @@ impl Server {
             // Who only looks soon gives the connection to somebody else.
             false => match plans {
                 Plans::Considered => limits.connection_wait / 4,
-                Plans::ByKeys => limits.connection_wait,
+                Plans::ByKeys => limits.connection_wait / 2,
             },
         };
+        // What a call waits for, one after the other, is together what it may wait.
+        let wait = limits.connection_wait.saturating_sub(lock_wait);
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let settings = [
             ("statement_timeout", milliseconds(statement_time)),
@@ -394,7 +396,7 @@ impl Server {
             .clone()
             .options(settings)
             .options(plans.settings());
-        let mut pooled = pooled("postgres://".into(), connections, limits.connection_wait);
+        let mut pooled = pooled("postgres://".into(), connections, wait);
         pooled.map_sqlx_postgres_opts(move |_| options.clone().application_name("leadsmith"));
         pooled
     }

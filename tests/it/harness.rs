@@ -119,7 +119,7 @@ impl TestDatabase {
             limits: Limits {
                 drain: Duration::from_secs(5),
                 // Many tests run at once, and some hold others up on purpose.
-                connection_wait: Duration::from_secs(3),
+                connection_wait: Duration::from_secs(6),
                 ..Limits::default()
             },
         }
@@ -249,6 +249,12 @@ impl Harness {
 }
 
 impl Held {
+    /// Keeps PostgreSQL's readers out as well.
+    pub async fn lock_out_readers(&self) {
+        let sql = "LOCK TABLE leads IN ACCESS EXCLUSIVE MODE";
+        self.transaction.execute_unprepared(sql).await.unwrap();
+    }
+
     /// Gets out of the way.
     pub async fn release(self) {
         self.transaction.rollback().await.unwrap();
