@@ -36,6 +36,8 @@ words! {
         CutOff = "cut-off",
         /// A database that goes away is taken for a fault of the service.
         OutageIsFault = "outage-is-fault",
+        /// What PostgreSQL shows is taken for what its standby has.
+        SeenIsSafe = "seen-is-safe",
         /// Replicas do not wait for each other's migrations.
         MigrateUnlocked = "migrate-unlocked",
         /// Who connects is not asked for a certificate.

@@ -68,7 +68,12 @@ pub(super) struct Ran {
 /// Runs the jobs. Those that are not answered afterwards were put off.
 pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) -> Result<Ran> {
     replay(tx, jobs).await?;
+    let count = jobs.len();
     let open: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(|job| !job.is_answered()).collect();
+    if open.len() < count {
+        // Some are answered by what was found.
+        tx.settled().await?;
+    }
     if open.is_empty() {
         return Ok(Ran::default());
     }

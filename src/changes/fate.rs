@@ -3,6 +3,9 @@
 //! It may have come about or not, and on PostgreSQL it may still be on its way: waiting for the disk
 //! or for a standby. So it is first waited out, by its number; then its history tells. The number
 //! alone would not: after a failover the new primary may give it to another transaction.
+//!
+//! What is found there is not on the standby for sure: who dies while waiting for it leaves a commit
+//! that the primary shows at once ([`Tx::settled`]).
 
 use std::time::Duration;
 
@@ -10,8 +13,8 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, Statement};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::db::Db;
 use crate::db::entities::history;
+use crate::db::{Db, Tx, Verdict};
 use crate::error::Result;
 
 /// How long the database is asked.
@@ -49,30 +52,39 @@ pub async fn learn(db: &Db, trace: &Trace, mut awaited: impl FnMut() -> bool) ->
     None
 }
 
+/// In a transaction that writes: it has a number itself, and only a primary takes it.
 async fn ask(db: &Db, trace: &Trace) -> Result<Option<Fate>> {
-    // On the new primary a number it has not reached yet is an error: the transaction was lost.
-    let sql = "SELECT CASE WHEN $1::xid8 < pg_snapshot_xmax(pg_current_snapshot()) \
-               THEN pg_xact_status($1::xid8) END";
-    let statement = Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        sql,
-        [trace.transaction.as_str().into()],
-    );
-    let row = db.read().query_one_raw(statement).await?;
-    let status: Option<String> = row
-        .map(|row| row.try_get_by_index(0))
-        .transpose()?
-        .flatten();
-    if status.as_deref() == Some("in progress") {
-        return Ok(None);
-    }
-    // A statement of its own: it sees what was committed before it.
-    let row = history::Entity::find_by_id(trace.history)
-        .one(db.read())
-        .await?;
-    Ok(Some(if row.is_some() {
-        Fate::Committed
-    } else {
-        Fate::Gone
-    }))
+    let trace = trace.clone();
+    db.write(move |tx| {
+        Box::pin(async move {
+            let fate = if is_under_way(tx, &trace.transaction).await? {
+                None
+            } else if is_there(tx, trace.history).await? {
+                tx.settled().await?;
+                Some(Fate::Committed)
+            } else {
+                Some(Fate::Gone)
+            };
+            Ok(Verdict::Done(fate))
+        })
+    })
+    .await
+}
+
+/// Whether a transaction with this number has begun and not ended. A new primary may not have come to
+/// it yet, which is an error to ask about: there every number given out is below the next.
+async fn is_under_way(tx: &Tx, number: &str) -> Result<bool> {
+    let sql = "SELECT CASE WHEN $1::xid8 < pg_current_xact_id() \
+               THEN pg_xact_status($1::xid8) = 'in progress' ELSE FALSE END";
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [number.into()]);
+    let row = tx.query_one_raw(statement).await?;
+    let answer: Option<Option<bool>> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+    // Too old to be known is not under way.
+    Ok(answer.flatten().unwrap_or(false))
+}
+
+/// A statement of its own: it sees what was committed before it.
+async fn is_there(tx: &Tx, history: Uuid) -> Result<bool> {
+    let row = history::Entity::find_by_id(history).one(&**tx).await?;
+    Ok(row.is_some())
 }

@@ -255,12 +255,16 @@ fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .sqlx_logging_level(tracing::log::LevelFilter::Debug)
-        .test_before_acquire_if_idle_for(Duration::from_secs(5));
+        .test_before_acquire(false);
     options
 }
 
+/// After how long a connection that nobody used is asked whether it lives before it is used.
+const IDLE: Duration = Duration::from_secs(5);
+
 fn sqlite(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectOptions {
     let mut options = pooled("sqlite::memory:".into(), connections, wait);
+    options.test_before_acquire_if_idle_for(IDLE);
     let file = file.to_path_buf();
     options.map_sqlx_sqlite_opts(move |defaults| {
         let log = defaults;
@@ -402,11 +406,29 @@ impl Server {
     }
 }
 
-/// Connections that were opened before one was found dead are not used again.
+/// Connections that were opened before one was found dead are not used again. Only of the others those
+/// that were idle for long are asked whether they live: a host that froze would not answer.
 fn condemned(mut options: ConnectOptions, lost: Arc<Lost>) -> ConnectOptions {
-    options.map_sqlx_postgres_before_acquire(move |_, connection| {
-        let usable = !lost.condemns(connection.age);
-        Box::pin(std::future::ready(Ok(usable)))
+    let idle = Arc::clone(&lost);
+    options.map_sqlx_postgres_before_acquire(move |connection, known| {
+        let usable = !idle.condemns(known.age);
+        Box::pin(async move {
+            if usable && known.idle_for > IDLE {
+                connection.ping().await?;
+            }
+            Ok(usable)
+        })
+    });
+    options.map_sqlx_postgres_pool_opts(move |pool| {
+        let lost = Arc::clone(&lost);
+        // By an error it is dropped without a word, which would have to be waited for.
+        pool.after_release(move |_, known| {
+            let condemned = lost.condemns(known.age);
+            let end = || SqlxError::Io(std::io::ErrorKind::ConnectionAborted.into());
+            Box::pin(std::future::ready(
+                (!condemned).then_some(true).ok_or_else(end),
+            ))
+        })
     });
     options
 }

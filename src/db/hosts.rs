@@ -98,6 +98,8 @@ pub struct Watch {
     hosts: Vec<Host>,
     lost: Arc<Lost>,
     kept: Option<PgConnection>,
+    /// A server said nothing any more, and none has been found since that does.
+    silent: bool,
 }
 
 impl Watch {
@@ -107,6 +109,7 @@ impl Watch {
             hosts,
             lost,
             kept: None,
+            silent: false,
         }
     }
 
@@ -114,12 +117,18 @@ impl Watch {
     pub async fn answers(&mut self) -> bool {
         if let Some(mut connection) = self.kept.take() {
             let asked = takes_changes(&mut connection);
-            if tokio::time::timeout(PATIENCE, asked).await == Ok(true) {
-                self.kept = Some(connection);
-                return true;
+            match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(true) => {
+                    self.kept = Some(connection);
+                    return true;
+                }
+                // The others were opened before it was found dead.
+                Ok(false) => self.lost.mark(),
+                Err(_) => {
+                    self.lost.mark();
+                    self.silent = true;
+                }
             }
-            // The others were opened before it was found dead.
-            self.lost.mark();
         }
         let options = self.pools[0].connect_options();
         let Some((host, connection)) = find(&options, &self.hosts).await else {
@@ -135,7 +144,12 @@ impl Watch {
                 let options = pool.connect_options().as_ref().clone();
                 pool.set_connect_options(options.host(&host.0).port(host.1));
             }
-            self.lost.mark();
+            self.silent = true;
+        }
+        if std::mem::take(&mut self.silent) {
+            // What still waits for an answer of before would wait for as long as TCP hopes, which is
+            // minutes, and keep its connection.
+            self.lost.give_up();
         }
         self.kept = Some(connection);
         true

@@ -121,11 +121,19 @@ impl Db {
         task.await.map_err(Error::internal)?
     }
 
+    async fn transact<T, F>(&self, work: F) -> Result<T>
+    where
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<Verdict<T>>>,
+    {
+        let lost = &self.readers.lost;
+        lost.unless_given_up(self.transaction(work)).await
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one door for changes"
     )]
-    async fn transact<T, F>(&self, work: F) -> Result<T>
+    async fn transaction<T, F>(&self, work: F) -> Result<T>
     where
         F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<Verdict<T>>>,
     {
@@ -272,6 +280,23 @@ impl Tx {
     /// writer has that by itself.
     pub async fn lock(&self, name: &str) -> Result<(), DbErr> {
         self.lock_all(vec![name.to_owned()], Patience::Waits)
+            .await?;
+        Ok(())
+    }
+
+    /// Has the commit of this transaction wait until everything that it sees is as safe as a commit
+    /// that was answered. PostgreSQL shows a change that its standby does not have yet where the wait
+    /// for the standby was cut off: by a restart, or when its connection was ended. Who answers by such
+    /// a change, without one of their own, would answer what a failover may lose.
+    pub async fn settled(&self) -> Result<(), DbErr> {
+        if self.get_database_backend() != DbBackend::Postgres || sown(Bug::SeenIsSafe) {
+            return Ok(());
+        }
+        // A commit is answered when the standby has all that was written before it; one that writes
+        // nothing is answered at once.
+        let sql = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' \
+                   THEN pg_logical_emit_message(TRUE, 'leadsmith', '') END";
+        self.query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
             .await?;
         Ok(())
     }

@@ -3,15 +3,20 @@
 //! When PostgreSQL restarts or fails over, the connections to it are dead and nobody says so: each
 //! is found out by the next query on it. The first to find out condemns every connection opened
 //! before that moment (`Lost`), so that the others are replaced before they are used.
+//!
+//! A host that froze or lost its power says nothing at all: what is under way on it would wait for
+//! minutes, and keep its connection. It is given up when a server is found that does answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sea_orm::error::ConnAcquireErr;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
+    SqlxError, Statement,
 };
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{is_locked, is_lost};
@@ -32,6 +37,8 @@ pub struct Lost {
     begun: Instant,
     /// Milliseconds from `begun`; 0 is never.
     last: AtomicU64,
+    /// Told when what is under way is given up.
+    given_up: watch::Sender<()>,
 }
 
 impl Default for Lost {
@@ -39,6 +46,7 @@ impl Default for Lost {
         Self {
             begun: Instant::now(),
             last: AtomicU64::new(0),
+            given_up: watch::Sender::default(),
         }
     }
 }
@@ -56,6 +64,26 @@ impl Lost {
         self.last.store(self.now().max(1), Ordering::Relaxed);
     }
 
+    /// Condemns the connections there are, and ends what waits for an answer on them.
+    pub fn give_up(&self) {
+        self.mark();
+        self.given_up.send_replace(());
+    }
+
+    /// What `work` comes to, unless its connection is given up meanwhile: then it is dropped, and its
+    /// connection with it.
+    pub async fn unless_given_up<T, E: From<DbErr>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut given_up = self.given_up.subscribe();
+        tokio::select! {
+            biased;
+            done = work => done,
+            _ = given_up.changed() => Err(silence().into()),
+        }
+    }
+
     /// Whether a connection of this age was opened before the last one was found dead.
     pub fn condemns(&self, age: Duration) -> bool {
         let last = self.last.load(Ordering::Relaxed);
@@ -66,6 +94,12 @@ impl Lost {
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// What is answered on a connection that was given up.
+fn silence() -> DbErr {
+    let why = std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer");
+    DbErr::Query(RuntimeErr::SqlxError(Arc::new(SqlxError::Io(why))))
 }
 
 /// Connections for queries that change nothing.
@@ -87,14 +121,14 @@ impl Reader {
         F: Future<Output = Result<T, DbErr>>,
     {
         for pause in PAUSES {
-            match query().await {
+            match self.lost.unless_given_up(query()).await {
                 Err(error) if is_lost(&error) => self.lost.note(&error),
                 Err(error) if is_locked(&error) => return Err(UNAVAILABLE),
                 answered => return answered,
             }
             tokio::time::sleep(pause).await;
         }
-        let answered = query().await;
+        let answered = self.lost.unless_given_up(query()).await;
         if let Err(error) = &answered {
             self.lost.note(error);
         }

@@ -20,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Caller {
     pub channel: Channel,
     token: MetadataValue<Ascii>,
+    deadline: Option<Duration>,
 }
 
 impl Caller {
@@ -38,7 +39,16 @@ impl Caller {
         Ok(Self {
             channel,
             token: format!("Bearer {token}").parse()?,
+            deadline: Some(DEADLINE),
         })
+    }
+
+    /// The same without a deadline of its own: the service's holds.
+    pub fn without_deadline(&self) -> Self {
+        Self {
+            deadline: None,
+            ..self.clone()
+        }
     }
 
     /// A person who signs in.
@@ -69,7 +79,9 @@ impl Caller {
         let mut request = Request::new(body);
         let token = self.token.clone();
         request.metadata_mut().insert("authorization", token);
-        request.set_timeout(DEADLINE);
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline);
+        }
         request
     }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The log's lines tell the code of an error.
@@ -122,13 +124,7 @@ impl Cluster {
 
     /// The ids of all its processes.
     pub fn processes(&self) -> Result<Vec<u32>> {
-        let file = fs::read_to_string(self.data().join("postmaster.pid"))?;
-        let first: u32 = file.lines().next().context("no process")?.trim().parse()?;
-        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"))?;
-        let children = children.split_whitespace().map(str::parse);
-        Ok(std::iter::once(Ok(first))
-            .chain(children)
-            .collect::<Result<_, _>>()?)
+        processes(&self.data())
     }
 
     /// What the server has logged so far.
@@ -177,6 +173,26 @@ impl Drop for Cluster {
     }
 }
 
+/// The ids of all processes of the PostgreSQL server with this data folder, the first of them first.
+pub fn processes(data: &Path) -> Result<Vec<u32>> {
+    let file = fs::read_to_string(data.join("postmaster.pid"))?;
+    let first: u32 = file.lines().next().context("no process")?.trim().parse()?;
+    let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"))?;
+    let children = children.split_whitespace().map(str::parse);
+    Ok(std::iter::once(Ok(first))
+        .chain(children)
+        .collect::<Result<_, _>>()?)
+}
+
+/// Signals a process; one that has ended meanwhile needs none.
+pub fn signal(id: u32, what: Signal) -> Result<()> {
+    let id = Pid::from_raw(i32::try_from(id)?).context("no process")?;
+    match kill_process(id, what) {
+        Err(Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Runs a program to its end and gives its standard output.
 pub fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
@@ -198,7 +214,7 @@ pub fn succeeded(name: &str, output: &Output) -> Result<String> {
 }
 
 /// The folder of the newest server that is 15 or later.
-fn find_programs() -> Result<PathBuf> {
+pub fn find_programs() -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let major = |folder: &Path| folder.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions

@@ -35,13 +35,15 @@ pub enum Database {
     Sqlite(TempDir),
     /// A database of the server, by name.
     Postgres(Arc<Cluster>, String),
+    /// A PostgreSQL database by its URL, which somebody else looks after.
+    Elsewhere(String),
 }
 
 impl Database {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Sqlite(_) => Kind::Sqlite,
-            Self::Postgres(..) => Kind::Postgres,
+            Self::Postgres(..) | Self::Elsewhere(_) => Kind::Postgres,
         }
     }
 
@@ -50,6 +52,7 @@ impl Database {
         match self {
             Self::Sqlite(_) => format!("sqlite:{}", self.file().display()),
             Self::Postgres(cluster, name) => cluster.url(name),
+            Self::Elsewhere(url) => url.clone(),
         }
     }
 
@@ -57,14 +60,14 @@ impl Database {
     pub fn file(&self) -> PathBuf {
         match self {
             Self::Sqlite(folder) => folder.path().join("leads.db"),
-            Self::Postgres(..) => PathBuf::new(),
+            Self::Postgres(..) | Self::Elsewhere(_) => PathBuf::new(),
         }
     }
 
     /// The server and the database's name.
     pub fn cluster(&self) -> Result<(&Arc<Cluster>, &str)> {
         match self {
-            Self::Sqlite(_) => None.context("a file has no server"),
+            Self::Sqlite(_) | Self::Elsewhere(_) => None.context("no server of this program's own"),
             Self::Postgres(cluster, name) => Ok((cluster, name)),
         }
     }

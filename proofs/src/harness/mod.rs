@@ -4,6 +4,7 @@ pub mod client;
 pub mod cluster;
 pub mod context;
 pub mod database;
+pub mod patroni;
 pub mod program;
 pub mod proxy;
 pub mod raw;

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use leadsmith::seeded::{Bug, VARIABLE};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::cluster::{run, succeeded};
+use super::cluster::{run, signal, succeeded};
 
 /// How long a server may take until it serves, or a command until it ends.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -183,10 +184,7 @@ impl Serving {
 
     /// Tells it to stop: SIGTERM.
     pub fn terminate(&self) -> Result<()> {
-        let id = i32::try_from(self.child.id())?;
-        let id = rustix::process::Pid::from_raw(id).context("no process")?;
-        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
-        Ok(())
+        signal(self.child.id(), Signal::TERM)
     }
 
     /// Waits for its end; none when that does not come in time.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+use super::cluster::signal;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// strace at work. What it does to the processes ends with it; they go on.
@@ -81,12 +83,8 @@ impl Tracing {
 
     /// Asks it to let go, and waits until it has: killed, it would leave processes stopped.
     fn stop(&mut self) -> Result<()> {
-        let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id())?);
         if self.child.try_wait()?.is_none() {
-            rustix::process::kill_process(
-                id.context("no process")?,
-                rustix::process::Signal::TERM,
-            )?;
+            signal(self.child.id(), rustix::process::Signal::TERM)?;
             self.child.wait()?;
         }
         Ok(())

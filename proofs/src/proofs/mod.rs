@@ -118,9 +118,9 @@ pub const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "failover",
-        promise: "PostgreSQL may restart: nothing answered is lost, nothing is done twice",
+        promise: "PostgreSQL may restart or fail over: nothing answered is lost or done twice",
         databases: POSTGRES,
-        bugs: &[(Bug::OutageIsFault, POSTGRES)],
+        bugs: &[(Bug::OutageIsFault, POSTGRES), (Bug::SeenIsSafe, POSTGRES)],
         run: |context| Box::pin(failover::run(context)),
     },
     Proof {

@@ -1,0 +1,335 @@
+//! PostgreSQL as it runs in production: three members under Patroni, which agree by etcd on who leads,
+//! with synchronous replication. All of it on this machine's loopback, as data that do not outlive it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::cluster::{find_programs, processes, run, signal};
+
+/// How long a leader that says nothing leads on: Patroni's least.
+pub const TTL: Duration = Duration::from_secs(20);
+/// How long the members may take until all of them are there.
+const PATIENCE: Duration = Duration::from_secs(180);
+const MEMBERS: usize = 3;
+/// Who owns PostgreSQL's data: its packages bring this user.
+const OWNER: &str = "postgres";
+
+/// How a member is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// Its machine dies, with everything on it.
+    Machine,
+    /// Its machine freezes: nothing on it says anything, and no connection to it ends.
+    Freeze,
+    /// PostgreSQL is killed, Patroni lives.
+    Server,
+}
+
+pub struct Patroni {
+    programs: PathBuf,
+    folder: TempDir,
+    etcd: Child,
+    members: Vec<Member>,
+}
+
+struct Member {
+    name: String,
+    folder: PathBuf,
+    port: u16,
+    /// Patroni's own process, unless its machine is dead.
+    agent: Option<Child>,
+}
+
+impl Patroni {
+    /// Starts all of it and waits until there are a leader and its standbys.
+    pub async fn start() -> Result<Self> {
+        let programs = find_programs()?;
+        for name in ["patroni", "etcd"] {
+            let found = Path::new("/usr/bin").join(name).exists();
+            ensure!(
+                found,
+                "{name} is not found: install Debian's packages patroni and etcd-server"
+            );
+        }
+        let folder = tempfile::Builder::new()
+            .prefix("leadsmith-patroni-")
+            .tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
+        let [clients, peers] = [free_port()?, free_port()?];
+        let mut members = Vec::new();
+        for number in 1..=MEMBERS {
+            members.push(Member::prepare(
+                folder.path(),
+                number,
+                clients,
+                &programs,
+            )?);
+        }
+        let etcd = etcd(folder.path(), clients, peers)?;
+        let mut all = Self {
+            programs,
+            folder,
+            etcd,
+            members,
+        };
+        for member in &mut all.members {
+            member.begin()?;
+        }
+        all.whole().await?;
+        Ok(all)
+    }
+
+    /// The way to a database on whichever member leads.
+    pub fn url(&self, database: &str) -> String {
+        let hosts: Vec<_> = self.members.iter().map(Member::host).collect();
+        let hosts = hosts.join(",");
+        format!("postgres://{OWNER}@{hosts}/{database}?sslmode=disable&target_session_attrs=read-write")
+    }
+
+    /// The way to a database on the member that leads now.
+    pub fn url_of_leader(&self, database: &str) -> Result<String> {
+        let leader = &self.members[self.leader().context("nobody leads")?];
+        let host = leader.host();
+        Ok(format!("postgres://{OWNER}@{host}/{database}?sslmode=disable"))
+    }
+
+    /// Runs a statement on the leader.
+    pub fn admin(&self, sql: &str) -> Result<String> {
+        let leader = self.leader().context("nobody leads")?;
+        self.ask(&self.members[leader], sql)
+    }
+
+    /// Who takes changes; none while nobody does.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = "SELECT NOT pg_is_in_recovery()";
+        self.members
+            .iter()
+            .position(|member| self.ask(member, leads).is_ok_and(|said| said.trim() == "t"))
+    }
+
+    /// Waits until a leader has all the others following it, one of them in step.
+    pub async fn whole(&self) -> Result<()> {
+        let following = "SELECT count(*) FILTER (WHERE state = 'streaming') || ' ' || \
+                         count(*) FILTER (WHERE sync_state = 'sync') FROM pg_stat_replication";
+        let wanted = format!("{} 1", MEMBERS - 1);
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.admin(following).is_ok_and(|said| said.trim() == wanted) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        bail!("the members do not come together: {}", self.last_words())
+    }
+
+    /// Loses a member.
+    pub fn lose(&mut self, member: usize, how: Loss) -> Result<()> {
+        let member = &mut self.members[member];
+        match how {
+            Loss::Freeze => member.signal_all(Signal::STOP),
+            Loss::Server => {
+                for id in processes(&member.data())? {
+                    signal(id, Signal::KILL)?;
+                }
+                Ok(())
+            }
+            Loss::Machine => member.end(),
+        }
+    }
+
+    /// Brings it back.
+    pub fn recover(&mut self, member: usize, how: Loss) -> Result<()> {
+        let member = &mut self.members[member];
+        match how {
+            Loss::Freeze => member.signal_all(Signal::CONT),
+            // Patroni sees to it.
+            Loss::Server => Ok(()),
+            Loss::Machine => member.begin(),
+        }
+    }
+
+    fn ask(&self, member: &Member, sql: &str) -> Result<String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.env("PGCONNECT_TIMEOUT", "2")
+            .env("PGOPTIONS", "-c statement_timeout=2000");
+        psql.args(["-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-U", OWNER]);
+        let port = member.port.to_string();
+        run(psql.args(["-d", "postgres", "-p", &port, "-c", sql]))
+    }
+
+    fn last_words(&self) -> String {
+        let logs = self.members.iter().map(|member| {
+            let log = fs::read_to_string(member.folder.join("log")).unwrap_or_default();
+            log.lines().last().unwrap_or_default().to_owned()
+        });
+        logs.collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Drop for Patroni {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            // What is frozen dies as well.
+            let _ = member.end();
+        }
+        let _ = self.etcd.kill();
+        let _ = self.etcd.wait();
+        // PostgreSQL's last processes may still write while the folder goes: it is temporary.
+        let _ = fs::remove_dir_all(self.folder.path());
+    }
+}
+
+impl Member {
+    /// A folder with Patroni's settings for it.
+    fn prepare(folder: &Path, number: usize, etcd: u16, programs: &Path) -> Result<Self> {
+        let name = format!("member{number}");
+        let folder = folder.join(&name);
+        fs::create_dir(&folder)?;
+        let (port, api) = (free_port()?, free_port()?);
+        let settings = settings(&name, &folder, etcd, port, api, programs);
+        fs::write(folder.join("patroni.yml"), settings)?;
+        run(Command::new("chown").args(["-R", OWNER]).arg(&folder))?;
+        Ok(Self {
+            name,
+            folder,
+            port,
+            agent: None,
+        })
+    }
+
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Starts Patroni, which starts PostgreSQL.
+    fn begin(&mut self) -> Result<()> {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))?;
+        let mut patroni = owned("/usr/bin/patroni");
+        patroni.arg(self.folder.join("patroni.yml"));
+        patroni.current_dir(&self.folder).stdin(Stdio::null());
+        patroni.stdout(log.try_clone()?).stderr(log);
+        self.agent = Some(patroni.spawn().context("Patroni does not start")?);
+        Ok(())
+    }
+
+    /// Signals Patroni and PostgreSQL, Patroni first.
+    fn signal_all(&self, what: Signal) -> Result<()> {
+        let agent = self.agent.as_ref().map(Child::id);
+        let all = agent
+            .into_iter()
+            .chain(processes(&self.data()).unwrap_or_default());
+        for id in all {
+            signal(id, what).with_context(|| format!("{} cannot be signalled", self.name))?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let ended = self.signal_all(Signal::KILL);
+        if let Some(mut agent) = self.agent.take() {
+            agent.wait()?;
+        }
+        ended
+    }
+}
+
+/// A program run as the user who owns the data, in place of the one that starts it: its id is the
+/// program's.
+fn owned(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .arg(format!("--reuid={OWNER}"))
+        .arg(format!("--regid={OWNER}"))
+        .args(["--init-groups", "--", program]);
+    command
+}
+
+fn etcd(folder: &Path, clients: u16, peers: u16) -> Result<Child> {
+    let data = folder.join("etcd");
+    fs::create_dir(&data)?;
+    run(Command::new("chown").arg(OWNER).arg(&data))?;
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let log = fs::File::create(folder.join("etcd.log"))?;
+    let mut etcd = owned("/usr/bin/etcd");
+    etcd.arg("--data-dir")
+        .arg(data.join("data"))
+        .args(["--listen-client-urls", &url(clients)])
+        .args(["--advertise-client-urls", &url(clients)])
+        .args(["--listen-peer-urls", &url(peers)])
+        .args(["--initial-advertise-peer-urls", &url(peers)])
+        .args(["--initial-cluster", &format!("default={}", url(peers))]);
+    etcd.stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    etcd.spawn().context("etcd does not start")
+}
+
+/// Patroni's settings. In strict synchronous mode a change is only answered when a standby has it; a
+/// PostgreSQL that crashes hands over at once.
+fn settings(
+    name: &str,
+    folder: &Path,
+    etcd: u16,
+    port: u16,
+    api: u16,
+    programs: &Path,
+) -> String {
+    let ttl = TTL.as_secs();
+    let (folder, programs) = (folder.display(), programs.display());
+    format!(
+        r#"
+scope: desk
+name: {name}
+restapi: {{listen: "127.0.0.1:{api}", connect_address: "127.0.0.1:{api}"}}
+etcd3: {{host: "127.0.0.1:{etcd}"}}
+bootstrap:
+  dcs:
+    ttl: {ttl}
+    loop_wait: 2
+    retry_timeout: 5
+    primary_start_timeout: 0
+    synchronous_mode: true
+    synchronous_mode_strict: true
+    postgresql:
+      use_pg_rewind: true
+      parameters: {{max_connections: 100, shared_buffers: 32MB, wal_keep_size: 256MB}}
+  initdb: [{{encoding: UTF8}}, {{locale: C.UTF-8}}, data-checksums]
+  pg_hba:
+    - local all all trust
+    - host all all 127.0.0.1/32 trust
+    - host replication all 127.0.0.1/32 trust
+postgresql:
+  listen: "127.0.0.1:{port}"
+  connect_address: "127.0.0.1:{port}"
+  data_dir: {folder}/data
+  bin_dir: {programs}
+  pgpass: {folder}/pgpass
+  use_unix_socket: true
+  parameters: {{unix_socket_directories: {folder}}}
+  authentication:
+    superuser: {{username: {OWNER}}}
+    replication: {{username: replicator}}
+    rewind: {{username: rewinder}}
+"#
+    )
+}
+
+/// A port that nobody listens on just now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,77 @@
+//! Three members under Patroni with synchronous replication lose their leader: its machine dies, its
+//! machine freezes, or its PostgreSQL is killed. Another takes over, and the lost one comes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::writers::Writers;
+use crate::harness::context::Context;
+use crate::harness::database::Database;
+use crate::harness::patroni::{Loss, Patroni, TTL};
+use crate::harness::report::Findings;
+
+const SERVING_AGAIN: Duration = TTL.saturating_add(Duration::from_secs(10));
+/// Writing between two losses.
+const BETWEEN: Duration = Duration::from_secs(2);
+/// How often it is looked whether another leads.
+const LOOK: Duration = Duration::from_millis(200);
+const DATABASE: &str = "desk";
+
+pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
+    let mut random = context.random(100);
+    let mut patroni = Patroni::start().await?;
+    patroni.admin(&format!("CREATE DATABASE {DATABASE}"))?;
+    let desk = context.desk_in(Database::Elsewhere(patroni.url(DATABASE)))?;
+    let servers = context.replicas(&desk, 2, &[]).await?;
+    let callers = [
+        desk.caller(&servers[0]).await?,
+        desk.caller(&servers[1]).await?,
+    ];
+    let writers = Writers::start(context, &callers);
+    let kinds = [Loss::Machine, Loss::Freeze, Loss::Server];
+    let mut slowest: BTreeMap<Loss, Vec<Duration>> = BTreeMap::new();
+    for turn in 0..context.size(2, 20) {
+        // Each kind in its turn, from one that the seed chooses.
+        let how = kinds[(turn + random.usize(..kinds.len())) % kinds.len()];
+        tokio::time::sleep(BETWEEN).await;
+        let silence = lose(&mut patroni, &writers, how).await?;
+        slowest.entry(how).or_default().push(silence);
+        findings.expect(silence < SERVING_AGAIN, || {
+            format!("it took {silence:?} to serve again after the loss of a leader ({how:?})")
+        });
+    }
+    let database = Database::Elsewhere(patroni.url_of_leader(DATABASE)?);
+    writers.stop(&database, findings).await?;
+    for (how, silences) in slowest {
+        let longest = silences.iter().max().context("no loss")?;
+        findings.fact(
+            &format!("leaders lost ({how:?})"),
+            format!(
+                "{}, {:.1} s without a change at most",
+                silences.len(),
+                longest.as_secs_f64()
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Loses the leader, waits until another serves, and brings the lost one back. Gives the longest time
+/// without an acknowledged change.
+async fn lose(patroni: &mut Patroni, writers: &Writers, how: Loss) -> Result<Duration> {
+    let leader = patroni.leader().context("nobody leads")?;
+    writers.longest_silence();
+    patroni.lose(leader, how)?;
+    let mut looks = (SERVING_AGAIN * 2).as_millis() / LOOK.as_millis();
+    while looks > 0 && patroni.leader().is_none_or(|now| now == leader) {
+        tokio::time::sleep(LOOK).await;
+        looks -= 1;
+    }
+    tokio::time::sleep(BETWEEN).await;
+    let silence = writers.longest_silence();
+    patroni.recover(leader, how)?;
+    patroni.whole().await?;
+    Ok(silence)
+}
