@@ -98,7 +98,7 @@ pub struct Watch {
     hosts: Vec<Host>,
     lost: Arc<Lost>,
     kept: Option<PgConnection>,
-    /// A server said nothing any more, and none has been found since that does.
+    /// The connection that is kept said nothing when it was last asked.
     silent: bool,
 }
 
@@ -115,45 +115,63 @@ impl Watch {
 
     /// Whether there is a server that takes changes.
     pub async fn answers(&mut self) -> bool {
-        if let Some(mut connection) = self.kept.take() {
-            let asked = takes_changes(&mut connection);
-            match tokio::time::timeout(PATIENCE, asked).await {
-                Ok(true) => {
-                    self.kept = Some(connection);
+        if let Some(connection) = &mut self.kept {
+            match in_time(connection).await {
+                Some(true) => {
+                    self.silent = false;
                     return true;
                 }
-                // The others were opened before it was found dead.
-                Ok(false) => self.lost.mark(),
-                Err(_) => {
-                    self.lost.mark();
-                    self.silent = true;
-                }
+                Some(false) => self.kept = None,
+                None => self.silent = true,
             }
+            // The others were opened before it was found dead.
+            self.lost.mark();
         }
         let options = self.pools[0].connect_options();
         let Some((host, connection)) = find(&options, &self.hosts).await else {
             return false;
         };
-        if host != (options.get_host().to_owned(), options.get_port()) {
-            tracing::warn!(
-                host = host.0,
-                port = host.1,
-                "another server takes changes now"
-            );
-            for pool in &self.pools {
-                let options = pool.connect_options().as_ref().clone();
-                pool.set_connect_options(options.host(&host.0).port(host.1));
-            }
-            self.silent = true;
+        let moved = host != (options.get_host().to_owned(), options.get_port());
+        if moved {
+            self.follow(host);
         }
-        if std::mem::take(&mut self.silent) {
-            // What still waits for an answer of before would wait for as long as TCP hopes, which is
-            // minutes, and keep its connection.
+        if moved || (self.silent && !self.was_slow().await) {
+            // Who still waits for an answer on a connection of before would wait for as long as TCP
+            // hopes, which is for minutes or for ever, and keep the connection.
             self.lost.give_up();
         }
+        self.silent = false;
         self.kept = Some(connection);
         true
     }
+
+    /// Has new connections go to this host.
+    fn follow(&self, host: Host) {
+        tracing::warn!(
+            host = host.0,
+            port = host.1,
+            "another server takes changes now"
+        );
+        for pool in &self.pools {
+            let options = pool.connect_options().as_ref().clone();
+            pool.set_connect_options(options.host(&host.0).port(host.1));
+        }
+    }
+
+    /// Whether the connection that said nothing does say something by now.
+    async fn was_slow(&mut self) -> bool {
+        match &mut self.kept {
+            Some(connection) => in_time(connection).await == Some(true),
+            None => false,
+        }
+    }
+}
+
+/// Whether the server behind this connection takes changes; none when it does not say so in time.
+async fn in_time(connection: &mut PgConnection) -> Option<bool> {
+    tokio::time::timeout(PATIENCE, takes_changes(connection))
+        .await
+        .ok()
 }
 
 #[cfg(test)]

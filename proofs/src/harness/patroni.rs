@@ -66,12 +66,7 @@ impl Patroni {
         let [clients, peers] = [free_port()?, free_port()?];
         let mut members = Vec::new();
         for number in 1..=MEMBERS {
-            members.push(Member::prepare(
-                folder.path(),
-                number,
-                clients,
-                &programs,
-            )?);
+            members.push(Member::prepare(folder.path(), number, clients, &programs)?);
         }
         let etcd = etcd(folder.path(), clients, peers)?;
         let mut all = Self {
@@ -91,14 +86,18 @@ impl Patroni {
     pub fn url(&self, database: &str) -> String {
         let hosts: Vec<_> = self.members.iter().map(Member::host).collect();
         let hosts = hosts.join(",");
-        format!("postgres://{OWNER}@{hosts}/{database}?sslmode=disable&target_session_attrs=read-write")
+        format!(
+            "postgres://{OWNER}@{hosts}/{database}?sslmode=disable&target_session_attrs=read-write"
+        )
     }
 
     /// The way to a database on the member that leads now.
     pub fn url_of_leader(&self, database: &str) -> Result<String> {
         let leader = &self.members[self.leader().context("nobody leads")?];
         let host = leader.host();
-        Ok(format!("postgres://{OWNER}@{host}/{database}?sslmode=disable"))
+        Ok(format!(
+            "postgres://{OWNER}@{host}/{database}?sslmode=disable"
+        ))
     }
 
     /// Runs a statement on the leader.
@@ -122,7 +121,10 @@ impl Patroni {
         let wanted = format!("{} 1", MEMBERS - 1);
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if self.admin(following).is_ok_and(|said| said.trim() == wanted) {
+            if self
+                .admin(following)
+                .is_ok_and(|said| said.trim() == wanted)
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -281,14 +283,7 @@ fn etcd(folder: &Path, clients: u16, peers: u16) -> Result<Child> {
 
 /// Patroni's settings. In strict synchronous mode a change is only answered when a standby has it; a
 /// PostgreSQL that crashes hands over at once.
-fn settings(
-    name: &str,
-    folder: &Path,
-    etcd: u16,
-    port: u16,
-    api: u16,
-    programs: &Path,
-) -> String {
+fn settings(name: &str, folder: &Path, etcd: u16, port: u16, api: u16, programs: &Path) -> String {
     let ttl = TTL.as_secs();
     let (folder, programs) = (folder.display(), programs.display());
     format!(

@@ -23,7 +23,9 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     caller.create("Before", "").await?;
     // A standby that is away.
     let standby = |names: &str| {
-        cluster.admin(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"))?;
+        cluster.admin(&format!(
+            "ALTER SYSTEM SET synchronous_standby_names = '{names}'"
+        ))?;
         cluster.admin("SELECT pg_reload_conf()")
     };
     standby("away")?;

@@ -185,9 +185,15 @@ async fn compare(
 ) -> Result<()> {
     let db = database.connect().await?;
     let mut there: HashMap<String, Vec<(i64, String)>> = HashMap::new();
-    for row in db.rows("SELECT last_name, version, phone FROM leads").await? {
+    for row in db
+        .rows("SELECT last_name, version, phone FROM leads")
+        .await?
+    {
         let lead = (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
-        there.entry(row.try_get_by_index(0)?).or_default().push(lead);
+        there
+            .entry(row.try_get_by_index(0)?)
+            .or_default()
+            .push(lead);
     }
     db.close().await?;
     for (name, found) in &there {
