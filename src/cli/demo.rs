@@ -230,7 +230,7 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
         let call = call("leadsmith.v1.OrderService/Create");
         order_id = order(desk, call, &created[index]).await?;
     }
-    let session = auth::begin_session(desk, operator, None).await?;
+    let session = auth::begin_session(desk, operator).await?;
     Ok(Story {
         token: session.token.expose().to_owned(),
         password,

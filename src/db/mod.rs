@@ -24,6 +24,7 @@ pub mod shared;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, LockBehavior, LockType, Value};
@@ -59,6 +60,14 @@ pub struct Db {
 
 /// How many changes may be under way or waiting for their turn.
 const WRITES: usize = 2_000;
+
+/// After how long work whose connection died is done again; each once.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(1_000),
+];
 
 /// How a piece of work inside [`Db::write`] ends when it does not fail.
 pub enum Verdict<T> {
@@ -119,6 +128,30 @@ impl Db {
             db.transact(work).await
         });
         task.await.map_err(Error::internal)?
+    }
+
+    /// [`Db::write`] for work that comes to the same whether it is done once or twice: it is done again
+    /// where its connection died, even if that was while it was committed.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn write_again<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Tx) -> BoxFuture<'a, Result<Verdict<T>>> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        let once = || {
+            let work = Arc::clone(&work);
+            self.write(move |tx| work(tx))
+        };
+        for pause in PAUSES {
+            match once().await {
+                Err(Error::DatabaseLost(_)) => tokio::time::sleep(pause).await,
+                written => return written,
+            }
+        }
+        once().await
     }
 
     #[expect(
