@@ -16,6 +16,7 @@ pub mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration as StdDuration;
 
 use chrono::{DateTime, Duration, Utc};
 use secrecy::SecretString;
@@ -81,6 +82,8 @@ pub struct Call {
     pub session: Option<TokenHash>,
     /// The request id and what was asked under it.
     pub key: Option<RequestKey>,
+    /// How long it took to find out who calls. It counts into what the call may wait for the database.
+    pub waited: StdDuration,
 }
 
 impl Call {

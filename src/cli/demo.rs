@@ -187,6 +187,7 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
         rpc,
         session: None,
         key: None,
+        waited: std::time::Duration::ZERO,
     };
     let mut created = Vec::new();
     for texts in LEADS {
