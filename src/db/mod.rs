@@ -10,6 +10,7 @@
 pub mod backup;
 pub mod connect;
 pub mod entities;
+mod file;
 pub mod hosts;
 pub mod json;
 mod keys;
@@ -56,6 +57,8 @@ pub struct Db {
     /// The servers the URL names, on PostgreSQL.
     hosts: Vec<hosts::Host>,
     scrubbing: Arc<scrub::Scrubbing>,
+    /// On SQLite.
+    file: Option<Arc<file::OpenFile>>,
 }
 
 /// How many changes may be under way or waiting for their turn.
@@ -84,6 +87,7 @@ impl Db {
         readers: Reader,
         writer: DatabaseConnection,
         hosts: Vec<hosts::Host>,
+        file: Option<file::OpenFile>,
         clock: Clock,
     ) -> Self {
         Self {
@@ -94,6 +98,7 @@ impl Db {
             writes: Arc::default(),
             places: Arc::new(Semaphore::new(WRITES)),
             scrubbing: Arc::default(),
+            file: file.map(Arc::new),
         }
     }
 
@@ -170,6 +175,9 @@ impl Db {
             self.readers.lost.note(&error);
             Error::from(error)
         };
+        if let Some(file) = &self.file {
+            file.check()?;
+        }
         let begun = self.writer.begin_with_options(options).await;
         let tx = Tx {
             inner: begun.map_err(noted)?,
@@ -223,7 +231,7 @@ impl Db {
     /// What says whether the database answers.
     pub fn watch(&self) -> Watch {
         if self.backend() != DbBackend::Postgres {
-            return Watch::Sqlite(self.readers.clone());
+            return Watch::Sqlite(self.readers.clone(), self.file.clone());
         }
         let pools = [&self.readers.pool, &self.writer];
         let pools = pools.map(|pool| pool.get_postgres_connection_pool().clone());
@@ -240,7 +248,7 @@ impl Db {
 /// Says whether the database answers; on PostgreSQL it also keeps to the server that takes changes.
 pub enum Watch {
     /// A file.
-    Sqlite(Reader),
+    Sqlite(Reader, Option<Arc<file::OpenFile>>),
     /// One server or several.
     Postgres(hosts::Watch),
 }
@@ -251,7 +259,8 @@ impl Watch {
     pub async fn answers(&mut self) -> bool {
         match self {
             Self::Postgres(watch) => watch.answers().await,
-            Self::Sqlite(reader) => {
+            Self::Sqlite(_, Some(file)) if file.check().is_err() => false,
+            Self::Sqlite(reader, _) => {
                 let sql = "SELECT count(*) FROM seaql_migrations";
                 let asked = Statement::from_string(DbBackend::Sqlite, sql);
                 match reader.query_one_raw(asked).await {

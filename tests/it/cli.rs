@@ -382,7 +382,7 @@ async fn a_database_that_is_away_or_none_is_refused() {
     let before = std::fs::read(&file).unwrap();
     let url = format!("sqlite:{}", file.display());
     let ended = leadsmith("serve").database(&url).quiet().run().await;
-    ended.refused("the database cannot be opened");
+    ended.refused("letter.txt cannot be opened (file is not a database)");
     assert_eq!(std::fs::read(&file).unwrap(), before, "it is left as it is");
 }
 

@@ -140,6 +140,37 @@ async fn finding_out_who_calls_counts_into_what_the_call_waits() {
     until_it_works(&account, &lead).await;
 }
 
+/// Else what is answered OK would be gone when the server stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_file_sqlite_takes_no_changes() {
+    let h = Harness::start(Backend::Sqlite).await;
+    let lead = h.sales.create_lead("Gone").await;
+    let file = h.database.url.strip_prefix("sqlite:").unwrap();
+    let (away, other) = (format!("{file}.away"), format!("{file}.other"));
+    std::fs::write(&other, "another file").unwrap();
+    std::fs::rename(file, &away).unwrap();
+    for _ in 0..2 {
+        let refused = h.sales.leads().update(change(&lead, "during")).await;
+        assert_unavailable(&refused.unwrap_err());
+        let refused = crate::harness::sign_in(h.channel(), "sales", crate::harness::PASSWORD).await;
+        assert_unavailable(&refused.unwrap_err());
+        crate::harness::eventually("not serving", async || health(&h, "").await == 2).await;
+        std::fs::rename(&other, file).unwrap_or_default();
+    }
+    std::fs::rename(&away, file).unwrap();
+    until_it_works(&h.sales, &lead).await;
+    crate::harness::eventually("serving", async || health(&h, "").await == 1).await;
+}
+
+/// What the health of a service is told to be.
+async fn health(h: &Harness, service: &str) -> i32 {
+    let request = HealthCheckRequest {
+        service: service.into(),
+    };
+    let answer = HealthClient::new(h.channel()).check(request).await.unwrap();
+    answer.into_inner().status
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_refuses_at_once_and_its_health_still_answers() {
     let h = Harness::start_with(Backend::Postgres, |settings| settings.limits.max_calls = 2).await;
