@@ -30,6 +30,7 @@ pub struct DemoSettings {
         long,
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
+        value_parser = crate::config::address,
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,

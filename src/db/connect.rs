@@ -186,9 +186,20 @@ fn create_private(file: &Path) -> Result<OpenFile, Refusal> {
         })
 }
 
+/// Connects to a server. At the start there is more time than a call has: the database, too, may be just
+/// starting, or the machine busy with all that does.
 async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, Refusal> {
-    Database::connect(options).await.map_err(unopened)
+    let last = Instant::now() + OPENING;
+    loop {
+        match Database::connect(options.clone()).await {
+            Err(error) if is_busy(&error) && Instant::now() < last => {}
+            connected => return connected.map_err(unopened),
+        }
+    }
 }
+
+/// How long a server may take to let the first in.
+const OPENING: Duration = Duration::from_secs(5);
 
 /// Opens a file. Where two processes turn a new file's journal into a write-ahead log at the same
 /// moment, SQLite tells one that it is locked, whatever the busy timeout: it is asked again.
