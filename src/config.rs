@@ -98,6 +98,7 @@ pub struct ServeSettings {
         long,
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
+        value_parser = address,
         value_name = "ADDRESS"
     )]
     pub listen: SocketAddr,
@@ -374,6 +375,12 @@ fn file(path: &Option<std::path::PathBuf>) -> String {
 
 fn in_seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
+}
+
+/// Reads an IP address and a port.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| "an IP address and a port, such as 127.0.0.1:50051 or [::]:50051".to_owned();
+    text.parse().map_err(wrong)
 }
 
 /// Reads a number of seconds, at most an hour. The least is what still counts in milliseconds when

@@ -3,7 +3,8 @@
 //! An attempt is claimed in a transaction of its own before the password is looked at, under a lock
 //! of its bucket: 200 guesses in parallel over several replicas get as many verifications as the
 //! bucket allows, and the count survives whatever happens to the call. A claim counts for 15
-//! minutes, and so does one whose verification never came to an end.
+//! minutes, and so does one whose verification never came to an end. One whose verification never began,
+//! because the database or the hashing was not to be had, is given back: nobody learnt anything by it.
 //!
 //! A right password gives its claim back. If the bucket is full and others were at it at the same
 //! time, the claim counts for two seconds more: a flood of guesses gets no extra verification because
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
+use super::claim::{Claim, Place};
 use super::store;
 use crate::changes::desk::Desk;
 use crate::db::{Tx, Verdict};
@@ -23,7 +25,8 @@ use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
 
 const WINDOW: Duration = Duration::minutes(15);
-const LINGER: Duration = Duration::seconds(2);
+/// For how long a claim that is given back counts, where others were at it at the same time.
+pub(super) const LINGER: Duration = Duration::seconds(2);
 const PER_OPERATOR: usize = 5;
 const PER_USERNAME_AND_ADDRESS: usize = 5;
 const PER_USERNAME: usize = 50;
@@ -42,7 +45,7 @@ impl Default for Turns {
 
 impl Turns {
     /// Waits for the turn of this bucket. Two that share a place only wait for each other.
-    async fn take(&self, bucket: Option<&Bucket>) -> Option<MutexGuard<'_, ()>> {
+    pub(super) async fn take(&self, bucket: Option<&Bucket>) -> Option<MutexGuard<'_, ()>> {
         let digest = Sha256::digest(bucket?.subject.as_bytes());
         Some(self.0[usize::from(digest[0]) % self.0.len()].lock().await)
     }
@@ -55,8 +58,8 @@ pub struct Bucket {
     subject: String,
     /// Its name in the database. A username is in it only as a hash: people type passwords into the
     /// wrong field.
-    name: String,
-    limit: usize,
+    pub(super) name: String,
+    pub(super) limit: usize,
 }
 
 impl Bucket {
@@ -99,102 +102,49 @@ fn sign_in_name(username: &str) -> String {
     format!("sign_in/{hash}")
 }
 
-/// A place in each bucket, taken before the password is verified.
-#[derive(Debug)]
-pub struct Claim(Vec<Place>);
-
-#[derive(Debug)]
-struct Place {
-    id: Uuid,
-    bucket: Bucket,
-    claim_time: DateTime<Utc>,
-    /// Whether others were being verified when it was taken.
-    crowded: bool,
-}
-
 /// Takes a place in each bucket.
 ///
 /// # Errors
 /// [`Error::PasswordAttemptsExceeded`] when one is full; then none is taken.
 pub async fn claim(desk: &Desk, buckets: Vec<Bucket>) -> Result<Claim> {
     let _turn = desk.turns.take(buckets.first()).await;
-    desk.db
-        .write(move |tx| {
-            Box::pin(async move {
-                let mut places = Vec::new();
-                for bucket in buckets {
-                    tx.lock(&bucket.name).await?;
-                    let now = tx.clock.now();
-                    let mut counting = store::attempts(tx, &bucket.name, now).await?;
-                    counting.retain(|attempt| attempt.failed || !sown(Bug::ClaimAfterwards));
-                    if counting.len() >= bucket.limit {
-                        let free = counting.iter().map(|attempt| attempt.frees_at(now)).min();
-                        let wait = free.map_or(WINDOW, |time| time - now);
-                        return Err(Error::PasswordAttemptsExceeded {
-                            retry_after: wait.to_std().unwrap_or_default(),
-                        });
-                    }
-                    let id = tx.clock.new_id();
-                    store::insert_attempt(tx, id, &bucket.name, now, now + WINDOW).await?;
-                    places.push(Place {
-                        id,
-                        bucket,
-                        claim_time: now,
-                        crowded: counting.iter().any(|attempt| !attempt.failed),
-                    });
-                }
-                Ok(Verdict::Done(Claim(places)))
-            })
+    let db = desk.db.clone();
+    let take = desk.db.write_again(move |tx| {
+        let (db, buckets) = (db.clone(), buckets.clone());
+        Box::pin(async move {
+            let mut places = Vec::new();
+            for bucket in buckets {
+                places.push(bucket.take_place(tx).await?);
+            }
+            // Made in here, so that one that is committed when nobody waits for it any more, or that is
+            // taken a second time because nobody knows whether it was, is given back.
+            Ok(Verdict::Done(Claim::new(db, places)))
         })
-        .await
+    });
+    take.await
 }
 
-/// The password was wrong: the claim goes on counting.
-pub async fn failed(desk: &Desk, claim: Claim) -> Result<()> {
-    desk.db
-        .write(move |tx| {
-            Box::pin(async move {
-                for place in claim.0 {
-                    store::attempt_failed(tx, place.id).await?;
-                }
-                Ok(Verdict::Done(()))
-            })
-        })
-        .await
-}
-
-/// The password was right: the claim stops counting.
-pub async fn succeeded(desk: &Desk, claim: Claim) -> Result<()> {
-    let _turn = claim.turn(desk).await;
-    desk.db
-        .write(move |tx| {
-            Box::pin(async move {
-                claim.give_back(tx).await?;
-                Ok(Verdict::Done(()))
-            })
-        })
-        .await
-}
-
-impl Claim {
-    /// Waits until no other attempt at the same password is being claimed or given back here.
-    pub async fn turn<'a>(&self, desk: &'a Desk) -> Option<MutexGuard<'a, ()>> {
-        let first = self.0.first();
-        desk.turns.take(first.map(|place| &place.bucket)).await
-    }
-
-    /// Stops counting: at once, unless the bucket is full and others were at it at the same time.
-    pub async fn give_back(self, tx: &Tx) -> Result<()> {
-        for place in self.0 {
-            tx.lock(&place.bucket.name).await?;
-            let now = tx.clock.now();
-            let counting = store::attempts(tx, &place.bucket.name, now).await?;
-            let full = counting.len() >= place.bucket.limit;
-            let crowded = place.crowded || counting.iter().any(|other| place.met(other));
-            let until = if full && crowded { now + LINGER } else { now };
-            store::attempt_expires(tx, place.id, until).await?;
+impl Bucket {
+    async fn take_place(self, tx: &Tx) -> Result<Place> {
+        tx.lock(&self.name).await?;
+        let now = tx.clock.now();
+        let mut counting = store::attempts(tx, &self.name, now).await?;
+        counting.retain(|attempt| attempt.failed || !sown(Bug::ClaimAfterwards));
+        if counting.len() >= self.limit {
+            let free = counting.iter().map(|attempt| attempt.frees_at(now)).min();
+            let wait = free.map_or(WINDOW, |time| time - now);
+            return Err(Error::PasswordAttemptsExceeded {
+                retry_after: wait.to_std().unwrap_or_default(),
+            });
         }
-        Ok(())
+        let id = tx.clock.new_id();
+        store::insert_attempt(tx, id, &self.name, now, now + WINDOW).await?;
+        Ok(Place {
+            id,
+            bucket: self,
+            claim_time: now,
+            crowded: counting.iter().any(|attempt| !attempt.failed),
+        })
     }
 }
 
@@ -209,13 +159,6 @@ pub async fn unlock(db: &crate::db::Db, operator: Uuid, username: &str) -> Resul
         })
     })
     .await
-}
-
-impl Place {
-    /// Whether another attempt was under way after this one began.
-    fn met(&self, other: &Attempt) -> bool {
-        other.id != self.id && (!other.failed || other.claim_time >= self.claim_time)
-    }
 }
 
 /// An attempt that counts.

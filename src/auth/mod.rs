@@ -2,10 +2,11 @@
 //!
 //! A token is 256 random bits, so its SHA-256 is stored and looked up: nothing is gained by a slow
 //! hash. Passwords are people's, so they get argon2id ([`passwords`]), and every try at one is
-//! claimed before it is verified ([`attempts`]).
+//! claimed before it is verified ([`attempts`], [`claim`]).
 
 pub mod api;
 pub mod attempts;
+pub mod claim;
 pub mod known;
 pub mod passwords;
 pub mod peer;
@@ -15,6 +16,7 @@ pub mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration as StdDuration;
 
 use chrono::{DateTime, Duration, Utc};
 use secrecy::SecretString;
@@ -26,12 +28,13 @@ use crate::changes::RequestKey;
 use crate::changes::desk::Desk;
 use crate::db::{Db, Verdict};
 use crate::error::{Error, Result};
-use crate::operators::model::Operator;
+use crate::operators::{self, model::Operator};
 use crate::wire::words::{on_the_wire, words};
-use attempts::{Bucket, Claim};
+use attempts::Bucket;
 use known::Who;
 use peer::Certificate;
 use roles::Role;
+use store::SessionRow;
 use tokens::{Secret, TokenHash, TokenKind};
 
 /// How long a session lasts since it was last used.
@@ -79,6 +82,8 @@ pub struct Call {
     pub session: Option<TokenHash>,
     /// The request id and what was asked under it.
     pub key: Option<RequestKey>,
+    /// How long it took to find out who calls. It counts into what the call may wait for the database.
+    pub waited: StdDuration,
 }
 
 impl Call {
@@ -215,6 +220,7 @@ async fn prolong(db: Db, hash: TokenHash, until: DateTime<Utc>) {
 pub struct Session {
     /// Shown this once.
     pub token: Secret,
+    begin_time: DateTime<Utc>,
     /// When it ends unless it is used.
     pub expire_time: DateTime<Utc>,
     /// Whose it is.
@@ -233,47 +239,59 @@ pub async fn sign_in(
     address: Option<IpAddr>,
 ) -> Result<Session> {
     let username = crate::operators::model::username(username);
-    let claim = attempts::claim(desk, Bucket::sign_in(&username, address)).await?;
+    let mut claim = attempts::claim(desk, Bucket::sign_in(&username, address)).await?;
     let found = store::operator_by_username(desk.db.read(), &username).await?;
-    let right = desk
-        .passwords
-        .verify(password, found.as_ref().map(|(_, hash)| hash.clone()))
-        .await?;
-    let Some((operator, _)) = found.filter(|_| right) else {
-        attempts::failed(desk, claim).await?;
+    let hash = found.as_ref().map(|(_, hash)| hash.clone());
+    let right = claim.verify(&desk.passwords, password, hash).await?;
+    let Some((operator, hash)) = found.filter(|_| right) else {
+        claim.failed().await?;
         return Err(Error::SignInFailed);
     };
-    let _turn = claim.turn(desk).await;
-    begin_session(desk, operator, Some(claim)).await
+    let session = Session::new(operator, desk.clock.now());
+    let row = session.row();
+    let begin = claim.succeeded_with(desk, move |tx| {
+        let hash = hash.clone();
+        Box::pin(async move {
+            // An administrator may have set another meanwhile, and ended all sessions.
+            if store::hold_password_hash(tx, row.operator_id).await? != Some(hash) {
+                return Err(Error::SignInFailed);
+            }
+            store::insert_session(tx, row).await
+        })
+    });
+    begin.await?;
+    Ok(session)
 }
 
-/// Begins a session, and gives back the claim on the attempt that led to it, if there was one.
-pub(crate) async fn begin_session(
-    desk: &Desk,
-    operator: Operator,
-    claim: Option<Claim>,
-) -> Result<Session> {
-    let token = tokens::generate(TokenKind::Session);
-    let hash = token.hash();
-    let now = desk.clock.now();
-    let expire_time = now + SESSION;
-    let operator_id = operator.id;
-    desk.db
-        .write(move |tx| {
-            Box::pin(async move {
-                if let Some(claim) = claim {
-                    claim.give_back(tx).await?;
-                }
-                store::insert_session(tx, &hash, operator_id, now, expire_time).await?;
-                Ok(Verdict::Done(()))
-            })
-        })
-        .await?;
-    Ok(Session {
-        token,
-        expire_time,
-        operator,
-    })
+/// Begins a session without a password, for the demo.
+pub(crate) async fn begin_session(desk: &Desk, operator: Operator) -> Result<Session> {
+    let session = Session::new(operator, desk.clock.now());
+    let row = session.row();
+    let begin = desk.db.write_again(move |tx| {
+        Box::pin(async move { Ok(Verdict::Done(store::insert_session(tx, row).await?)) })
+    });
+    begin.await?;
+    Ok(session)
+}
+
+impl Session {
+    fn new(operator: Operator, now: DateTime<Utc>) -> Self {
+        Self {
+            token: tokens::generate(TokenKind::Session),
+            begin_time: now,
+            expire_time: now + SESSION,
+            operator,
+        }
+    }
+
+    fn row(&self) -> SessionRow {
+        SessionRow {
+            hash: self.token.hash(),
+            operator_id: self.operator.id,
+            create_time: self.begin_time,
+            expire_time: self.expire_time,
+        }
+    }
 }
 
 /// Ends the session the call was made in.
@@ -283,7 +301,7 @@ pub(crate) async fn begin_session(
 pub async fn sign_out(desk: &Desk, call: &Call) -> Result<()> {
     let hash = call.session.ok_or(Error::OperatorRequired)?;
     desk.db
-        .write(move |tx| {
+        .write_again(move |tx| {
             Box::pin(async move { Ok(Verdict::Done(store::delete_session(tx, &hash).await?)) })
         })
         .await?;
@@ -291,7 +309,8 @@ pub async fn sign_out(desk: &Desk, call: &Call) -> Result<()> {
     Ok(())
 }
 
-/// Verifies the calling operator's own password, claiming the attempt first.
+/// Verifies the calling operator's own password, claiming the attempt first. Answers the hash that it
+/// was verified by.
 ///
 /// # Errors
 /// [`Error::OperatorRequired`], [`Error::CurrentPasswordRequired`],
@@ -300,17 +319,19 @@ pub async fn verify_own_password(
     desk: &Desk,
     call: &Call,
     password: Option<&SecretString>,
-) -> Result<()> {
+) -> Result<String> {
     let operator = call.operator()?;
     let password = password.ok_or(Error::CurrentPasswordRequired)?;
-    let claim: Claim = attempts::claim(desk, Bucket::current_password(operator)).await?;
+    let mut claim = attempts::claim(desk, Bucket::current_password(operator)).await?;
     let hash = store::password_hash(desk.db.read(), operator).await?;
-    if desk.passwords.verify(password.clone(), hash).await? {
-        attempts::succeeded(desk, claim).await
-    } else {
-        attempts::failed(desk, claim).await?;
-        Err(Error::CurrentPasswordInvalid)
-    }
+    let verify = claim.verify(&desk.passwords, password.clone(), hash.clone());
+    let right = verify.await?;
+    let Some(hash) = hash.filter(|_| right) else {
+        claim.failed().await?;
+        return Err(Error::CurrentPasswordInvalid);
+    };
+    claim.succeeded(desk).await?;
+    Ok(hash)
 }
 
 /// Changes the calling operator's own password and ends their other sessions.
@@ -323,10 +344,24 @@ pub async fn change_password(
     current: SecretString,
     new: SecretString,
 ) -> Result<()> {
-    verify_own_password(desk, call, Some(&current)).await?;
     let operator = call.operator()?;
-    let hash = desk.passwords.hash(new).await?;
-    crate::operators::set_password_hash(&desk.db, operator, hash, call.session).await?;
+    let current = verify_own_password(desk, call, Some(&current)).await?;
+    let new = desk.passwords.hash(new).await?;
+    let session = call.session;
+    let change = desk.db.write_again(move |tx| {
+        let (current, new) = (current.clone(), new.clone());
+        Box::pin(async move {
+            // An administrator may have set another meanwhile: that one stays.
+            let found = store::hold_password_hash(tx, operator).await?;
+            if found.is_none_or(|found| found != current && found != new) {
+                return Err(Error::CurrentPasswordInvalid);
+            }
+            operators::store::set_password_hash(tx, operator, new).await?;
+            operators::store::end_sessions(tx, operator, session).await?;
+            Ok(Verdict::Done(()))
+        })
+    });
+    change.await?;
     desk.known.forget_principal(operator);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Every query about sessions, keys and attempts.
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
     QuerySelect,
@@ -85,20 +85,27 @@ fn from_account(account: service_account::Model) -> Result<Option<(Principal, Ro
     Ok(Some((principal, role)))
 }
 
-pub async fn insert_session(
-    tx: &Tx,
-    hash: &TokenHash,
-    operator_id: Uuid,
-    create_time: DateTime<Utc>,
-    expire_time: DateTime<Utc>,
-) -> Result<()> {
+/// A session to be.
+#[derive(Clone, Copy)]
+pub struct SessionRow {
+    pub hash: TokenHash,
+    pub operator_id: Uuid,
+    pub create_time: DateTime<Utc>,
+    pub expire_time: DateTime<Utc>,
+}
+
+/// Inserts a session, unless it is there.
+pub async fn insert_session(tx: &Tx, session: SessionRow) -> Result<()> {
     let row = session::ActiveModel {
-        token_hash: Set(hash.to_vec()),
-        operator_id: Set(operator_id),
-        create_time: Set(create_time),
-        expire_time: Set(expire_time),
+        token_hash: Set(session.hash.to_vec()),
+        operator_id: Set(session.operator_id),
+        create_time: Set(session.create_time),
+        expire_time: Set(session.expire_time),
     };
+    let mut first_wins = OnConflict::column(session::Column::TokenHash);
+    first_wins.do_nothing();
     session::Entity::insert(row)
+        .on_conflict(first_wins)
         .exec_without_returning(&**tx)
         .await?;
     Ok(())
@@ -141,6 +148,13 @@ pub async fn operator_by_username(
 
 pub async fn password_hash(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<String>> {
     let row = operator::Entity::find_by_id(id).one(db).await?;
+    Ok(row.map(|row| row.password_hash))
+}
+
+/// The hash of an operator's password, which nobody else changes until `tx` ends.
+pub async fn hold_password_hash(tx: &Tx, id: Uuid) -> Result<Option<String>> {
+    let find = operator::Entity::find_by_id(id);
+    let row = find.lock(LockType::NoKeyUpdate).one(&**tx).await?;
     Ok(row.map(|row| row.password_hash))
 }
 

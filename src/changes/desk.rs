@@ -78,14 +78,15 @@ impl Desk {
     {
         let working = self.in_flight.enter(&call)?;
         let (caller, answered) = oneshot::channel();
+        let now = Instant::now();
         let waiting = Waiting {
+            since: now.checked_sub(call.waited).unwrap_or(now),
             call,
             needs,
             answering,
             decide,
             answer: None,
             caller: Some(caller),
-            since: Instant::now(),
             _working: working,
         };
         self.queue.make(&self.db, Box::new(waiting), answered).await

@@ -30,6 +30,7 @@ pub struct DemoSettings {
         long,
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
+        value_parser = crate::config::address,
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
@@ -187,6 +188,7 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
         rpc,
         session: None,
         key: None,
+        waited: std::time::Duration::ZERO,
     };
     let mut created = Vec::new();
     for texts in LEADS {
@@ -230,7 +232,7 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
         let call = call("leadsmith.v1.OrderService/Create");
         order_id = order(desk, call, &created[index]).await?;
     }
-    let session = auth::begin_session(desk, operator, None).await?;
+    let session = auth::begin_session(desk, operator).await?;
     Ok(Story {
         token: session.token.expose().to_owned(),
         password,

@@ -19,6 +19,7 @@ pub struct HealthcheckSettings {
         long,
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
+        value_parser = crate::config::address,
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,

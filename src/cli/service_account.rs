@@ -1,5 +1,6 @@
 //! `leadsmith service-account`.
 
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -7,7 +8,7 @@ use super::open;
 use super::operator::role;
 use crate::auth::roles::Role;
 use crate::config::{DatabaseSettings, Refusal};
-use crate::service_accounts;
+use crate::service_accounts::{self, ServiceAccount};
 
 #[derive(Debug, Subcommand)]
 pub enum ServiceAccountCommand {
@@ -22,6 +23,8 @@ pub enum ServiceAccountCommand {
         #[arg(long, env = "LEADSMITH_ROLE", value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
         role: Role,
     },
+    /// List the service accounts, with the ids of their keys
+    List(DatabaseSettings),
     /// Create an API key of a service account and print it, this once
     CreateKey {
         #[command(flatten)]
@@ -46,7 +49,7 @@ pub enum ServiceAccountCommand {
         )]
         certificate_name: Option<String>,
     },
-    /// Revoke an API key, by the id that was printed with it
+    /// Revoke an API key, by the id that was printed with it and is listed
     RevokeKey {
         #[command(flatten)]
         database: DatabaseSettings,
@@ -66,6 +69,11 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
             let db = open(&database).await?;
             let id = service_accounts::create(&db, &name, role).await?;
             println!("{id} {name} {role}");
+            db.close().await;
+        }
+        ServiceAccountCommand::List(database) => {
+            let db = open(&database).await?;
+            service_accounts::list(&db).await?.iter().for_each(print);
             db.close().await;
         }
         ServiceAccountCommand::CreateKey { database, name } => {
@@ -91,4 +99,23 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// An account, and its keys below it.
+fn print(account: &ServiceAccount) {
+    let certificate = account.certificate_name.as_deref().unwrap_or_default();
+    let line = format!(
+        "{} {:<8} {} {certificate}",
+        account.id,
+        account.role.word(),
+        account.name
+    );
+    println!("{}", line.trim_end());
+    let day = |time: &DateTime<Utc>| time.format("%Y-%m-%d");
+    for key in &account.keys {
+        let revoked = key.revoke_time.as_ref();
+        let revoked = revoked.map(|time| format!(", revoked {}", day(time)));
+        let revoked = revoked.unwrap_or_default();
+        println!("  key {} of {}{revoked}", key.id, day(&key.create_time));
+    }
 }

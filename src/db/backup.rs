@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use tempfile::NamedTempFile;
 
-use super::{connect, migrate};
+use super::{connect, file, migrate};
 use crate::config::Refusal;
 
 /// What is in a copy.
@@ -30,6 +30,7 @@ pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
     if !from.is_file() {
         return Err(absent(from));
     }
+    refuse_same(from, to)?;
     refuse_existing(to, force)?;
     let copy = beside(to)?;
     let db = connect::open_file(from, false).await?;
@@ -47,12 +48,14 @@ pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
 /// Puts the copy `from` in the place of the database `to`.
 ///
 /// # Errors
-/// When `from` is damaged, no database of Leadsmith's or newer than this program; when `to` is there
+/// When `from` is damaged, no database of Leadsmith's, newer than this program or not all of it; when `to` is there
 /// and may not be replaced, or somebody uses it.
 pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, Refusal> {
     if !from.is_file() {
         return Err(absent(from));
     }
+    refuse_same(from, to)?;
+    refuse_log(from)?;
     refuse_existing(to, force)?;
     let content = check(from).await?;
     let mut copy = beside(to)?;
@@ -65,11 +68,10 @@ pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
     };
     // First: a log that is left would be applied to the copy, which it does not belong to.
     for suffix in ["-wal", "-shm"] {
-        let mut name = to.as_os_str().to_owned();
-        name.push(suffix);
+        let name = beside_named(to, suffix);
         match fs::remove_file(&name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(unwritten(Path::new(&name), &error));
+                return Err(unwritten(&name, &error));
             }
             _ => {}
         }
@@ -84,6 +86,38 @@ pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
 fn absent(file: &Path) -> Refusal {
     let file = file.display();
     Refusal::new(format!("there is no file {file}: check its name"))
+}
+
+/// Whoever has the database open would go on with a file that has no name any more.
+fn refuse_same(from: &Path, to: &Path) -> Result<(), Refusal> {
+    if !file::is_same(from, to) {
+        return Ok(());
+    }
+    Err(Refusal::new(format!(
+        "the file {} is the database itself: name another one",
+        to.display()
+    )))
+}
+
+/// A backup has no log. What lies beside one would be lost.
+fn refuse_log(file: &Path) -> Result<(), Refusal> {
+    let log = beside_named(file, "-wal");
+    if !log.metadata().is_ok_and(|log| log.len() > 0) {
+        return Ok(());
+    }
+    Err(Refusal::new(format!(
+        "the file {0} is no backup, its newest changes are in {1}: make one of it, by leadsmith backup \
+         --database-url sqlite:{0}",
+        file.display(),
+        log.display()
+    )))
+}
+
+/// The name of a file that SQLite keeps beside a database.
+fn beside_named(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 fn refuse_existing(file: &Path, force: bool) -> Result<(), Refusal> {

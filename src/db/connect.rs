@@ -17,6 +17,7 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
+use super::file::OpenFile;
 use super::reader::{Lost, Reader};
 use super::{Db, hosts};
 use crate::clock::Clock;
@@ -75,15 +76,15 @@ impl Target {
 /// When it cannot be reached, or is set up so that an acknowledged change could be lost.
 pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, Refusal> {
     let lost = Arc::<Lost>::default();
-    let mut hosts = Vec::new();
+    let (mut hosts, mut opened) = (Vec::new(), None);
     let (readers, writer) = match Target::parse(url)? {
         Target::Sqlite(file) => {
-            create_private(&file)?;
+            opened = Some(create_private(&file)?);
             let wait = limits.connection_wait;
             let writer = sqlite(&file, 1, limits.sqlite_write_wait, false);
-            let writer = connect_to_file(writer, wait).await?;
+            let writer = connect_to_file(&file, writer, wait).await?;
             let readers = sqlite(&file, limits.sqlite_readers, wait, true);
-            let readers = connect_to_file(readers, wait).await?;
+            let readers = connect_to_file(&file, readers, wait).await?;
             (readers, writer)
         }
         Target::Postgres => {
@@ -104,7 +105,8 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
         }
     };
     let pool = readers;
-    Ok(Db::new(Reader { pool, lost }, writer, hosts, clock))
+    let readers = Reader { pool, lost };
+    Ok(Db::new(readers, writer, hosts, opened, clock))
 }
 
 /// One connection without a limit on a statement's time, for migrations.
@@ -116,7 +118,7 @@ pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection
     match Target::parse(url)? {
         Target::Sqlite(file) => {
             create_private(&file)?;
-            connect_to_file(sqlite(&file, 1, wait, false), wait).await
+            connect_to_file(&file, sqlite(&file, 1, wait, false), wait).await
         }
         Target::Postgres => {
             let limits = Limits {
@@ -149,28 +151,32 @@ pub(super) async fn open_file(file: &Path, read: bool) -> Result<DatabaseConnect
             .read_only(read)
             .immutable(read)
     });
-    Database::connect(options).await.map_err(|error| {
-        let why = match runtime(&error) {
-            Some(SqlxError::Database(error)) => error.message().to_owned(),
-            _ => error.to_string(),
-        };
-        Refusal::new(format!(
-            "the file {} cannot be opened ({why}): check that it is a database of Leadsmith's",
-            file.display()
-        ))
-    })
+    let connected = Database::connect(options).await;
+    connected.map_err(|error| unopened_file(file, &error))
+}
+
+fn unopened_file(file: &Path, error: &DbErr) -> Refusal {
+    let why = match runtime(error) {
+        Some(SqlxError::Database(error)) => error.message().to_owned(),
+        _ => error.to_string(),
+    };
+    Refusal::new(format!(
+        "the file {} cannot be opened ({why}): check that it is a database of Leadsmith's, and that the \
+         service's user may write to it and to its folder",
+        file.display()
+    ))
 }
 
 /// Creates the database's file, if need be, so that only its owner reads it: it holds the leads, and
 /// SQLite gives the files beside it the same rights.
-fn create_private(file: &Path) -> Result<(), Refusal> {
+fn create_private(file: &Path) -> Result<OpenFile, Refusal> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
         .open(file)
-        .map(|_| ())
+        .and_then(|_| OpenFile::new(file))
         .map_err(|error| {
             Refusal::new(format!(
                 "the database file {} cannot be written ({error}): give the service's user the \
@@ -180,13 +186,25 @@ fn create_private(file: &Path) -> Result<(), Refusal> {
         })
 }
 
+/// Connects to a server. At the start there is more time than a call has: the database, too, may be just
+/// starting, or the machine busy with all that does.
 async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, Refusal> {
-    Database::connect(options).await.map_err(unopened)
+    let last = Instant::now() + OPENING;
+    loop {
+        match Database::connect(options.clone()).await {
+            Err(error) if is_busy(&error) && Instant::now() < last => {}
+            connected => return connected.map_err(unopened),
+        }
+    }
 }
+
+/// How long a server may take to let the first in.
+const OPENING: Duration = Duration::from_secs(5);
 
 /// Opens a file. Where two processes turn a new file's journal into a write-ahead log at the same
 /// moment, SQLite tells one that it is locked, whatever the busy timeout: it is asked again.
 async fn connect_to_file(
+    file: &Path,
     options: ConnectOptions,
     wait: Duration,
 ) -> Result<DatabaseConnection, Refusal> {
@@ -196,7 +214,7 @@ async fn connect_to_file(
             Err(error) if is_locked(&error) && Instant::now() < last => {
                 tokio::time::sleep(LOCKED_POLL).await;
             }
-            connected => return connected.map_err(unopened),
+            connected => return connected.map_err(|error| unopened_file(file, &error)),
         }
     }
 }

@@ -10,6 +10,7 @@
 pub mod backup;
 pub mod connect;
 pub mod entities;
+mod file;
 pub mod hosts;
 pub mod json;
 mod keys;
@@ -24,6 +25,7 @@ pub mod shared;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, LockBehavior, LockType, Value};
@@ -55,10 +57,20 @@ pub struct Db {
     /// The servers the URL names, on PostgreSQL.
     hosts: Vec<hosts::Host>,
     scrubbing: Arc<scrub::Scrubbing>,
+    /// On SQLite.
+    file: Option<Arc<file::OpenFile>>,
 }
 
 /// How many changes may be under way or waiting for their turn.
 const WRITES: usize = 2_000;
+
+/// After how long work whose connection died is done again; each once.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(1_000),
+];
 
 /// How a piece of work inside [`Db::write`] ends when it does not fail.
 pub enum Verdict<T> {
@@ -75,6 +87,7 @@ impl Db {
         readers: Reader,
         writer: DatabaseConnection,
         hosts: Vec<hosts::Host>,
+        file: Option<file::OpenFile>,
         clock: Clock,
     ) -> Self {
         Self {
@@ -85,6 +98,7 @@ impl Db {
             writes: Arc::default(),
             places: Arc::new(Semaphore::new(WRITES)),
             scrubbing: Arc::default(),
+            file: file.map(Arc::new),
         }
     }
 
@@ -129,6 +143,30 @@ impl Db {
         lost.unless_given_up(self.transaction(work)).await
     }
 
+    /// [`Db::write`] for work that comes to the same whether it is done once or twice: it is done again
+    /// where its connection died, even if that was while it was committed.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn write_again<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Tx) -> BoxFuture<'a, Result<Verdict<T>>> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        let once = || {
+            let work = Arc::clone(&work);
+            self.write(move |tx| work(tx))
+        };
+        for pause in PAUSES {
+            match once().await {
+                Err(Error::DatabaseLost(_)) => tokio::time::sleep(pause).await,
+                written => return written,
+            }
+        }
+        once().await
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one door for changes"
@@ -145,6 +183,9 @@ impl Db {
             self.readers.lost.note(&error);
             Error::from(error)
         };
+        if let Some(file) = &self.file {
+            file.check()?;
+        }
         let begun = self.writer.begin_with_options(options).await;
         let tx = Tx {
             inner: begun.map_err(noted)?,
@@ -198,7 +239,7 @@ impl Db {
     /// What says whether the database answers.
     pub fn watch(&self) -> Watch {
         if self.backend() != DbBackend::Postgres {
-            return Watch::Sqlite(self.readers.clone());
+            return Watch::Sqlite(self.readers.clone(), self.file.clone());
         }
         let pools = [&self.readers.pool, &self.writer];
         let pools = pools.map(|pool| pool.get_postgres_connection_pool().clone());
@@ -215,7 +256,7 @@ impl Db {
 /// Says whether the database answers; on PostgreSQL it also keeps to the server that takes changes.
 pub enum Watch {
     /// A file.
-    Sqlite(Reader),
+    Sqlite(Reader, Option<Arc<file::OpenFile>>),
     /// One server or several.
     Postgres(hosts::Watch),
 }
@@ -226,7 +267,8 @@ impl Watch {
     pub async fn answers(&mut self) -> bool {
         match self {
             Self::Postgres(watch) => watch.answers().await,
-            Self::Sqlite(reader) => {
+            Self::Sqlite(_, Some(file)) if file.check().is_err() => false,
+            Self::Sqlite(reader, _) => {
                 let sql = "SELECT count(*) FROM seaql_migrations";
                 let asked = Statement::from_string(DbBackend::Sqlite, sql);
                 match reader.query_one_raw(asked).await {

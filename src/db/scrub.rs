@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const CUT: &str = "PRAGMA busy_timeout = 50; PRAGMA wal_checkpoint(TRUNCATE); \
                    PRAGMA busy_timeout = 5000";
 
+/// How long a vacuum may take. One whose server went away without a word would never end.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
 /// What an erasure touches.
 const TABLES: &str = "leads, lead_search, opportunities, orders, action_runs, history, events, \
                       idempotency_records";
@@ -36,8 +39,10 @@ pub(super) struct Scrubbing {
 }
 
 impl Scrubbing {
-    async fn is_owed(&self) -> bool {
-        *self.done.lock().await < self.asked.load(Ordering::SeqCst)
+    /// Whether nobody is at what was asked for.
+    fn is_owed(&self) -> bool {
+        let asked = self.asked.load(Ordering::SeqCst);
+        self.done.try_lock().is_ok_and(|done| *done < asked)
     }
 }
 
@@ -56,7 +61,8 @@ impl Db {
             }
             let asked = scrubbing.asked.load(Ordering::SeqCst);
             let scrubbed = if db.backend() == DbBackend::Postgres {
-                db.vacuum().await
+                let vacuumed = tokio::time::timeout(LONGEST, db.vacuum()).await;
+                vacuumed.unwrap_or_else(|_| Err(Error::internal("a vacuum came to no end")))
             } else {
                 db.cut_log().await
             };
@@ -78,7 +84,7 @@ impl Db {
 
     /// Does what [`Db::scrub`] could not.
     pub async fn scrub_if_owed(&self) {
-        if self.scrubbing.is_owed().await {
+        if self.scrubbing.is_owed() {
             self.scrub().await;
         }
     }

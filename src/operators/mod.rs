@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::auth::passwords::{self, Passwords};
 use crate::auth::roles::Role;
-use crate::auth::tokens::TokenHash;
 use crate::changes::desk::Desk;
 use crate::config::Refusal;
 use crate::db::{Db, Verdict};
@@ -117,24 +116,14 @@ pub async fn set_password(
     let operator = find(db, username).await?;
     check_password(&password)?;
     let hash = passwords.hash(password).await?;
-    Ok(set_password_hash(db, operator.id, hash, None).await?)
-}
-
-/// Stores a new password's hash and ends the operator's sessions, except `kept`.
-pub async fn set_password_hash(
-    db: &Db,
-    id: Uuid,
-    hash: String,
-    kept: Option<TokenHash>,
-) -> Result<()> {
-    db.write(move |tx| {
+    let set = db.write(move |tx| {
         Box::pin(async move {
-            store::set_password_hash(tx, id, hash).await?;
-            store::end_sessions(tx, id, kept).await?;
+            store::set_password_hash(tx, operator.id, hash).await?;
+            store::end_sessions(tx, operator.id, None).await?;
             Ok(Verdict::Done(()))
         })
-    })
-    .await
+    });
+    Ok(set.await?)
 }
 
 /// Keeps an operator from signing in and ends their sessions.

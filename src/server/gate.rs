@@ -47,6 +47,8 @@ struct Gate {
     max_calls: usize,
     default_deadline: Duration,
     max_deadline: Duration,
+    /// How long the database may take to say who calls: as long as a change waits for its turn.
+    introduction: Duration,
 }
 
 impl GateLayer {
@@ -59,6 +61,7 @@ impl GateLayer {
             max_calls: limits.max_calls,
             default_deadline: limits.default_deadline,
             max_deadline: limits.max_deadline,
+            introduction: limits.connection_wait / 2,
         }))
     }
 
@@ -174,7 +177,13 @@ impl Gate {
         let peer = request.extensions().get::<Peer>();
         let certificate = peer.and_then(|peer| peer.certificate.clone());
         let credential = Credential::of(token, certificate).ok_or(Error::TokenInvalid)?;
-        let identity = auth::authenticate(&self.desk, credential).await?;
+        let asked = Instant::now();
+        let identity = tokio::time::timeout(
+            self.introduction,
+            auth::authenticate(&self.desk, credential),
+        )
+        .await
+        .map_err(|_| Error::DatabaseUnavailable("nobody said in time who calls".to_owned()))??;
         // Who is nobody learns not even which RPCs there are.
         let (rpc, access) = known.ok_or(Error::MethodUnknown)?;
         if let Access::AtLeast(required) = access
@@ -195,6 +204,7 @@ impl Gate {
             rpc,
             session: identity.session,
             key: None,
+            waited: asked.elapsed(),
         });
         Ok(request)
     }

@@ -112,8 +112,9 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
 /// A sentence that says why it cannot start and what to do.
 pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Refusal> {
     settings.check()?;
-    let desk = Arc::new(open_desk(settings, clock).await?);
+    // First: a server that cannot start leaves the database as it is.
     let tls = Tls::load(&settings.tls)?;
+    let desk = Arc::new(open_desk(settings, clock).await?);
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
         Refusal::new(format!(
             "cannot listen on {} ({error}): choose another address with --listen",

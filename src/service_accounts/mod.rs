@@ -2,12 +2,14 @@
 
 mod store;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::auth::roles::Role;
 use crate::auth::tokens::{self, Secret, TokenKind};
 use crate::config::Refusal;
 use crate::db::{Db, Verdict};
+use crate::error::{self, Error};
 
 /// Creates a service account.
 ///
@@ -41,11 +43,59 @@ pub async fn create(db: &Db, name: &str, role: Role) -> Result<Uuid, Refusal> {
     })
 }
 
+/// A service account, as it is listed.
+pub struct ServiceAccount {
+    /// Which.
+    pub id: Uuid,
+    /// What it is called.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The subject alternative name of the certificates that stand for it.
+    pub certificate_name: Option<String>,
+    /// Its keys, the oldest first.
+    pub keys: Vec<Key>,
+}
+
+/// An API key, without the key itself.
+pub struct Key {
+    /// Which.
+    pub id: Uuid,
+    /// When it was created.
+    pub create_time: DateTime<Utc>,
+    /// When it was revoked.
+    pub revoke_time: Option<DateTime<Utc>>,
+}
+
+/// Every service account, by name.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn list(db: &Db) -> error::Result<Vec<ServiceAccount>> {
+    let found = store::all(db.read()).await?.into_iter();
+    let accounts = found.map(|(account, keys)| {
+        let keys = keys.into_iter().map(|key| Key {
+            id: key.id,
+            create_time: key.create_time,
+            revoke_time: key.revoke_time,
+        });
+        Ok(ServiceAccount {
+            id: account.id,
+            role: Role::from_word(&account.role)
+                .ok_or_else(|| Error::internal(format!("unknown role {}", account.role)))?,
+            name: account.name,
+            certificate_name: account.certificate_name,
+            keys: keys.collect(),
+        })
+    });
+    accounts.collect()
+}
+
 async fn find(db: &Db, name: &str) -> Result<Uuid, Refusal> {
     let account = store::id_by_name(db.read(), name.trim()).await?;
     account.ok_or_else(|| {
         Refusal::new(format!(
-            "there is no service account {name:?}: create it with leadsmith service-account create"
+            "there is no service account {name:?}: leadsmith service-account list shows them all"
         ))
     })
 }
@@ -129,7 +179,8 @@ pub async fn revoke_key(db: &Db, id: Uuid) -> Result<(), Refusal> {
         Ok(())
     } else {
         Err(Refusal::new(format!(
-            "there is no API key with the id {id} that is not revoked already"
+            "there is no API key with the id {id} that is not revoked already: leadsmith \
+             service-account list shows them all"
         )))
     }
 }

@@ -1,7 +1,9 @@
 //! Every query about service accounts and their keys.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+};
 use uuid::Uuid;
 
 use crate::auth::roles::Role;
@@ -16,6 +18,21 @@ pub async fn id_by_name(db: &impl ConnectionTrait, name: &str) -> Result<Option<
         .one(db)
         .await?;
     Ok(row.map(|row| row.id))
+}
+
+/// Every account, by name, with its keys, the oldest first.
+pub async fn all(
+    db: &impl ConnectionTrait,
+) -> Result<Vec<(service_account::Model, Vec<api_key::Model>)>> {
+    let accounts = service_account::Entity::find().order_by_asc(service_account::Column::Name);
+    let keys = api_key::Entity::find().order_by_asc(api_key::Column::Id);
+    let (accounts, keys) = (accounts.all(db).await?, keys.all(db).await?);
+    let with_keys = accounts.into_iter().map(|account| {
+        let own = |key: &&api_key::Model| key.service_account_id == account.id;
+        let keys = keys.iter().filter(own).cloned().collect();
+        (account, keys)
+    });
+    Ok(with_keys.collect())
 }
 
 pub async fn insert(tx: &Tx, id: Uuid, name: String, role: Role) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Letting people in, for how long, and keeping guessers out.
 
+mod faults;
 mod lockout;
 
 use std::collections::BTreeSet;

@@ -260,6 +260,49 @@ async fn what_is_damaged_foreign_or_newer_is_not_restored() {
     assert_eq!(names(folder.path()), left);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_not_replaced_by_its_own_backup() {
+    let h = Harness::start(Backend::Sqlite).await;
+    h.sales.create_lead("Lovelace").await;
+    let file = PathBuf::from(h.database.url.strip_prefix("sqlite:").unwrap());
+    let link = h.database.folder.path().join("link.db");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for name in [&file, &link] {
+        let ended = backup("--force", name, &h.database.url).await;
+        refused(&ended, "is the database itself");
+        let ended = restore("--force", name, &h.database.url).await;
+        refused(&ended, "is the database itself");
+    }
+    h.sales.create_lead("Hopper").await;
+}
+
+/// What a server that was killed leaves has its newest changes in its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_with_a_log_beside_it_is_no_backup() {
+    let h = Harness::start(Backend::Sqlite).await;
+    h.sales.create_lead("Lovelace").await;
+    let file = h.database.url.strip_prefix("sqlite:").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.db");
+    for suffix in ["", "-wal"] {
+        let to = format!("{}{suffix}", copy.display());
+        fs::copy(format!("{file}{suffix}"), to).unwrap();
+    }
+    let target = folder.path().join("restored.db");
+    let ended = restore("", &copy, &url(&target)).await;
+    refused(&ended, "is no backup");
+    assert!(!target.exists());
+
+    let whole = folder.path().join("whole.db");
+    let ended = backup("", &whole, &url(&copy)).await;
+    assert!(
+        ended.out.contains(" 1 leads"),
+        "as the refusal says: {ended:?}"
+    );
+    let ended = restore("", &whole, &url(&target)).await;
+    assert!(ended.out.contains(" 1 leads"), "{ended:?}");
+}
+
 on_both_empty! {
     async fn postgresql_is_backed_up_by_its_own_means(database: TestDatabase) {
         let file = database.folder.path().join("backup.db");

@@ -124,6 +124,7 @@ async fn every_help_names_the_environment_variable_of_every_flag() {
         "operator disable",
         "operator unlock",
         "service-account create",
+        "service-account list",
         "service-account create-key",
         "service-account revoke-key",
         "backup",
@@ -345,6 +346,7 @@ async fn bad_settings_are_refused_in_a_sentence() {
             "VIEWER, SALES or ADMIN",
         ),
         ("service-account revoke-key --id 7", "--id"),
+        ("serve --listen localhost:50051", "an IP address and a port"),
     ] {
         let ended = leadsmith(arguments).run().await;
         if arguments.is_empty() {
@@ -382,7 +384,7 @@ async fn a_database_that_is_away_or_none_is_refused() {
     let before = std::fs::read(&file).unwrap();
     let url = format!("sqlite:{}", file.display());
     let ended = leadsmith("serve").database(&url).quiet().run().await;
-    ended.refused("the database cannot be opened");
+    ended.refused("letter.txt cannot be opened (file is not a database)");
     assert_eq!(std::fs::read(&file).unwrap(), before, "it is left as it is");
 }
 
@@ -476,9 +478,14 @@ on_both! {
         billing.create_lead("Lovelace").await;
 
         let id = told.split_once("revoking it: ").unwrap().1.split_once('.').unwrap().0;
+        let list = || async { run("service-account list").run().await.done() };
+        let listed = list().await;
+        assert!(listed.contains(" SALES    billing\n") && listed.contains(id), "{listed}");
+        assert!(!listed.contains("revoked"), "{listed}");
         let revoke = format!("service-account revoke-key --id {id}");
         assert_eq!(run(&revoke).run().await.done(), "");
         eventually("revoked", async || !is_let_in(&billing).await).await;
+        assert!(list().await.contains("revoked"));
         run(&revoke).run().await.refused("not revoked already");
         run("service-account create-key --name nobody")
             .run()

@@ -103,6 +103,74 @@ async fn while_another_program_writes_to_sqlite_changes_wait_and_reads_go_on() {
     until_it_works(&h.sales, &lead).await;
 }
 
+/// Whose token is not known is looked up first, in a pool of one that is busy, and waits for the lead
+/// afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finding_out_who_calls_counts_into_what_the_call_waits() {
+    let wait = Duration::from_secs(4);
+    let h = Harness::start_with(Backend::Postgres, |settings| {
+        settings.limits.connection_wait = wait;
+        settings.limits.postgres_connections = 2;
+    })
+    .await;
+    let lead = h.sales.create_lead("Wait").await;
+    let account = h
+        .service_account("website", leadsmith::auth::roles::Role::Sales)
+        .await;
+    let held = h.hold_changes().await;
+    held.lock_out_readers().await;
+    let mut lists = Vec::new();
+    for _ in 0..3 {
+        // Each has the one connection for a quarter of the time.
+        let viewer = h.viewer.clone();
+        lists.push(tokio::spawn(async move {
+            let list = leadsmith::wire::proto::ListLeadsRequest::default();
+            assert_unavailable(&viewer.leads().list(list).await.unwrap_err());
+        }));
+    }
+    tokio::time::sleep(wait / 20).await;
+    let begun = Instant::now();
+    let refused = account.leads().update(change(&lead, "late")).await;
+    assert_unavailable(&refused.unwrap_err());
+    assert!(begun.elapsed() < wait + wait / 20, "{:?}", begun.elapsed());
+    for list in lists {
+        list.await.unwrap();
+    }
+    held.release().await;
+    until_it_works(&account, &lead).await;
+}
+
+/// Else what is answered OK would be gone when the server stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_file_sqlite_takes_no_changes() {
+    let h = Harness::start(Backend::Sqlite).await;
+    let lead = h.sales.create_lead("Gone").await;
+    let file = h.database.url.strip_prefix("sqlite:").unwrap();
+    let (away, other) = (format!("{file}.away"), format!("{file}.other"));
+    std::fs::write(&other, "another file").unwrap();
+    std::fs::rename(file, &away).unwrap();
+    for _ in 0..2 {
+        let refused = h.sales.leads().update(change(&lead, "during")).await;
+        assert_unavailable(&refused.unwrap_err());
+        let refused = crate::harness::sign_in(h.channel(), "sales", crate::harness::PASSWORD).await;
+        assert_unavailable(&refused.unwrap_err());
+        crate::harness::eventually("not serving", async || health(&h, "").await == 2).await;
+        std::fs::rename(&other, file).unwrap_or_default();
+    }
+    std::fs::rename(&away, file).unwrap();
+    until_it_works(&h.sales, &lead).await;
+    crate::harness::eventually("serving", async || health(&h, "").await == 1).await;
+}
+
+/// What the health of a service is told to be.
+async fn health(h: &Harness, service: &str) -> i32 {
+    let request = HealthCheckRequest {
+        service: service.into(),
+    };
+    let answer = HealthClient::new(h.channel()).check(request).await.unwrap();
+    answer.into_inner().status
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_refuses_at_once_and_its_health_still_answers() {
     let h = Harness::start_with(Backend::Postgres, |settings| settings.limits.max_calls = 2).await;

@@ -115,7 +115,7 @@ on_both! {
         sign_in(h.channel(), "sales", PASSWORD).await.unwrap();
         let elsewhere = Some(Ipv4Addr::new(10, 0, 0, 1).into());
         let claim = attempts::claim(&h.server.desk, Bucket::sign_in("ada", elsewhere)).await;
-        attempts::succeeded(&h.server.desk, claim.unwrap()).await.unwrap();
+        claim.unwrap().succeeded(&h.server.desk).await.unwrap();
         h.clock.advance(Duration::minutes(15));
         sign_in(h.channel(), "ada", PASSWORD).await.unwrap();
     }
@@ -126,7 +126,7 @@ on_both! {
         for host in 0..50 {
             let address: IpAddr = Ipv4Addr::new(10, 0, 0, host).into();
             let claim = attempts::claim(desk, Bucket::sign_in("ada", Some(address))).await;
-            attempts::failed(desk, claim.unwrap()).await.unwrap();
+            claim.unwrap().failed().await.unwrap();
             if host == 48 {
                 sign_in(h.channel(), "ada", PASSWORD).await.expect("49 are not 50");
             }

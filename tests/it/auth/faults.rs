@@ -1,0 +1,144 @@
+//! When the database, or the time, gets into the way of passwords: what can be done again is, and what
+//! came to nothing does not count against anybody.
+
+use super::*;
+use crate::harness::Backend;
+use leadsmith::db::entities::password_attempt;
+use sea_orm::ConnectionTrait;
+
+/// Ends every connection to the test's PostgreSQL database but this one.
+async fn end_sessions(beside: &DatabaseConnection) {
+    beside
+        .execute_unprepared(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_and_sessions_do_not_notice_that_connections_died() {
+    let h = Harness::start(Backend::Postgres).await;
+    let lead = h.sales.create_lead("Lost").await;
+    let beside = h.database.connect().await;
+    for turn in 0..4 {
+        end_sessions(&beside).await;
+        let token = sign_in(h.channel(), "sales", PASSWORD).await.unwrap();
+        end_sessions(&beside).await;
+        wrong_sign_in(&h, "sales").await;
+        end_sessions(&beside).await;
+        let signs_out = h.with_token(&token).auth();
+        { signs_out }
+            .sign_out(proto::SignOutRequest {})
+            .await
+            .unwrap();
+        assert!(!is_let_in(&h.with_token(&token)).await);
+        end_sessions(&beside).await;
+        change_email(&h.sales, &lead.id, &format!("lost{turn}"), PASSWORD)
+            .await
+            .unwrap();
+        end_sessions(&beside).await;
+        change_password(&h.sales, PASSWORD, PASSWORD).await.unwrap();
+    }
+    let counting =
+        "SELECT count(*) FROM password_attempts WHERE NOT failed AND expire_time > now()";
+    assert_eq!(h.count(counting).await, 0, "right passwords do not count");
+    let failed = "SELECT count(*) FROM password_attempts WHERE failed";
+    assert_eq!(
+        h.count(failed).await,
+        2 * 4,
+        "a wrong one counts once, by either bucket"
+    );
+}
+
+/// A deferred trigger runs inside COMMIT and ends the session there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_died_while_it_was_committed_is_done_once() {
+    let h = Harness::start(Backend::Postgres).await;
+    h.database
+        .connect()
+        .await
+        .execute_unprepared(
+            "CREATE SEQUENCE deaths; \
+             CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               IF nextval('deaths') % 2 = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; \
+               RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER die AFTER INSERT ON sessions \
+               DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die(); \
+             CREATE CONSTRAINT TRIGGER die AFTER UPDATE ON operators \
+               DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()",
+        )
+        .await
+        .unwrap();
+    let ada = Caller {
+        token: sign_in(h.channel(), "sales", PASSWORD).await.unwrap(),
+        ..h.sales.clone()
+    };
+    assert_eq!(ends(&h.database.connect().await, &ada).await.len(), 2);
+    change_password(&ada, PASSWORD, OTHER).await.unwrap();
+    assert!(is_let_in(&ada).await);
+    sign_in(h.channel(), "sales", OTHER).await.unwrap();
+    assert_eq!(
+        h.count("SELECT last_value FROM deaths").await,
+        6,
+        "it died thrice"
+    );
+}
+
+/// How many attempts count for some time to come.
+async fn counting(h: &Harness) -> usize {
+    let soon = h.clock.now() + Duration::minutes(5);
+    let attempts = password_attempt::Entity::find()
+        .filter(password_attempt::Column::ExpireTime.gt(soon))
+        .all(&h.database.connect().await)
+        .await;
+    attempts.unwrap().len()
+}
+
+on_both! {
+    async fn an_attempt_that_came_to_nothing_does_not_count(h: Harness) {
+        let ada = h.operator("ada", Role::Sales).await;
+        let lead = ada.create_lead("Lovelace").await;
+        let beside = h.database.connect().await;
+        // An attempt can be claimed, and then there is no password to compare with.
+        let hide = "ALTER TABLE operators RENAME TO hidden";
+        beside.execute_unprepared(hide).await.unwrap();
+        for _ in 0..5 {
+            change_email(&ada, &lead.id, "new", PASSWORD).await.unwrap_err();
+            let refused = sign_in(h.channel(), "ada", PASSWORD).await.unwrap_err();
+            assert_eq!(reason(&refused), "INTERNAL");
+        }
+        let show = "ALTER TABLE hidden RENAME TO operators";
+        beside.execute_unprepared(show).await.unwrap();
+        eventually("every attempt is given back", async || counting(&h).await == 0).await;
+        sign_in(h.channel(), "ada", PASSWORD).await.unwrap();
+        change_email(&ada, &lead.id, "new", PASSWORD).await.unwrap();
+    }
+
+    async fn who_signs_in_while_the_password_is_reset_is_not_let_in(h: Harness) {
+        let ada = h.operator("ada", Role::Sales).await;
+        let beside = h.database.connect().await;
+        let mut hashing = JoinSet::new();
+        for _ in 0..40 {
+            let desk = std::sync::Arc::clone(&h.server.desk);
+            hashing.spawn(async move { desk.passwords.hash(OTHER.into()).await });
+        }
+        let signing_in = tokio::spawn(sign_in(h.channel(), "ada", PASSWORD));
+        let changer = ada.clone();
+        let changing = tokio::spawn(async move { change_password(&changer, PASSWORD, OTHER).await });
+        eventually("both are claimed", async || counting(&h).await == 3).await;
+        // The hash that they are verified by is read.
+        tokio::time::sleep(StdDuration::from_millis(60)).await;
+        let reset = "UPDATE operators SET password_hash = 'reset' WHERE username = 'ada'";
+        beside.execute_unprepared(reset).await.unwrap();
+
+        let refused = signing_in.await.unwrap().unwrap_err();
+        assert_eq!(reason(&refused), "SIGN_IN_FAILED");
+        let refused = changing.await.unwrap().unwrap_err();
+        assert_eq!(reason(&refused), "CURRENT_PASSWORD_INVALID");
+        let kept = "SELECT count(*) FROM operators WHERE password_hash = 'reset'";
+        assert_eq!(h.count(kept).await, 1, "the administrator's password stays");
+        assert_eq!(ends(&beside, &ada).await.len(), 1, "no session is begun");
+    }
+}
