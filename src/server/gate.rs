@@ -4,22 +4,25 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::LARGEST_REQUEST;
+use super::bodies::{Answer, Timely};
+use super::headers;
+use super::listener::Line;
+use super::places::{Place, Places};
 use super::rates::Rates;
-use crate::auth::peer::Peer;
 use crate::auth::roles::{self, Access};
 use crate::auth::{self, Call, Credential};
 use crate::changes::desk::Desk;
@@ -32,6 +35,10 @@ const SENDING: Duration = Duration::from_secs(1);
 /// What somebody who leaves calls: it always finds a way.
 const SIGN_OUT: &str = "leadsmith.v1.AuthService/SignOut";
 const EXIT: usize = 16;
+/// The one of the RPCs without a token that answers once.
+const CHECK: &str = "grpc.health.v1.Health/Check";
+/// Where calls come from that no connection brings.
+const NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Puts the gate before the services.
@@ -40,9 +47,13 @@ pub struct GateLayer(Arc<Gate>);
 
 struct Gate {
     desk: Arc<Desk>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
     /// For signing out, when there is no room.
-    exit: Semaphore,
+    exit: Arc<Semaphore>,
+    /// For signing in: who is not known yet must leave the others their room.
+    porch: Arc<Places>,
+    /// For streams that anybody may open, of health and of reflection.
+    gallery: Arc<Places>,
     rates: Rates,
     max_calls: usize,
     default_deadline: Duration,
@@ -51,12 +62,22 @@ struct Gate {
     introduction: Duration,
 }
 
+/// What a call takes up until its answer is sent.
+#[expect(dead_code, reason = "held, and let go")]
+enum Room {
+    Inside(OwnedSemaphorePermit),
+    Porch(Place),
+}
+
 impl GateLayer {
     pub fn new(desk: Arc<Desk>, limits: &Limits) -> Self {
         Self(Arc::new(Gate {
             desk,
-            room: Semaphore::new(limits.max_calls),
-            exit: Semaphore::new(EXIT),
+            room: Arc::new(Semaphore::new(limits.max_calls)),
+            exit: Arc::new(Semaphore::new(EXIT)),
+            porch: Places::new(limits.max_calls.div_ceil(4), limits.max_calls.div_ceil(16)),
+            // One for each connection, as it were.
+            gallery: Places::new(limits.max_connections, limits.max_connections_per_address),
             rates: Rates::new(limits.calls_per_second),
             max_calls: limits.max_calls,
             default_deadline: limits.default_deadline,
@@ -65,13 +86,14 @@ impl GateLayer {
         }))
     }
 
-    /// Waits until no call has been under way for a while, in which their answers are sent.
+    /// Waits until no call has been under way for a while, in which the last answers are sent.
     pub async fn quiet(&self) {
         let mut quiet = Duration::ZERO;
         while quiet < SENDING {
             tokio::time::sleep(POLL).await;
             let calls = self.0.max_calls - self.0.room.available_permits() + EXIT
-                - self.0.exit.available_permits();
+                - self.0.exit.available_permits()
+                + self.0.porch.taken();
             quiet = if calls == 0 {
                 quiet + POLL
             } else {
@@ -125,30 +147,28 @@ where
 }
 
 impl Gate {
-    async fn pass<S>(&self, request: Request<Body>, mut inner: S) -> Response<Body>
+    async fn pass<S>(&self, mut request: Request<Body>, mut inner: S) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let begun = Instant::now();
+        let line = request.extensions_mut().remove::<Line>();
+        let address = line.as_ref().map_or(NOWHERE, |line| line.peer.address);
         let known = roles::lookup(request.uri().path().trim_start_matches('/'));
         if let Some((rpc, Access::Open)) = known
             && rpc.starts_with("grpc.")
         {
-            // Health and reflection answer always, and their streams last as long as they last.
-            let Ok(response) = inner.call(request).await;
-            return response;
+            return self.show(rpc, request, address, inner).await;
         }
         let deadline = self.deadline(request.headers());
         let work = async {
-            let signs_out = known.is_some_and(|(rpc, _)| rpc == SIGN_OUT);
-            let _place = match self.room.try_acquire() {
-                Err(_) if signs_out => self.exit.try_acquire(),
-                place => place,
-            }
-            .map_err(|_| Error::ServerOverloaded)?;
-            let request = self.admit(request, known).await?;
-            let Ok(response) = inner.call(request).await;
-            Ok(with_reason(response))
+            let room = self.room(known, address)?;
+            let unread = line.as_ref().map(|line| line.unread.begin());
+            let request = self.admit(request, known, line).await?;
+            let Ok(response) = inner.call(request.map(Timely::wrap)).await;
+            // As long as an answer is in memory, it takes its room.
+            let held = (room, unread);
+            Ok(with_reason(response).map(|body| Answer::wrap(body, held)))
         };
         let answer = match tokio::time::timeout(deadline, work).await {
             Ok(answer) => answer,
@@ -161,21 +181,59 @@ impl Gate {
         response
     }
 
+    /// Health and reflection answer whoever asks. Their streams last as long as they last, and so
+    /// are limited in number.
+    async fn show<S>(
+        &self,
+        rpc: &str,
+        request: Request<Body>,
+        address: IpAddr,
+        mut inner: S,
+    ) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        if rpc == CHECK {
+            let Ok(response) = inner.call(request.map(Timely::wrap)).await;
+            return response;
+        }
+        let Some(place) = self.gallery.take(address) else {
+            return Status::from(Error::ServerOverloaded).into_http();
+        };
+        let Ok(response) = inner.call(request).await;
+        response.map(|body| Answer::wrap(body, place))
+    }
+
+    /// Room for a call.
+    fn room(&self, known: Option<(&str, Access)>, address: IpAddr) -> Result<Room> {
+        let of = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_owned().ok();
+        let room = match known {
+            Some((_, Access::Open)) => self.porch.take(address).map(Room::Porch),
+            Some((SIGN_OUT, _)) => of(&self.room).or_else(|| of(&self.exit)).map(Room::Inside),
+            _ => of(&self.room).map(Room::Inside),
+        };
+        room.ok_or(Error::ServerOverloaded)
+    }
+
     /// Finds out who calls and whether they may.
     async fn admit(
         &self,
         mut request: Request<Body>,
         known: Option<(&'static str, Access)>,
+        line: Option<Line>,
     ) -> Result<Request<Body>> {
         if let Some((_, Access::Open)) = known {
+            // Who signs in is counted by where they come from.
+            if let Some(line) = line {
+                request.extensions_mut().insert(line.peer);
+            }
             return Ok(request);
         }
-        let token = bearer(request.headers());
+        let token = headers::token(request.headers());
         if sown(Bug::LogsTokens) {
             tracing::trace!(token, "who is it");
         }
-        let peer = request.extensions().get::<Peer>();
-        let certificate = peer.and_then(|peer| peer.certificate.clone());
+        let certificate = line.and_then(|line| line.peer.certificate);
         let credential = Credential::of(token, certificate).ok_or(Error::TokenInvalid)?;
         let asked = Instant::now();
         let identity = tokio::time::timeout(
@@ -213,38 +271,11 @@ impl Gate {
     /// A little less, because tonic's own clock for `grpc-timeout`, which began to run before this
     /// one, would answer CANCELLED.
     fn deadline(&self, headers: &HeaderMap) -> Duration {
-        let asked = headers
-            .get("grpc-timeout")
-            .and_then(|value| grpc_timeout(value.to_str().ok()?))
+        let asked = headers::grpc_timeout(headers)
             .map(|asked| asked.saturating_sub((asked / 10).min(Duration::from_millis(20))));
         asked
             .unwrap_or(self.default_deadline)
             .min(self.max_deadline)
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Reads the header as gRPC's HTTP/2 mapping has it: at most 8 digits and a unit.
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let digits = text.strip_suffix(unit)?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    match unit {
-        'H' => Some(Duration::from_secs(number * 3600)),
-        'M' => Some(Duration::from_secs(number * 60)),
-        'S' => Some(Duration::from_secs(number)),
-        'm' => Some(Duration::from_millis(number)),
-        'u' => Some(Duration::from_micros(number)),
-        'n' => Some(Duration::from_nanos(number)),
-        _ => None,
     }
 }
 

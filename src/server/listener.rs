@@ -1,11 +1,10 @@
 //! Takes connections: how many, from whom, by TLS or not. What tonic's own listener does not limit
 //! is limited here, so that nobody can take up the server by merely connecting.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,11 +12,13 @@ use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Interval, Sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::bodies::Unread;
+use super::places::{Place, Places};
 use super::tls::Tls;
 use crate::auth::peer::{Certificate, Peer};
 use crate::config::Limits;
@@ -29,24 +30,25 @@ const GREETING: Duration = Duration::from_secs(5);
 const PREFACE: usize = 24;
 /// How long nobody is let in after that failed: where files have run out, they still have.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often connections are looked at for answers that nobody takes, unless calls must be shorter.
+const ROUND: Duration = Duration::from_secs(60);
 /// How many that have been let in may wait to be served.
 const WAITING: usize = 64;
 
-/// Lets in who connects until `stop`.
+/// Lets in who connects until `stop`. A connection is closed after `age`, whatever goes on on it.
 pub fn accept(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     limits: &Limits,
+    age: Duration,
     stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + use<> {
     let (ready, mut incoming) = mpsc::channel(WAITING);
     let door = Door {
-        places: Arc::new(Places {
-            all: limits.max_connections,
-            each: limits.max_connections_per_address,
-            taken: Mutex::default(),
-        }),
+        places: Places::new(limits.max_connections, limits.max_connections_per_address),
         tls,
+        round: limits.max_deadline.min(ROUND),
+        age,
         ready,
     };
     tokio::spawn(async move {
@@ -61,6 +63,8 @@ pub fn accept(
 struct Door {
     places: Arc<Places>,
     tls: Option<Arc<Tls>>,
+    round: Duration,
+    age: Duration,
     ready: mpsc::Sender<io::Result<Connection>>,
 }
 
@@ -90,6 +94,7 @@ impl Door {
     /// Greets in a task of its own: who is slow holds up nobody.
     fn greet(&self, stream: TcpStream, address: SocketAddr, place: Place) {
         let (tls, ready) = (self.tls.clone(), self.ready.clone());
+        let (round, end) = (self.round, Instant::now() + self.age);
         tokio::spawn(async move {
             // It only makes answers later.
             let _ = stream.set_nodelay(true);
@@ -114,8 +119,13 @@ impl Door {
             };
             let connection = Connection {
                 stream,
-                peer,
+                line: Line {
+                    peer,
+                    unread: Arc::default(),
+                },
                 greeting: Some((PREFACE, Box::pin(tokio::time::sleep(GREETING)))),
+                rounds: tokio::time::interval_at(Instant::now() + round, round),
+                end,
                 _place: place,
             };
             // The server has stopped: closed.
@@ -124,84 +134,54 @@ impl Door {
     }
 }
 
-/// How many connections there are, in all and from each address.
-struct Places {
-    all: usize,
-    each: usize,
-    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-/// A connection's place, free again when dropped.
-struct Place {
-    places: Arc<Places>,
-    from: IpAddr,
-}
-
-impl Places {
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let from = network(address);
-        let mut taken = self.taken.lock().unwrap_or_else(|held| held.into_inner());
-        let (all, each) = &mut *taken;
-        let each = each.entry(from).or_default();
-        if *all >= self.all || *each >= self.each {
-            return None;
-        }
-        *all += 1;
-        *each += 1;
-        Some(Place {
-            places: Arc::clone(self),
-            from,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self
-            .places
-            .taken
-            .lock()
-            .unwrap_or_else(|held| held.into_inner());
-        taken.0 -= 1;
-        if let Some(each) = taken.1.get_mut(&self.from) {
-            *each -= 1;
-            if *each == 0 {
-                taken.1.remove(&self.from);
-            }
-        }
-    }
-}
-
-/// What counts as one address: of IPv6, the 64 bits that a single customer is given.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 enum Transport {
     Plain(TcpStream),
     Encrypted(Box<TlsStream<TcpStream>>),
 }
 
+/// What a call knows of its connection.
+#[derive(Clone)]
+pub struct Line {
+    pub peer: Peer,
+    /// The answers that were not taken yet.
+    pub unread: Arc<Unread>,
+}
+
 /// A connection that was let in.
 pub struct Connection {
     stream: Transport,
-    peer: Peer,
+    line: Line,
     /// How many bytes of the beginning are missing, and until when they may come.
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
+    /// When it is looked at.
+    rounds: Interval,
+    /// When it ends at the latest. Before, it is asked to; a stream that goes on could hold it open.
+    end: Instant,
     _place: Place,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Line;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Line {
+        self.line.clone()
+    }
+}
+
+impl Connection {
+    /// Whether it has gone on for too long: its greeting, an answer that nobody takes, or all of it.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        if let Some((_, late)) = &mut self.greeting
+            && late.as_mut().poll(context).is_ready()
+        {
+            return true;
+        }
+        while self.rounds.poll_tick(context).is_ready() {
+            if self.line.unread.next_round() || Instant::now() >= self.end {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -228,20 +208,19 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = on_stream!(self, stream => stream.poll_read(context, buffer));
-        let Some((missing, late)) = &mut self.greeting else {
-            return read;
-        };
-        if read.is_ready() {
+        if read.is_pending() {
+            return match self.is_over(context) {
+                true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                false => Poll::Pending,
+            };
+        }
+        if let Some((missing, _)) = &mut self.greeting {
             *missing = missing.saturating_sub(buffer.filled().len() - before);
             if *missing == 0 {
                 self.greeting = None;
             }
-            return read;
         }
-        match late.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
+        read
     }
 }
 
@@ -275,5 +254,37 @@ impl AsyncWrite for Connection {
             Transport::Plain(stream) => stream.is_write_vectored(),
             Transport::Encrypted(stream) => stream.is_write_vectored(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::config::Limits;
+
+    #[tokio::test]
+    async fn a_connection_ends_at_its_age_whatever_goes_on_on_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits {
+            max_deadline: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let (age, stop) = (Duration::from_millis(300), CancellationToken::new());
+        let mut incoming = Box::pin(accept(listener, None, &limits, age, stop.clone()));
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let mut connection = incoming.next().await.unwrap().unwrap();
+        caller.write_all(&[b'x'; PREFACE]).await.unwrap();
+        let mut greeting = [0; PREFACE];
+        connection.read_exact(&mut greeting).await.unwrap();
+
+        let begun = Instant::now();
+        let end = tokio::time::timeout(Duration::from_secs(5), connection.read_u8()).await;
+        assert_eq!(end.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= Duration::from_millis(200), "too early");
+        stop.cancel();
     }
 }

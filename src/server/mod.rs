@@ -1,9 +1,12 @@
 //! The only wiring: what listens, what stands before the services, which services there are, and
 //! how all of it stops.
 
+mod bodies;
 mod gate;
+mod headers;
 mod health;
 mod listener;
+mod places;
 mod rates;
 pub mod tls;
 
@@ -50,12 +53,16 @@ use crate::wire::{DESCRIPTORS, proto};
 
 /// The largest request taken, in bytes.
 pub const LARGEST_REQUEST: usize = 64 * 1024;
+/// The largest request taken of anybody, by health and reflection, in bytes.
+const LARGEST_QUESTION: usize = 4 * 1024;
 /// The largest answer given, in bytes: what gRPC clients take by default.
 const LARGEST_RESPONSE: usize = 4 << 20;
 /// How long those who ask for the health have to notice before connections are closed.
 const NOTICE: Duration = Duration::from_millis(200);
 /// After how long a connection is asked to end, when the calls on it are done.
 const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
+/// How long it may then take to end. tonic's own setting of that name would do without the asking.
+const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 /// How long changes whose callers are gone may take to end when the server stops.
 const CLOSING: Duration = Duration::from_secs(3);
 
@@ -143,7 +150,13 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
         beside.push(AbortOnDropHandle::new(tokio::spawn(follow)));
     }
     let closed = CancellationToken::new();
-    let incoming = listener::accept(listener, tls, &settings.limits, closed.clone());
+    let incoming = listener::accept(
+        listener,
+        tls,
+        &settings.limits,
+        CONNECTION_AGE + CONNECTION_GRACE,
+        closed.clone(),
+    );
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // A dropped sender means stop too.
@@ -224,9 +237,11 @@ async fn routes(desk: &Arc<Desk>) -> Result<(HealthReporter, Routes), Refusal> {
                 .max_encoding_message_size(LARGEST_RESPONSE)
         };
     }
-    let routes = Routes::new(health)
-        .add_service(reflection().build_v1().map_err(broken)?)
-        .add_service(reflection().build_v1alpha().map_err(broken)?)
+    let reflection_v1 = reflection().build_v1().map_err(broken)?;
+    let reflection_v1alpha = reflection().build_v1alpha().map_err(broken)?;
+    let routes = Routes::new(health.max_decoding_message_size(LARGEST_QUESTION))
+        .add_service(reflection_v1.max_decoding_message_size(LARGEST_QUESTION))
+        .add_service(reflection_v1alpha.max_decoding_message_size(LARGEST_QUESTION))
         .add_service(service!(
             proto::lead_service_server::LeadServiceServer<_>,
             LeadApi(Arc::clone(desk))

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -130,6 +130,12 @@ impl TlsSettings {
             .with_single_cert(chain, private)
             .map_err(|error| unusable(&error))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
+        // Every suite is a good one; which of them is taken is the server's to say.
+        config.ignore_client_order = true;
+        // Every handshake is a whole one: a session that was taken up again would bring along a
+        // client certificate that nobody has looked at since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(Some(Loaded {
             config: Arc::new(config),
             digest: digest.finalize().into(),

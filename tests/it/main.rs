@@ -34,6 +34,7 @@ mod raw;
 mod retention;
 mod schema;
 mod secrets;
+mod slow;
 mod stop;
 mod story;
 mod tls;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leadsmith::auth::roles::Role;
@@ -17,6 +18,14 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
@@ -119,9 +128,18 @@ async fn connect(
 }
 
 async fn who_am_i(channel: Channel, token: &str) -> Result<WhoAmIResponse, Status> {
+    let authorization = match token {
+        "" => String::new(),
+        token => format!("Bearer {token}"),
+    };
+    who_says(channel, &authorization).await
+}
+
+/// With this header, if it is not empty.
+async fn who_says(channel: Channel, authorization: &str) -> Result<WhoAmIResponse, Status> {
     let mut request = Request::new(WhoAmIRequest {});
-    if !token.is_empty() {
-        let value = format!("Bearer {token}").parse().unwrap();
+    if !authorization.is_empty() {
+        let value = authorization.parse().unwrap();
         request.metadata_mut().insert("authorization", value);
     }
     let answer = AuthServiceClient::new(channel).who_am_i(request).await;
@@ -208,7 +226,10 @@ async fn a_client_certificate_stands_for_its_service_account() {
     assert_eq!(who.principal.unwrap().name, "crm");
     // A token stands before the certificate: a wrong one is not made good by it.
     assert!(who_am_i(channel.clone(), &token).await.is_ok());
-    assert!(who_am_i(channel.clone(), "lsk_wrong").await.is_err());
+    for wrong in ["Bearer lsk_wrong", "Bearer", "Basic YTpi", &token] {
+        let refused = who_says(channel.clone(), wrong).await.unwrap_err();
+        assert_eq!(reason(&refused), "TOKEN_INVALID", "{wrong}");
+    }
 
     service_accounts::set_certificate(db, "crm", None)
         .await
@@ -237,6 +258,40 @@ async fn a_client_certificate_stands_for_its_service_account() {
             is_refused(connect(&server, &authority, wrong).await).await,
             "{why}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_connection_shows_its_certificate_anew() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (_database, server) = start(&Files::new(&authority, Some(&clients))).await;
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(der(&authority.pem())).unwrap();
+    let (certificate, key) = clients.client("spiffe://example.org/crm");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    for version in [&TLS12, &TLS13] {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone());
+        let chain = vec![der(&certificate)];
+        let mut config = builder
+            .with_client_auth_cert(chain, key.clone_key())
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // It remembers the session of the first connection, if it is given one.
+        let connector = TlsConnector::from(Arc::new(config));
+        for _ in 0..2 {
+            let stream = TcpStream::connect(server.address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut stream = connector.connect(name, stream).await.unwrap();
+            // The server's settings; sessions are given before them.
+            stream.read_u8().await.unwrap();
+            let kind = stream.get_ref().1.handshake_kind();
+            assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
+        }
     }
 }
 

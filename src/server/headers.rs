@@ -1,0 +1,83 @@
+//! What the headers of a call say.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+/// The token of a call: none without the header, and the empty one, which is nobody's, where the
+/// header holds something else. Who sends a credential is not taken for somebody by another.
+pub fn token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?;
+    let bearer = value.to_str().ok().and_then(|text| text.split_once(' '));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    Some(bearer.map_or("", |(_, token)| token.trim()))
+}
+
+/// How long the caller waits, as gRPC's HTTP/2 mapping has it: at most 8 digits and a unit.
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (unit, digits) = text.as_bytes().split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(number * 3600)),
+        b'M' => Some(Duration::from_secs(number * 60)),
+        b'S' => Some(Duration::from_secs(number)),
+        b'm' => Some(Duration::from_millis(number)),
+        b'u' => Some(Duration::from_micros(number)),
+        b'n' => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &[u8]) -> HeaderMap {
+        HeaderMap::from_iter([(
+            http::HeaderName::from_static(name),
+            http::HeaderValue::from_bytes(value).unwrap(),
+        )])
+    }
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        let read = |text: &str| grpc_timeout(&headers("grpc-timeout", text.as_bytes()));
+        assert_eq!(read("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(
+            read("99999999H"),
+            Some(Duration::from_secs(359_999_996_400))
+        );
+        assert_eq!(read("20u"), Some(Duration::from_micros(20)));
+        assert_eq!(read("0n"), Some(Duration::ZERO));
+        for wrong in [
+            "",
+            "S",
+            "5",
+            "+5S",
+            "-5S",
+            "5s",
+            "5.0S",
+            " 5S",
+            "123456789S",
+            "5SS",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_holds_no_token_holds_a_wrong_one() {
+        let read = |value: &[u8]| token(&headers("authorization", value)).map(str::to_owned);
+        assert_eq!(read(b"Bearer lsk_a").as_deref(), Some("lsk_a"));
+        assert_eq!(read(b"bearer  lsk_a ").as_deref(), Some("lsk_a"));
+        for wrong in [&b""[..], b"Bearer", b"Basic YTpi", b"lsk_a", b"Bearer \xff"] {
+            assert_eq!(read(wrong).as_deref(), Some(""), "{wrong:?}");
+        }
+        assert_eq!(token(&HeaderMap::new()), None);
+    }
+}

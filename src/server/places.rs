@@ -1,0 +1,108 @@
+//! How many may be here at once, in all and from each address: what strangers can take up must be
+//! little, and from one address less.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex};
+
+/// Places of one kind.
+pub struct Places {
+    all: usize,
+    each: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    each: HashMap<IpAddr, usize>,
+}
+
+/// A place, free again when dropped.
+pub struct Place {
+    places: Arc<Places>,
+    from: IpAddr,
+}
+
+impl Places {
+    pub fn new(all: usize, each: usize) -> Arc<Self> {
+        Arc::new(Self {
+            all,
+            each,
+            taken: Mutex::default(),
+        })
+    }
+
+    /// A place for who comes from this address, if there is one.
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let from = network(address);
+        let mut taken = self.taken.lock().unwrap_or_else(|held| held.into_inner());
+        // Looked at before it is noted: who is turned away must leave nothing behind.
+        let there = taken.each.get(&from).copied().unwrap_or(0);
+        if taken.all >= self.all || there >= self.each {
+            return None;
+        }
+        taken.all += 1;
+        taken.each.insert(from, there + 1);
+        Some(Place {
+            places: Arc::clone(self),
+            from,
+        })
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        let taken = self.taken.lock().unwrap_or_else(|held| held.into_inner());
+        taken.all
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self
+            .places
+            .taken
+            .lock()
+            .unwrap_or_else(|held| held.into_inner());
+        taken.all -= 1;
+        if let Some(each) = taken.each.get_mut(&self.from) {
+            *each -= 1;
+            if *each == 0 {
+                taken.each.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// What counts as one address: of IPv6, the 64 bits that a single customer is given.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Places;
+
+    #[test]
+    fn each_address_has_its_share_and_who_is_turned_away_leaves_nothing_behind() {
+        let places = Places::new(3, 2);
+        let take = |address: &str| places.take(address.parse().unwrap());
+        let held = [take("2001:db8::1"), take("2001:db8::2")];
+        assert!(held.iter().all(Option::is_some));
+        // The same customer's third, and another's.
+        assert!(take("2001:db8::3").is_none());
+        let other = take("::ffff:192.0.2.1");
+        assert!(other.is_some());
+        assert!(take("192.0.2.2").is_none(), "all are taken");
+        assert_eq!(places.taken.lock().unwrap().each.len(), 2);
+        drop((held, other));
+        assert_eq!(places.taken(), 0);
+        assert!(places.taken.lock().unwrap().each.is_empty());
+    }
+}

@@ -1,0 +1,205 @@
+//! Callers who are slow on purpose: messages that do not come, answers that nobody takes, streams that
+//! last. What each takes up is limited, in number and in time, and the others go on.
+
+use std::time::{Duration, Instant};
+
+use h2::RecvStream;
+use h2::client::SendRequest;
+use prost::bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
+
+use crate::harness::{Backend, Harness, eventually, reason};
+
+const SIGN_IN: &str = "leadsmith.v1.AuthService/SignIn";
+const GET: &str = "leadsmith.v1.LeadService/Get";
+const LIST: &str = "leadsmith.v1.LeadService/List";
+const CHECK: &str = "grpc.health.v1.Health/Check";
+const WATCH: &str = "grpc.health.v1.Health/Watch";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+/// An empty message, and the beginning of one that says it has 100 bytes.
+const EMPTY: &[u8] = b"\0\0\0\0\0";
+const BEGINNING: &[u8] = b"\0\0\0\0\x64abc";
+
+/// A connection whose caller decides what is sent and taken, and when.
+struct Wire {
+    client: SendRequest<Bytes>,
+    connection: JoinHandle<()>,
+    token: String,
+}
+
+/// A call under way.
+struct Call {
+    answer: h2::client::ResponseFuture,
+    /// Open for as long as the message is not finished.
+    _message: h2::SendStream<Bytes>,
+}
+
+impl Wire {
+    /// With a window of 0 nothing can be answered but headers.
+    async fn open(h: &Harness, window: u32) -> Self {
+        let stream = TcpStream::connect(h.server.address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window);
+        let (client, connection) = builder.handshake(stream).await.unwrap();
+        let connection = tokio::spawn(async move {
+            // How it ends does not matter, only when.
+            let _ = connection.await;
+        });
+        Self {
+            client,
+            connection,
+            token: h.sales.token.clone(),
+        }
+    }
+
+    async fn call(&self, rpc: &str, message: &'static [u8], end: bool) -> Call {
+        let request = http::Request::post(format!("http://localhost/{rpc}"))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", "60S")
+            .header("authorization", format!("Bearer {}", self.token));
+        let mut client = self.client.clone().ready().await.unwrap();
+        let (answer, mut stream) = client
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
+        stream.send_data(Bytes::from_static(message), end).unwrap();
+        Call {
+            answer,
+            _message: stream,
+        }
+    }
+
+    /// Sends an empty message and gives the status.
+    async fn ask(&self, rpc: &str) -> Status {
+        self.call(rpc, EMPTY, true).await.status().await
+    }
+}
+
+impl Call {
+    /// The answer has begun.
+    async fn begun(self) -> (RecvStream, Option<Status>) {
+        let answer = tokio::time::timeout(Duration::from_secs(10), self.answer);
+        let answer = answer.await.expect("an answer").unwrap();
+        let status = Status::from_header_map(answer.headers());
+        (answer.into_body(), status)
+    }
+
+    async fn status(self) -> Status {
+        let (mut body, status) = self.begun().await;
+        if let Some(status) = status {
+            return status;
+        }
+        let rest = async {
+            while let Some(data) = body.data().await {
+                let length = data.unwrap().len();
+                body.flow_control().release_capacity(length).unwrap();
+            }
+            body.trailers().await.unwrap().expect("trailers")
+        };
+        let trailers = tokio::time::timeout(Duration::from_secs(10), rest).await;
+        Status::from_header_map(&trailers.expect("an end")).expect("a status")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sign_ins_that_are_never_finished_take_nobody_elses_room() {
+    let h = Harness::start_with(Backend::Sqlite, |settings| settings.limits.max_calls = 16).await;
+    let lead = h.sales.create_lead("Porch").await;
+    let wire = Wire::open(&h, 65_535).await;
+    let begun = Instant::now();
+    let first = wire.call(SIGN_IN, BEGINNING, false).await;
+    eventually("one address has one place of sixteen", async || {
+        reason(&wire.ask(SIGN_IN).await) == "SERVER_OVERLOADED"
+    })
+    .await;
+    for _ in 0..20 {
+        let more = wire.call(SIGN_IN, BEGINNING, false).await;
+        assert_eq!(reason(&more.status().await), "SERVER_OVERLOADED");
+    }
+    assert_eq!(h.sales.get(&lead.id).await, lead, "the others go on");
+
+    let refused = first.status().await;
+    assert_eq!(reason(&refused), "DEADLINE_EXCEEDED", "{refused:?}");
+    assert!(begun.elapsed() < Duration::from_secs(9), "not for a minute");
+    let next = wire.ask(SIGN_IN).await;
+    assert_eq!(reason(&next), "FIELD_INVALID", "its place is free");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_has_to_come_in_time_whoever_sends_it() {
+    let h = Harness::start(Backend::Sqlite).await;
+    let wire = Wire::open(&h, 65_535).await;
+    let begun = Instant::now();
+    let mut slow = Vec::new();
+    for rpc in [GET, CHECK] {
+        slow.push(wire.call(rpc, BEGINNING, false).await);
+    }
+    for call in slow {
+        let status = call.status().await;
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(4), "it had its time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_no_token_can_send_no_large_message() {
+    let h = Harness::start(Backend::Sqlite).await;
+    let wire = Wire::open(&h, 65_535).await;
+    // It says that 5,000 bytes will come; with room for them it would be waited for.
+    for rpc in [CHECK, WATCH, REFLECTION] {
+        let call = wire.call(rpc, b"\0\0\0\x13\x88abc", false).await;
+        let ended = tokio::time::timeout(Duration::from_secs(3), call.status()).await;
+        assert!(ended.is_ok(), "{rpc}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_anybody_may_open_are_limited_and_health_is_told_all_the_same() {
+    let h = Harness::start_with(Backend::Sqlite, |settings| {
+        settings.limits.max_connections_per_address = 6;
+    })
+    .await;
+    let wire = Wire::open(&h, 65_535).await;
+    let mut held = Vec::new();
+    for rpc in [WATCH, REFLECTION, WATCH, REFLECTION, WATCH, WATCH] {
+        let (message, end) = match rpc == WATCH {
+            true => (EMPTY, true),
+            false => (&b""[..], false),
+        };
+        let (body, refused) = wire.call(rpc, message, end).await.begun().await;
+        assert!(refused.is_none(), "{rpc}: {refused:?}");
+        held.push(body);
+    }
+    assert_eq!(reason(&wire.ask(WATCH).await), "SERVER_OVERLOADED");
+    assert_eq!(wire.ask(CHECK).await.code(), Code::Ok);
+    held.pop();
+    eventually("the place of one that was let go", async || {
+        let (_, refused) = wire.call(WATCH, EMPTY, true).await.begun().await;
+        refused.is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_takes_ends_its_connection_and_no_other() {
+    let h = Harness::start_with(Backend::Sqlite, |settings| {
+        settings.limits.default_deadline = Duration::from_secs(1);
+        settings.limits.max_deadline = Duration::from_secs(1);
+    })
+    .await;
+    h.sales.create_lead("Unread").await;
+    let (deaf, idle) = (Wire::open(&h, 0).await, Wire::open(&h, 65_535).await);
+    let (_stream, refused) = idle.call(WATCH, EMPTY, true).await.begun().await;
+    assert!(refused.is_none());
+    assert_eq!(idle.ask(LIST).await.code(), Code::Ok);
+
+    let (_unread, refused) = deaf.call(LIST, EMPTY, true).await.begun().await;
+    assert!(refused.is_none(), "it is answered");
+    let ended = tokio::time::timeout(Duration::from_secs(5), deaf.connection).await;
+    assert!(ended.is_ok(), "its answer is kept for ever");
+    assert_eq!(idle.ask(LIST).await.code(), Code::Ok);
+    assert!(!idle.connection.is_finished(), "who only listens may");
+}
