@@ -11,6 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::{connect, migrate};
 use crate::config::Refusal;
+use crate::seeded::{Bug, sown};
 
 /// What is in a copy.
 pub struct Content {
@@ -22,6 +23,17 @@ pub struct Content {
     pub last_event: i64,
 }
 
+impl Content {
+    /// Of a copy that nobody looked into.
+    fn unseen(bytes: u64) -> Self {
+        Self {
+            bytes,
+            leads: 0,
+            last_event: 0,
+        }
+    }
+}
+
 /// Copies the database `from` as it is at one moment to the file `to`. Whoever writes goes on.
 ///
 /// # Errors
@@ -31,6 +43,12 @@ pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
         return Err(absent(from));
     }
     refuse_existing(to, force)?;
+    if sown(Bug::TornBackup) {
+        let copied = fs::copy(from, to);
+        return copied
+            .map(Content::unseen)
+            .map_err(|error| unwritten(to, &error));
+    }
     let copy = beside(to)?;
     let db = connect::open_file(from, false).await?;
     let path = copy.path().to_string_lossy().into_owned();

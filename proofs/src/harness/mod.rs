@@ -12,3 +12,4 @@ pub mod strace;
 pub mod strain;
 pub mod whole;
 pub mod wire;
+pub mod writers;
