@@ -58,6 +58,10 @@ words! {
         NoDecoy = "no-decoy",
         /// A connection goes on being used after its COMMIT failed.
         SpoiltConnection = "spoilt-connection",
+        /// A backup is a plain copy of the database's file, without its log.
+        TornBackup = "torn-backup",
+        /// A change and its history are two transactions.
+        HistoryApart = "history-apart",
     }
 }
 

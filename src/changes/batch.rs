@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::draft::{Held, Needs, Records, Writes};
@@ -22,6 +23,7 @@ use crate::db::rows::{self, Rows};
 use crate::db::{Patience, Tx};
 use crate::error::{Error, Result};
 use crate::leads::model::Lead;
+use crate::seeded::{Bug, sown};
 use crate::{leads, opportunities, orders};
 
 /// A change that somebody waits for.
@@ -277,6 +279,11 @@ impl Written {
         all.extend(orders::store::writes(records.orders.into_values())?);
         all.extend(Rows::insert(self.opportunities)?);
         all.extend(Rows::insert(self.runs)?);
+        if sown(Bug::HistoryApart) {
+            rows::write(tx, std::mem::take(&mut all)).await?;
+            tx.execute_unprepared("COMMIT; BEGIN").await?;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         all.extend(Rows::insert(self.history)?);
         all.extend(Rows::insert(self.events)?);
         all.extend(Rows::insert(self.answers)?);

@@ -12,7 +12,6 @@ use crate::auth::{Call, Principal};
 use crate::db::json::{from_json, to_json};
 use crate::db::{Tx, entities::history};
 use crate::error::Result;
-use crate::seeded::{Bug, sown};
 
 /// A change as it is looked up later.
 pub struct Entry {
@@ -36,11 +35,7 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: &Change) -> Result<history::A
         lead_id: Set(change.lead_id),
         subject: Set(change.subject.word().to_owned()),
         subject_id: Set(change.subject_id),
-        // The index that lets no version come about twice would find the bug first.
-        version: Set(match sown(Bug::LostUpdate) {
-            true => change.time.timestamp_micros(),
-            false => change.version,
-        }),
+        version: Set(change.recorded_version()),
         time: Set(change.time),
         actor: Set(to_json(&call.principal)?),
         rpc: Set(call.rpc.to_owned()),

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::seeded::{Bug, sown};
 use crate::wire::words::words;
 
 pub use idempotency::RequestKey;
@@ -75,6 +76,17 @@ pub struct Change {
     pub changes: Vec<FieldChange>,
     /// The whole record after it, and what changed beside it, as JSON.
     pub record: serde_json::Value,
+}
+
+impl Change {
+    /// The version it is recorded under. The indexes that let none come about twice would keep the bug from
+    /// being seen.
+    fn recorded_version(&self) -> i64 {
+        match sown(Bug::LostUpdate) {
+            true => self.time.timestamp_micros(),
+            false => self.version,
+        }
+    }
 }
 
 /// The time of a change to a record last changed at `before`: now, but always later than before, so

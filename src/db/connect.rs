@@ -388,20 +388,17 @@ impl Server {
     }
 
     fn options(&self, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
-        let statement_time = match sown(Bug::PatientPool) {
-            true => Duration::from_secs(60),
-            false => limits.statement_time,
-        };
-        let lock_wait = match sown(Bug::PatientPool) {
-            true => statement_time / 2,
+        let lock_wait = match plans {
             // Who only looks soon gives the connection to somebody else.
-            false => match plans {
-                Plans::Considered => limits.connection_wait / 4,
-                Plans::ByKeys => limits.connection_wait / 2,
-            },
+            Plans::Considered => limits.connection_wait / 4,
+            Plans::ByKeys => limits.connection_wait / 2,
         };
         // What a call waits for, one after the other, is together what it may wait.
         let wait = limits.connection_wait.saturating_sub(lock_wait);
+        let (statement_time, lock_wait) = match sown(Bug::PatientPool) {
+            true => (Duration::from_secs(60), Duration::from_secs(30)),
+            false => (limits.statement_time, lock_wait),
+        };
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let settings = [
             ("statement_timeout", milliseconds(statement_time)),

@@ -139,14 +139,21 @@ impl Cluster {
 
     /// Runs a statement that belongs to no database, and gives the lines it answers.
     pub fn admin(&self, sql: &str) -> Result<String> {
-        let mut psql = Command::new(self.programs.join("psql"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
-            psql.env_remove(name);
-        }
-        psql.env("PGHOST", self.folder.path())
-            .env("PGUSER", USER)
-            .env("PGDATABASE", "postgres");
+        let mut psql = self.tool("psql", "postgres");
         run(psql.args(["-X", "-A", "-t", "-q", "-c", sql]))
+    }
+
+    /// A program of PostgreSQL that calls the server about a database.
+    pub fn tool(&self, program: &str, database: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command
+            .env("PGHOST", self.folder.path())
+            .env("PGUSER", USER)
+            .env("PGDATABASE", database);
+        command
     }
 
     /// The way to a database by the socket.

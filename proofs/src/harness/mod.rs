@@ -13,3 +13,4 @@ pub mod strace;
 pub mod strain;
 pub mod whole;
 pub mod wire;
+pub mod writers;

@@ -93,6 +93,16 @@ impl Program {
         run(command.env("LEADSMITH_LOG", "error").args(arguments))
     }
 
+    /// Begins one of its commands, which whoever asks ends or waits for.
+    pub fn begin(&self, url: &str, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.start(url);
+        command.args(arguments).stdin(Stdio::null());
+        Ok(command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?)
+    }
+
     /// Runs one of its commands that reads a line.
     pub fn command_with(&self, url: &str, arguments: &[&str], line: &str) -> Result<String> {
         let mut child = self

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use h2::SendStream;
+use h2::client::ResponseFuture;
 use http::Request;
 use prost::bytes::Bytes;
 use tokio::net::TcpStream;
@@ -45,6 +47,11 @@ impl Raw {
     }
 
     async fn exchange(&self, rpc: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Status> {
+        self.begin(rpc, headers).await?.end(body).await
+    }
+
+    /// Begins a call, whose body is still to come.
+    pub async fn begin(&self, rpc: &str, headers: &[(&str, &str)]) -> Result<Begun> {
         let mut request = Request::post(format!("http://{}/{rpc}", self.address))
             .header("te", "trailers")
             .header("content-type", "application/grpc");
@@ -52,10 +59,28 @@ impl Raw {
             request = request.header(*name, *value);
         }
         let mut client = self.client.clone().ready().await?;
-        let (response, mut stream) = client.send_request(request.body(())?, false)?;
+        let (response, stream) = client.send_request(request.body(())?, false)?;
+        Ok(Begun { response, stream })
+    }
+}
+
+/// A call whose body has not come to its end.
+pub struct Begun {
+    response: ResponseFuture,
+    stream: SendStream<Bytes>,
+}
+
+impl Begun {
+    /// Sends some of the body.
+    pub fn send(&mut self, part: Bytes) -> Result<()> {
+        Ok(self.stream.send_data(part, false)?)
+    }
+
+    /// Sends the rest of it and gives the status of the answer.
+    pub async fn end(mut self, rest: Bytes) -> Result<Status> {
         // It fails when the server has answered already, without waiting for the body.
-        let _ = stream.send_data(body, true);
-        let response = response.await?;
+        let _ = self.stream.send_data(rest, true);
+        let response = self.response.await?;
         if let Some(status) = Status::from_header_map(response.headers()) {
             return Ok(status);
         }

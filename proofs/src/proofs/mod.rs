@@ -9,6 +9,7 @@ use crate::harness::database::{BOTH, Kind};
 use crate::harness::report::Findings;
 
 mod argon2_flood;
+mod backup;
 mod bytes;
 mod cancel_storm;
 mod convert_race;
@@ -129,6 +130,13 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[(Bug::MigrateUnlocked, BOTH)],
         run: |context| Box::pin(upgrade::run(context)),
+    },
+    Proof {
+        name: "backup",
+        promise: "A backup is all there was at one moment, or there is no backup",
+        databases: BOTH,
+        bugs: &[(Bug::TornBackup, SQLITE), (Bug::HistoryApart, POSTGRES)],
+        run: |context| Box::pin(backup::run(context)),
     },
     Proof {
         name: "tls",
