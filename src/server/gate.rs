@@ -75,7 +75,7 @@ impl GateLayer {
             desk,
             room: Arc::new(Semaphore::new(limits.max_calls)),
             exit: Arc::new(Semaphore::new(EXIT)),
-            porch: Places::new(limits.max_calls.div_ceil(4), limits.max_calls.div_ceil(16)),
+            porch: Places::new(limits.max_calls.div_ceil(4), limits.max_calls.div_ceil(8)),
             // One for each connection, as it were.
             gallery: Places::new(limits.max_connections, limits.max_connections_per_address),
             rates: Rates::new(limits.calls_per_second),
