@@ -106,12 +106,12 @@ impl Call {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sign_ins_that_are_never_finished_take_nobody_elses_room() {
-    let h = Harness::start_with(Backend::Sqlite, |settings| settings.limits.max_calls = 16).await;
+    let h = Harness::start_with(Backend::Sqlite, |settings| settings.limits.max_calls = 8).await;
     let lead = h.sales.create_lead("Porch").await;
     let wire = Wire::open(&h, 65_535).await;
     let begun = Instant::now();
     let first = wire.call(SIGN_IN, BEGINNING, false).await;
-    eventually("one address has one place of sixteen", async || {
+    eventually("one address has one place of eight", async || {
         reason(&wire.ask(SIGN_IN).await) == "SERVER_OVERLOADED"
     })
     .await;
