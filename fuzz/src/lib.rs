@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 #[path = "../../tests/it/fuzz/targets.rs"]
 mod targets;
 
-use targets::Fuzz;
+use targets::{Fuzz, TARGETS};
 
 static STARTED: LazyLock<(Runtime, Fuzz)> = LazyLock::new(|| {
     let runtime = Runtime::new().expect("a runtime");
@@ -17,6 +17,7 @@ static STARTED: LazyLock<(Runtime, Fuzz)> = LazyLock::new(|| {
 
 /// Feeds one input to a target.
 pub fn feed(target: &str, bytes: &[u8]) {
+    assert!(TARGETS.contains(&target), "the tests do not know {target}");
     let (runtime, fuzz) = &*STARTED;
     runtime.block_on(fuzz.feed(target, bytes));
 }

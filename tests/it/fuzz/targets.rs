@@ -10,7 +10,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::BodyExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use leadsmith::auth::passwords::Passwords;
 use leadsmith::auth::roles::{RPCS, Role};
 use leadsmith::clock::Clock;
@@ -28,13 +29,23 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 /// What is fuzzed, by the names of its folders under `fuzz/corpus`.
-pub const TARGETS: [&str; 5] = [
+pub const TARGETS: [&str; 6] = [
     "requests",
+    "bodies",
     "page_tokens",
     "order_by",
     "field_masks",
     "headers",
 ];
+
+/// Whose bodies are fuzzed as they are, frames and all.
+const FRAMED: [&str; 4] = [
+    "leadsmith.v1.LeadService/Get",
+    "leadsmith.v1.LeadService/Search",
+    "grpc.health.v1.Health/Check",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+const ENCODINGS: [&str; 4] = ["", "gzip", "identity", "zstd"];
 
 /// The service, without a listener, over a database of its own.
 pub struct Fuzz {
@@ -115,6 +126,7 @@ impl Fuzz {
     pub async fn feed(&self, target: &str, bytes: &[u8]) {
         match target {
             "requests" => self.requests(bytes).await,
+            "bodies" => self.bodies(bytes).await,
             "page_tokens" => self.page_tokens(bytes).await,
             "order_by" => self.order_by(bytes).await,
             "field_masks" => self.field_masks(bytes).await,
@@ -144,6 +156,30 @@ impl Fuzz {
         }
         for token in &self.tokens {
             documented(&self.call(rpc, &bearer(token), frame(body)).await);
+        }
+    }
+
+    /// Any bytes as a whole body: gRPC's frames, compressed or not. The first three say for which RPC,
+    /// how it is said to be compressed, and in how long pieces it comes.
+    async fn bodies(&self, bytes: &[u8]) {
+        let [rpc, encoding, length, body @ ..] = bytes else {
+            return;
+        };
+        let of = |names: [&'static str; 4], byte: &u8| names[usize::from(byte % 4)];
+        let (rpc, encoding) = (of(FRAMED, rpc), of(ENCODINGS, encoding));
+        let mut headers = bearer(&self.tokens[0]);
+        if !encoding.is_empty() {
+            headers.insert("grpc-encoding", HeaderValue::from_static(encoding));
+        }
+        let pieces: Vec<_> = body
+            .chunks(usize::from(*length) + 1)
+            .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+            .collect();
+        let body = StreamBody::new(futures_util::stream::iter(pieces));
+        let (status, _) = self.send(rpc, &headers, Body::new(body)).await;
+        // Health and reflection are tonic's: their errors have no reasons.
+        if rpc.starts_with("leadsmith.") && status.code() != Code::Ok {
+            documented(&Err(status));
         }
     }
 
@@ -256,8 +292,18 @@ impl Fuzz {
         answer.map(|message| T::decode(message).unwrap())
     }
 
+    /// Calls with one message, in its frame, and gives that of the answer.
     async fn call(&self, rpc: &str, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
         let body = Body::new(http_body_util::Full::new(body));
+        let (status, answer) = self.send(rpc, headers, body).await;
+        if status.code() == Code::Ok {
+            Ok(answer.slice(5..))
+        } else {
+            Err(status)
+        }
+    }
+
+    async fn send(&self, rpc: &str, headers: &HeaderMap, body: Body) -> (Status, Bytes) {
         let mut request = Request::post(format!("/{rpc}")).body(body).unwrap();
         *request.headers_mut() = headers.clone();
         let kind = HeaderValue::from_static("application/grpc");
@@ -270,11 +316,7 @@ impl Fuzz {
         let status = Status::from_header_map(&head.headers)
             .or_else(|| Status::from_header_map(&trailers))
             .expect("an answer has a status");
-        if status.code() == Code::Ok {
-            Ok(body.to_bytes().slice(5..))
-        } else {
-            Err(status)
-        }
+        (status, body.to_bytes())
     }
 }
 
