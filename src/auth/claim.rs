@@ -1,5 +1,6 @@
-//! A claimed attempt at a password, and how it ends. It goes on counting unless somebody says that it
-//! need not: so a fault of the database, or a call that is given up, never gives a guesser one more.
+//! A claimed attempt at a password, and how it ends. Once the password is being looked at it counts,
+//! whatever becomes of the call, until the password is found right: so neither a fault of the database
+//! nor a caller who hangs up gives a guesser one more. Before that it does not: see [`Claim`].
 
 use std::future::ready;
 use std::sync::Arc;
@@ -60,15 +61,16 @@ impl Claim {
     /// used the attempt.
     ///
     /// # Errors
-    /// As [`Passwords::verify`].
+    /// As [`Passwords::core`].
     pub async fn verify(
         &mut self,
         passwords: &Passwords,
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool> {
+        let core = passwords.core().await?;
         self.settled = true;
-        let right = passwords.verify(password, hash).await;
+        let right = core.verify(password, hash).await;
         self.settled = matches!(right, Ok(false));
         right
     }

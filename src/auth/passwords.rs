@@ -7,7 +7,7 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
@@ -45,11 +45,48 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Whether `password` is what `hash` was made from. Without a hash it takes as long and is not.
+    /// Waits for a core to hash on.
     ///
     /// # Errors
     /// [`Error::ServerOverloaded`] when too many wait already.
-    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool> {
+    pub async fn core(&self) -> Result<Core> {
+        let Ok(place) = Arc::clone(&self.queue).try_acquire_owned() else {
+            return Err(Error::ServerOverloaded);
+        };
+        let core = Arc::clone(&self.cores).acquire_owned().await;
+        Ok(Core {
+            _place: place,
+            _core: core.map_err(Error::internal)?,
+        })
+    }
+
+    /// The PHC string of `password` with a random salt.
+    ///
+    /// # Errors
+    /// As [`Passwords::core`].
+    pub async fn hash(&self, password: SecretString) -> Result<String> {
+        let hash = move || {
+            Argon2::default()
+                .hash_password(password.expose_secret().as_bytes())
+                .map(|hash| hash.to_string())
+                .map_err(Error::internal)
+        };
+        self.core().await?.run(hash).await
+    }
+}
+
+/// A core that is taken until the work on it is done.
+pub struct Core {
+    _place: OwnedSemaphorePermit,
+    _core: OwnedSemaphorePermit,
+}
+
+impl Core {
+    /// Whether `password` is what `hash` was made from. Without a hash it takes as long and is not.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a hash that is none.
+    pub async fn verify(self, password: SecretString, hash: Option<String>) -> Result<bool> {
         self.run(move || {
             let known = hash.is_some();
             if !known && sown(Bug::NoDecoy) {
@@ -65,37 +102,16 @@ impl Passwords {
         .await
     }
 
-    /// The PHC string of `password` with a random salt.
-    ///
-    /// # Errors
-    /// [`Error::ServerOverloaded`] when too many wait already.
-    pub async fn hash(&self, password: SecretString) -> Result<String> {
-        self.run(move || {
-            Argon2::default()
-                .hash_password(password.expose_secret().as_bytes())
-                .map(|hash| hash.to_string())
-                .map_err(Error::internal)
-        })
-        .await
-    }
-
-    /// The permits move into the closure: if the caller stops waiting, the core stays taken until
-    /// the work is done.
+    /// The core moves into the closure: if the caller stops waiting, it stays taken until the work is
+    /// done.
     async fn run<T: Send + 'static>(
-        &self,
+        self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Ok(place) = Arc::clone(&self.queue).try_acquire_owned() else {
-            return Err(Error::ServerOverloaded);
-        };
-        let core = Arc::clone(&self.cores)
-            .acquire_owned()
-            .await
-            .map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || {
             step_back();
             let result = work();
-            drop((core, place));
+            drop(self);
             result
         })
         .await

@@ -366,11 +366,10 @@ fn lead_erased(id: Uuid, state: LeadState, order_etag: Option<&str>) -> Answer {
 
 /// A duration for people.
 fn minutes(duration: Duration) -> String {
-    let seconds = duration.as_secs().max(1);
-    if seconds < 90 {
-        format!("{seconds} seconds")
-    } else {
-        format!("{} minutes", seconds.div_ceil(60))
+    match duration.as_millis().div_ceil(1_000) {
+        0 | 1 => "1 second".to_owned(),
+        seconds @ 2..90 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds.div_ceil(60)),
     }
 }
 
