@@ -119,14 +119,15 @@ impl Program {
         succeeded("leadsmith", &child.wait_with_output()?)
     }
 
-    /// Starts a server on a port of its own, without waiting until it serves. `flags` are those of
-    /// `leadsmith serve`.
+    /// Starts a server on a port of its own, unless the flags say where, without waiting until it
+    /// serves. `flags` are those of `leadsmith serve`.
     pub fn launch(&self, url: &str, flags: &[&str]) -> Result<Serving> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         let child = self
             .start(url)
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("LEADSMITH_LISTEN", "127.0.0.1:0")
+            .arg("serve")
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
