@@ -1,9 +1,10 @@
 //! Applies the migrations, one process at a time, and tells how the schema stands.
 //!
 //! Neither SeaORM's migrator nor SQLite has a lock for this: two replicas that start together would
-//! both find the same migration missing. PostgreSQL holds an advisory lock on a connection of its
-//! own, which a killed holder gives up with its connection; SQLite a lock on a file beside the
-//! database, which the operating system gives up with its process.
+//! both find the same migration missing. PostgreSQL holds an advisory lock on the connection that
+//! migrates: what a killed holder had begun may still go on in the server, and the lock goes when that
+//! has come to its end, not before. SQLite holds a lock on a file beside the database, which the
+//! operating system gives up with the process.
 
 use std::fs::{File, TryLockError};
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
         }
         let _lock = match sown(Bug::MigrateUnlocked) {
             true => None,
-            false => Some(Lock::take(url).await?),
+            false => Some(Lock::take(url, &db).await?),
         };
         Migrator::up(&db, None).await.map_err(failed)?;
         tracing::info!(migrations = pending, "the schema is up to date");
@@ -63,7 +64,7 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
 pub async fn down(url: &SecretString, steps: u32) -> Result<(), Refusal> {
     let db = connect::open_for_migration(url).await?;
     let result = async {
-        let _lock = Lock::take(url).await?;
+        let _lock = Lock::take(url, &db).await?;
         pending(&db).await?;
         Migrator::down(&db, Some(steps)).await.map_err(failed)
     }
@@ -132,12 +133,16 @@ fn failed(error: DbErr) -> Refusal {
 
 /// Held while migrations run.
 enum Lock {
-    File { _held: File },
-    Connection(DatabaseConnection),
+    File {
+        _held: File,
+    },
+    /// It goes with its connection.
+    Connection,
 }
 
 impl Lock {
-    async fn take(url: &SecretString) -> Result<Self, Refusal> {
+    /// Takes it for the changes that are made by `db`.
+    async fn take(url: &SecretString, db: &DatabaseConnection) -> Result<Self, Refusal> {
         let late = || {
             Refusal::new(
                 "another process has been migrating this database for two minutes: wait for it, or \
@@ -145,7 +150,7 @@ impl Lock {
             )
         };
         let mut waited = Duration::ZERO;
-        let mut lock = Candidate::open(url).await?;
+        let mut lock = Candidate::open(url, db)?;
         loop {
             match lock.attempt().await? {
                 Ok(held) => return Ok(held),
@@ -167,7 +172,7 @@ enum Candidate {
 }
 
 impl Candidate {
-    async fn open(url: &SecretString) -> Result<Self, Refusal> {
+    fn open(url: &SecretString, db: &DatabaseConnection) -> Result<Self, Refusal> {
         match Target::parse(url)? {
             Target::Sqlite(file) => {
                 let mut name = file.into_os_string();
@@ -180,7 +185,7 @@ impl Candidate {
                     ))
                 })
             }
-            Target::Postgres => Ok(Self::Connection(connect::open_for_migration(url).await?)),
+            Target::Postgres => Ok(Self::Connection(db.clone())),
         }
     }
 
@@ -205,21 +210,11 @@ impl Candidate {
                     .map_err(failed)?;
                 let held = row.is_some_and(|row| row.try_get_by_index(0).unwrap_or(false));
                 Ok(if held {
-                    Ok(Lock::Connection(db))
+                    Ok(Lock::Connection)
                 } else {
                     Err(Self::Connection(db))
                 })
             }
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if let Self::Connection(db) = self {
-            // The lock goes with its connection; the pool closes it in the background.
-            let db = db.clone();
-            tokio::spawn(async move { db.close().await });
         }
     }
 }
