@@ -30,8 +30,10 @@ use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
 
-/// How long an answer may take to be sent when the server stops.
+/// How long the last bytes of an answer may take to be sent when the server stops.
 const SENDING: Duration = Duration::from_secs(1);
+/// How long a caller may take to take its answer when the server stops and nothing else is under way.
+const TAKING: Duration = Duration::from_secs(5);
 /// What somebody who leaves calls: it always finds a way.
 const SIGN_OUT: &str = "leadsmith.v1.AuthService/SignOut";
 const EXIT: usize = 16;
@@ -55,6 +57,8 @@ struct Gate {
     /// For streams that anybody may open, of health and of reflection.
     gallery: Arc<Places>,
     rates: Rates,
+    /// The answers that are being sent.
+    answers: Arc<()>,
     max_calls: usize,
     default_deadline: Duration,
     max_deadline: Duration,
@@ -79,6 +83,7 @@ impl GateLayer {
             // One for each connection, as it were.
             gallery: Places::new(limits.max_connections, limits.max_connections_per_address),
             rates: Rates::new(limits.calls_per_second),
+            answers: Arc::default(),
             max_calls: limits.max_calls,
             default_deadline: limits.default_deadline,
             max_deadline: limits.max_deadline,
@@ -86,18 +91,19 @@ impl GateLayer {
         }))
     }
 
-    /// Waits until no call has been under way for a while, in which the last answers are sent.
+    /// Waits until no call has been under way for a while, in which the last answers are sent. For an
+    /// answer that nobody takes it does not wait for ever.
     pub async fn quiet(&self) {
-        let mut quiet = Duration::ZERO;
+        let (mut quiet, mut untaken) = (Duration::ZERO, Duration::ZERO);
         while quiet < SENDING {
             tokio::time::sleep(POLL).await;
-            let calls = self.0.max_calls - self.0.room.available_permits() + EXIT
-                - self.0.exit.available_permits()
-                + self.0.porch.taken();
-            quiet = if calls == 0 {
-                quiet + POLL
-            } else {
+            let (calls, answers) = self.0.under_way();
+            let waits = calls > answers || (answers > 0 && untaken < TAKING);
+            quiet = if waits { Duration::ZERO } else { quiet + POLL };
+            untaken = if calls > answers || answers == 0 {
                 Duration::ZERO
+            } else {
+                untaken + POLL
             };
         }
     }
@@ -147,6 +153,14 @@ where
 }
 
 impl Gate {
+    /// How many calls are under way, and of how many of them the answer is being sent.
+    fn under_way(&self) -> (usize, usize) {
+        let calls = self.max_calls - self.room.available_permits() + EXIT
+            - self.exit.available_permits()
+            + self.porch.taken();
+        (calls, Arc::strong_count(&self.answers) - 1)
+    }
+
     async fn pass<S>(&self, mut request: Request<Body>, mut inner: S) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -167,7 +181,7 @@ impl Gate {
             let request = self.admit(request, known, line).await?;
             let Ok(response) = inner.call(request.map(Timely::wrap)).await;
             // As long as an answer is in memory, it takes its room.
-            let held = (room, unread);
+            let held = (room, unread, Arc::clone(&self.answers));
             Ok(with_reason(response).map(|body| Answer::wrap(body, held)))
         };
         let answer = match tokio::time::timeout(deadline, work).await {

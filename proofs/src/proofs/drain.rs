@@ -49,14 +49,14 @@ struct Sum {
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut random = context.random(0);
-    let rounds = context.size(4, 100);
+    let rounds = context.size(2, 100);
     let mut sum = Sum::default();
     let desk = context.desk()?;
     for round in 0..rounds {
         let mut server = context.serve(&desk, &[]).await?;
         let callers = desk.callers(&server, CONNECTIONS).await?;
         // It takes the whole drain.
-        let for_ever = round % 20 == 3;
+        let for_ever = round % 20 == 1;
         let halting = format!("{round} halting");
         let troublesome = Troublesome::come(&desk, &server, &halting, for_ever).await?;
         let mut running = JoinSet::new();
