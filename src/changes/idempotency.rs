@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::auth::Call;
-use crate::db::{Tx, entities::idempotency_record, lock_number, rows};
+use crate::db::{Db, Tx, entities::idempotency_record, lock_number, rows};
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
 use crate::wire::violations::Violations;
@@ -128,21 +128,28 @@ impl Kept {
 ///
 /// # Errors
 /// [`Error::RequestIdReused`] when something else was asked under it.
-pub async fn replay<R: Message + Default>(
-    db: &impl ConnectionTrait,
-    call: &Call,
-) -> Result<Option<R>> {
+pub async fn replay<R: Message + Default>(db: &Db, call: &Call) -> Result<Option<R>> {
     let Some(key) = call.key else { return Ok(None) };
     let found = idempotency_record::Entity::find_by_id((call.principal.id, key.id))
-        .one(db)
+        .one(db.read())
         .await?;
     let Some(record) = found else { return Ok(None) };
+    db.settled().await?;
     let kept = Kept {
         lead_id: record.lead_id,
         fingerprint: record.fingerprint,
         response: record.response,
     };
     kept.answer(call)
+}
+
+/// The answer to a call that was to be refused before its transaction: where the first call with its
+/// request id came to its end meanwhile, that one's, for the refusal may come of what it did.
+///
+/// # Errors
+/// The refusal; those of [`replay`].
+pub async fn refuse<R: Message + Default>(db: &Db, call: &Call, refusal: Error) -> Result<R> {
+    replay(db, call).await?.ok_or(refusal)
 }
 
 /// What there is about a request id.
@@ -165,7 +172,7 @@ pub fn name(call: &Call) -> Option<Name> {
 
 /// Looks for the answers to these request ids, and keeps other replicas from working on them until
 /// `tx` ends. An answer that another replica commits between the two is not seen: then the record's
-/// key keeps this transaction from writing a second one.
+/// key keeps this transaction from writing a second one, and who is refused looks again.
 pub async fn look(tx: &Tx, names: &[Name]) -> Result<Vec<Found>> {
     if names.is_empty() {
         return Ok(Vec::new());

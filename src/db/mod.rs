@@ -167,6 +167,23 @@ impl Db {
         once().await
     }
 
+    /// Waits until everything that was seen before is as safe as [`Tx::settled`] says.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn settled(&self) -> Result<()> {
+        if self.backend() != DbBackend::Postgres {
+            return Ok(());
+        }
+        let settle = self.write_again(|tx| {
+            Box::pin(async move {
+                tx.settled().await?;
+                Ok(Verdict::Done(()))
+            })
+        });
+        settle.await
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one door for changes"

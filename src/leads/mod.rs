@@ -175,11 +175,16 @@ pub async fn update<R: Message + Default + 'static>(
     let mut verified = false;
     for _ in 0..UPDATE_TRIES {
         if update.patch.names("email") && !verified {
-            if let Some(kept) = idempotency::replay(desk.db.read(), &call).await? {
+            if let Some(kept) = idempotency::replay(&desk.db, &call).await? {
                 return Ok(kept);
             }
             let lead = get(desk, update.id).await?;
-            let after = update.check(&lead)?;
+            let after = match update.check(&lead) {
+                Ok(after) => after,
+                Err(refusal) => {
+                    return idempotency::refuse(&desk.db, &call, refusal).await;
+                }
+            };
             if after.email_key() != lead.details.email_key() {
                 auth::verify_own_password(desk, &call, update.current_password.as_ref()).await?;
                 verified = true;

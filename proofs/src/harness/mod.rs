@@ -1,7 +1,9 @@
 //! What the proofs are made with: real servers, real databases, callers, and a table at the end.
 
+pub mod before;
 pub mod client;
 pub mod cluster;
+pub mod codec;
 pub mod context;
 pub mod database;
 pub mod patroni;
@@ -9,6 +11,7 @@ pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod report;
+pub mod requests;
 pub mod strace;
 pub mod strain;
 pub mod whole;
