@@ -18,6 +18,7 @@ use crate::harness::wire::{self, Wire, frame, header};
 
 const GET: &str = "leadsmith.v1.LeadService/Get";
 const LIST: &str = "leadsmith.v1.LeadService/List";
+const SIGN_IN: &str = "leadsmith.v1.AuthService/SignIn";
 /// Leads that are listed and not read.
 const LEADS: usize = 200;
 
@@ -42,6 +43,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("PING flood", ping_flood),
     ("slow preface", slow_preface),
     ("idle connections", idle_connections),
+    ("half messages", half_messages),
     ("unread answers", unread_answers),
 ];
 
@@ -186,6 +188,24 @@ fn idle_connections(target: &Target) -> Result<String> {
         .filter_map(|wire| wire.drain(Duration::from_micros(100)).then_some(()))
         .count();
     Ok(format!("{} connections, {closed} refused", wires.len()))
+}
+
+/// Sign-ins of strangers whose messages do not come: as many as there may be calls at once.
+fn half_messages(target: &Target) -> Result<String> {
+    let mut wires = Vec::new();
+    let headers = wire::call(SIGN_IN, "");
+    let half = b"\0\0\0\0\x64half of a message";
+    for _ in 0..5 {
+        let mut wire = Wire::open(&target.address, &[])?;
+        for stream in (1..400).step_by(2) {
+            let call = frame(wire::HEADERS, wire::END_HEADERS, stream, &headers);
+            let data = frame(wire::DATA, 0, stream, half);
+            wire.send(&[call, data].concat());
+        }
+        wires.push(wire);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    Ok(format!("{} sign-ins", wires.len() * 200))
 }
 
 /// Long answers to a caller who takes none of them: with a window of 0 nothing can be sent.
