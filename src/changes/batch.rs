@@ -42,6 +42,8 @@ pub(super) trait Job: Send {
     fn forget(&mut self);
     /// Whether it has an answer.
     fn is_answered(&self) -> bool;
+    /// Whether that is an error.
+    fn is_refused(&self) -> bool;
     /// Whether its caller still waits.
     fn is_awaited(&self) -> bool;
     /// For how long its caller has.
@@ -83,7 +85,13 @@ pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) 
         if loaded.busy.meets(job.needs(), &records) {
             continue;
         }
-        let Some(decided) = job.decide(&records, &tx.clock) else {
+        let decided = job.decide(&records, &tx.clock);
+        // It may be refused for what the first call with its request id did on another replica, just after
+        // this one looked for it.
+        if job.is_refused() && replay(tx, std::slice::from_mut(job)).await? {
+            continue;
+        }
+        let Some(decided) = decided else {
             continue;
         };
         let Writes {
@@ -124,8 +132,9 @@ pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) 
     })
 }
 
-/// Answers those whose request was answered before or is being worked on elsewhere.
-async fn replay(tx: &Tx, jobs: &mut [Box<dyn Job>]) -> Result<()> {
+/// Answers those whose request was answered before or is being worked on elsewhere; says whether there
+/// were any.
+async fn replay(tx: &Tx, jobs: &mut [Box<dyn Job>]) -> Result<bool> {
     let with_key = |job: &&mut Box<dyn Job>| job.call().key.is_some();
     let mut jobs: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(with_key).collect();
     let keys: Vec<_> = jobs
@@ -133,14 +142,16 @@ async fn replay(tx: &Tx, jobs: &mut [Box<dyn Job>]) -> Result<()> {
         .filter_map(|job| idempotency::name(job.call()))
         .collect();
     let found = idempotency::look(tx, &keys).await?;
+    let mut any = false;
     for (job, found) in jobs.iter_mut().zip(found) {
+        any |= !matches!(found, Found::Nothing);
         match found {
             Found::Nothing => {}
             Found::InFlight => job.fail(Error::RequestInFlight),
             Found::Kept(kept) => job.replay(kept),
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// What was found of what the jobs need.

@@ -160,6 +160,10 @@ where
         self.answer.is_some()
     }
 
+    fn is_refused(&self) -> bool {
+        matches!(self.answer, Some(Err(_)))
+    }
+
     fn is_awaited(&self) -> bool {
         self.caller
             .as_ref()

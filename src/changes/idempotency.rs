@@ -145,6 +145,19 @@ pub async fn replay<R: Message + Default>(
     kept.answer(call)
 }
 
+/// The answer to a call that was to be refused before its transaction: where the first call with its
+/// request id came to its end meanwhile, that one's, for the refusal may come of what it did.
+///
+/// # Errors
+/// The refusal; those of [`replay`].
+pub async fn refuse<R: Message + Default>(
+    db: &impl ConnectionTrait,
+    call: &Call,
+    refusal: Error,
+) -> Result<R> {
+    replay(db, call).await?.ok_or(refusal)
+}
+
 /// What there is about a request id.
 pub enum Found {
     /// Nothing, and nobody else works on it until the transaction ends.
@@ -165,7 +178,7 @@ pub fn name(call: &Call) -> Option<Name> {
 
 /// Looks for the answers to these request ids, and keeps other replicas from working on them until
 /// `tx` ends. An answer that another replica commits between the two is not seen: then the record's
-/// key keeps this transaction from writing a second one.
+/// key keeps this transaction from writing a second one, and who is refused looks again.
 pub async fn look(tx: &Tx, names: &[Name]) -> Result<Vec<Found>> {
     if names.is_empty() {
         return Ok(Vec::new());

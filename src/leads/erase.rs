@@ -41,7 +41,9 @@ pub async fn erase<R: Message + Default + 'static>(
     if let Some(kept) = idempotency::replay(desk.db.read(), &call).await? {
         return Ok(kept);
     }
-    erase.check(&get(desk, erase.id).await?)?;
+    if let Err(refusal) = erase.check(&get(desk, erase.id).await?) {
+        return idempotency::refuse(desk.db.read(), &call, refusal).await;
+    }
     auth::verify_own_password(desk, &call, erase.current_password.as_ref()).await?;
     let needs = Needs {
         all_orders: true,

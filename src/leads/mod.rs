@@ -179,7 +179,12 @@ pub async fn update<R: Message + Default + 'static>(
                 return Ok(kept);
             }
             let lead = get(desk, update.id).await?;
-            let after = update.check(&lead)?;
+            let after = match update.check(&lead) {
+                Ok(after) => after,
+                Err(refusal) => {
+                    return idempotency::refuse(desk.db.read(), &call, refusal).await;
+                }
+            };
             if after.email_key() != lead.details.email_key() {
                 auth::verify_own_password(desk, &call, update.current_password.as_ref()).await?;
                 verified = true;
