@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use http::uri::PathAndQuery;
 use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
 use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
 use leadsmith::wire::proto::order_service_client::OrderServiceClient;
 use leadsmith::wire::proto::{self, Lead};
+use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
+
+use super::codec::Bytes;
 
 /// How long a call may take, unless a proof says otherwise.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,6 +54,26 @@ impl Caller {
         };
         let answer = caller.auth().sign_in(request).await?.into_inner();
         Self::on(caller.channel, &answer.token)
+    }
+
+    /// The same somebody, over a connection to another server.
+    pub async fn at(&self, address: &str) -> Result<Self> {
+        let Self { channel, .. } = Self::connect(address, "").await?;
+        Ok(Self {
+            channel,
+            token: self.token.clone(),
+        })
+    }
+
+    /// Calls any RPC, given as `Service/Method`, with the bytes of a message, and gives those of the answer.
+    pub async fn call(&self, rpc: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let mut client = Grpc::new(self.channel.clone());
+        let away = |error| Status::unavailable(format!("{error}"));
+        client.ready().await.map_err(away)?;
+        let path = PathAndQuery::try_from(format!("/leadsmith.v1.{rpc}"));
+        let path = path.map_err(|error| Status::internal(error.to_string()))?;
+        let answer = client.unary(self.request(message), path, Bytes).await?;
+        Ok(answer.into_inner())
     }
 
     pub fn leads(&self) -> LeadServiceClient<Channel> {

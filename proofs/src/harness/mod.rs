@@ -2,12 +2,14 @@
 
 pub mod client;
 pub mod cluster;
+pub mod codec;
 pub mod context;
 pub mod database;
 pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod report;
+pub mod requests;
 pub mod strace;
 pub mod strain;
 pub mod whole;

@@ -1,0 +1,127 @@
+//! What is asked by every RPC that changes something, each under a request id.
+
+use leadsmith::wire::proto::{
+    ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest,
+    DeactivateLeadRequest, EraseLeadRequest, Lead, Opportunity, Order, ReactivateLeadRequest,
+    RunActionRequest, UpdateLeadRequest,
+};
+
+use super::context::PASSWORD;
+
+pub fn create(last_name: &str, request_id: String) -> CreateLeadRequest {
+    let lead = Some(Lead {
+        last_name: last_name.to_owned(),
+        ..Lead::default()
+    });
+    CreateLeadRequest {
+        lead,
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// Sets a lead's phone.
+pub fn update(id: &str, phone: &str, request_id: String) -> UpdateLeadRequest {
+    let lead = Some(Lead {
+        id: id.to_owned(),
+        phone: phone.to_owned(),
+        ..Lead::default()
+    });
+    UpdateLeadRequest {
+        lead,
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["phone".to_owned()],
+        }),
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// Sets the email of a lead that nobody has changed, by an operator who has the password that all here have.
+pub fn update_email(id: &str, email: &str, request_id: String) -> UpdateLeadRequest {
+    let lead = Some(Lead {
+        id: id.to_owned(),
+        email: email.to_owned(),
+        etag: "1".to_owned(),
+        ..Lead::default()
+    });
+    UpdateLeadRequest {
+        lead,
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["email".to_owned()],
+        }),
+        current_password: PASSWORD.to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn deactivate(id: &str, request_id: String) -> DeactivateLeadRequest {
+    DeactivateLeadRequest {
+        id: id.to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn reactivate(id: &str, request_id: String) -> ReactivateLeadRequest {
+    ReactivateLeadRequest {
+        id: id.to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn convert(id: &str, request_id: String) -> ConvertLeadRequest {
+    ConvertLeadRequest {
+        id: id.to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// By such an operator too.
+pub fn erase(id: &str, request_id: String) -> EraseLeadRequest {
+    EraseLeadRequest {
+        id: id.to_owned(),
+        current_password: PASSWORD.to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn opportunity(lead_id: &str, name: &str, request_id: String) -> CreateOpportunityRequest {
+    let opportunity = Some(Opportunity {
+        lead_id: lead_id.to_owned(),
+        name: name.to_owned(),
+        ..Default::default()
+    });
+    CreateOpportunityRequest {
+        opportunity,
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// An order with the one action provision-client.
+pub fn order(lead_id: &str, request_id: String) -> CreateOrderRequest {
+    let order = Some(Order {
+        lead_id: lead_id.to_owned(),
+        ..Default::default()
+    });
+    CreateOrderRequest {
+        order,
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// Runs that action.
+pub fn run(order_id: &str, request_id: String) -> RunActionRequest {
+    RunActionRequest {
+        order_id: order_id.to_owned(),
+        action: "provision-client".to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
