@@ -185,7 +185,7 @@ impl Load {
             id: order_id.clone(),
         };
         self.call("OrderService/Get", &get.encode_to_vec()).await?;
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             let request = requests::deactivate(&id, request_id());
             let done: proto::DeactivateLeadResponse =
                 self.change("LeadService/Deactivate", request).await?;
