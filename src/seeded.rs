@@ -38,6 +38,10 @@ words! {
         OutageIsFault = "outage-is-fault",
         /// Replicas do not wait for each other's migrations.
         MigrateUnlocked = "migrate-unlocked",
+        /// A migration changes a column's type in one step.
+        RetypedColumn = "retyped-column",
+        /// A migration makes a table anew and leaves behind what was in it.
+        RowsLeftBehind = "rows-left-behind",
         /// Who connects is not asked for a certificate.
         NoCertificateAsked = "no-certificate-asked",
         /// Headers may be as long as anybody likes.

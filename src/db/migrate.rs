@@ -49,12 +49,27 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
             false => Some(Lock::take(url, &db).await?),
         };
         Migrator::up(&db, None).await.map_err(failed)?;
+        spoil(&db).await.map_err(failed)?;
         tracing::info!(migrations = pending, "the schema is up to date");
         Ok(())
     }
     .await;
     let _ = db.close().await;
     result
+}
+
+/// What a migration must never do.
+async fn spoil(db: &DatabaseConnection) -> Result<(), DbErr> {
+    if sown(Bug::RetypedColumn) {
+        // What is prepared on the connections of those who serve does not fit any more.
+        let sql = "ALTER TABLE orders ALTER COLUMN state TYPE VARCHAR(32)";
+        db.execute_unprepared(sql).await?;
+    }
+    if sown(Bug::RowsLeftBehind) {
+        db.execute_unprepared("DELETE FROM idempotency_records")
+            .await?;
+    }
+    Ok(())
 }
 
 /// Takes the newest `steps` migrations back, and with them their data.

@@ -61,6 +61,15 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The same for another build of the service.
+    pub fn of(&self, program: Program) -> Self {
+        Self {
+            setting: self.setting,
+            kind: self.kind,
+            program,
+        }
+    }
+
     /// How much of something there is to be, in the short form and in the long one.
     pub fn size<T>(&self, short: T, long: T) -> T {
         match self.setting.long {

@@ -1,5 +1,6 @@
 //! What the proofs are made with: real servers, real databases, callers, and a table at the end.
 
+pub mod before;
 pub mod client;
 pub mod cluster;
 pub mod codec;

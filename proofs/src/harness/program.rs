@@ -65,6 +65,11 @@ impl Program {
         Ok(Self { path, bug: None })
     }
 
+    /// Another build of it.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, bug: None }
+    }
+
     /// The same with this bug turned on.
     pub fn with(&self, bug: Option<Bug>) -> Self {
         Self {

@@ -126,9 +126,13 @@ pub const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "upgrade",
-        promise: "Replicas may start together on one database, and die at it",
+        promise: "A new version may start beside the one before, and replicas together; or die at it",
         databases: BOTH,
-        bugs: &[(Bug::MigrateUnlocked, BOTH)],
+        bugs: &[
+            (Bug::MigrateUnlocked, BOTH),
+            (Bug::RetypedColumn, POSTGRES),
+            (Bug::RowsLeftBehind, SQLITE),
+        ],
         run: |context| Box::pin(upgrade::run(context)),
     },
     Proof {
