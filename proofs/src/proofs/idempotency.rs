@@ -41,7 +41,7 @@ struct Rpc {
     name: &'static str,
     /// Whether it takes an operator's own password.
     password: bool,
-    request: fn(&Record, String) -> Vec<u8>,
+    request: Request,
 }
 
 /// What a call is about: a name for what is to be created, or a lead, with an order of it.
@@ -52,60 +52,56 @@ struct Record {
     order: String,
 }
 
+type Request = fn(&Record, String) -> Vec<u8>;
+
+const fn rpc(name: &'static str, request: Request) -> Rpc {
+    Rpc {
+        name,
+        password: false,
+        request,
+    }
+}
+
+const fn with_password(name: &'static str, request: Request) -> Rpc {
+    Rpc {
+        name,
+        password: true,
+        request,
+    }
+}
+
 const RPCS: &[Rpc] = &[
-    Rpc {
-        name: "LeadService/Create",
-        password: false,
-        request: |of, id| requests::create(&of.name, id).encode_to_vec(),
-    },
-    Rpc {
-        name: "LeadService/Update",
-        password: false,
-        request: |of, id| requests::update(&of.lead, "1", id).encode_to_vec(),
-    },
-    Rpc {
-        name: "LeadService/Update",
-        password: true,
-        request: |of, id| {
-            let email = format!("{}@example.com", of.lead);
-            requests::update_email(&of.lead, &email, id).encode_to_vec()
-        },
-    },
-    Rpc {
-        name: "LeadService/Deactivate",
-        password: false,
-        request: |of, id| requests::deactivate(&of.lead, id).encode_to_vec(),
-    },
-    Rpc {
-        name: "LeadService/Reactivate",
-        password: false,
-        request: |of, id| requests::reactivate(&of.lead, id).encode_to_vec(),
-    },
-    Rpc {
-        name: "LeadService/Convert",
-        password: false,
-        request: |of, id| requests::convert(&of.lead, id).encode_to_vec(),
-    },
-    Rpc {
-        name: "LeadService/Erase",
-        password: true,
-        request: |of, id| requests::erase(&of.lead, id).encode_to_vec(),
-    },
-    Rpc {
-        name: "OpportunityService/Create",
-        password: false,
-        request: |of, id| requests::opportunity(&of.lead, &of.name, id).encode_to_vec(),
-    },
-    Rpc {
-        name: "OrderService/Create",
-        password: false,
-        request: |of, id| requests::order(&of.lead, id).encode_to_vec(),
-    },
-    Rpc {
-        name: "OrderService/RunAction",
-        password: false,
-        request: |of, id| requests::run(&of.order, id).encode_to_vec(),
-    },
+    rpc("LeadService/Create", |of, id| {
+        requests::create(&of.name, id).encode_to_vec()
+    }),
+    rpc("LeadService/Update", |of, id| {
+        requests::update(&of.lead, "1", id).encode_to_vec()
+    }),
+    with_password("LeadService/Update", |of, id| {
+        let email = format!("{}@example.com", of.lead);
+        requests::update_email(&of.lead, &email, id).encode_to_vec()
+    }),
+    rpc("LeadService/Deactivate", |of, id| {
+        requests::deactivate(&of.lead, id).encode_to_vec()
+    }),
+    rpc("LeadService/Reactivate", |of, id| {
+        requests::reactivate(&of.lead, id).encode_to_vec()
+    }),
+    rpc("LeadService/Convert", |of, id| {
+        requests::convert(&of.lead, id).encode_to_vec()
+    }),
+    with_password("LeadService/Erase", |of, id| {
+        requests::erase(&of.lead, id).encode_to_vec()
+    }),
+    rpc("OpportunityService/Create", |of, id| {
+        requests::opportunity(&of.lead, &of.name, id).encode_to_vec()
+    }),
+    rpc("OrderService/Create", |of, id| {
+        requests::order(&of.lead, id).encode_to_vec()
+    }),
+    rpc("OrderService/RunAction", |of, id| {
+        requests::run(&of.order, id).encode_to_vec()
+    }),
 ];
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
