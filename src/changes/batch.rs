@@ -142,16 +142,17 @@ async fn replay(tx: &Tx, jobs: &mut [Box<dyn Job>]) -> Result<bool> {
         .filter_map(|job| idempotency::name(job.call()))
         .collect();
     let found = idempotency::look(tx, &keys).await?;
-    let mut any = false;
+    let (mut any, mut answers) = (false, false);
     for (job, found) in jobs.iter_mut().zip(found) {
         any |= !matches!(found, Found::Nothing);
+        answers |= matches!(found, Found::Kept(_));
         match found {
             Found::Nothing => {}
             Found::InFlight => job.fail(Error::RequestInFlight),
             Found::Kept(kept) => job.replay(kept),
         }
     }
-    if any {
+    if answers {
         tx.settled().await?;
     }
     Ok(any)

@@ -20,24 +20,12 @@ fn change(lead: &Lead, phone: &str) -> leadsmith::wire::proto::UpdateLeadRequest
     update(change, &["phone"])
 }
 
-/// Ends every other session in the harness's database.
-async fn end_sessions(h: &Harness) {
-    let beside = h.database.connect().await;
-    beside
-        .execute_unprepared(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_do_not_notice_that_the_database_ended_their_connections() {
     let h = Harness::start(Backend::Postgres).await;
     let lead = h.sales.create_lead("Failover").await;
     for turn in 0..10 {
-        end_sessions(&h).await;
+        h.database.end_sessions().await;
         let phone = turn.to_string();
         if turn % 2 == 0 {
             h.sales.get(&lead.id).await;

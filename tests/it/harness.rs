@@ -107,6 +107,19 @@ impl TestDatabase {
         connect(&self.url).await.unwrap()
     }
 
+    /// Ends every session in this PostgreSQL database but the one that does it.
+    pub async fn end_sessions(&self) {
+        let beside = self.connect().await;
+        beside
+            .execute_unprepared(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            .await
+            .unwrap();
+        beside.close().await.unwrap();
+    }
+
     pub fn settings(&self) -> ServeSettings {
         ServeSettings {
             database: DatabaseSettings {

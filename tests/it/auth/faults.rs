@@ -6,36 +6,24 @@ use crate::harness::Backend;
 use leadsmith::db::entities::password_attempt;
 use sea_orm::ConnectionTrait;
 
-/// Ends every connection to the test's PostgreSQL database but this one.
-async fn end_sessions(beside: &DatabaseConnection) {
-    beside
-        .execute_unprepared(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_and_sessions_do_not_notice_that_connections_died() {
     let h = Harness::start(Backend::Postgres).await;
     let lead = h.sales.create_lead("Lost").await;
-    let beside = h.database.connect().await;
     for turn in 0..4 {
-        end_sessions(&beside).await;
+        h.database.end_sessions().await;
         let token = sign_in(h.channel(), "sales", PASSWORD).await.unwrap();
-        end_sessions(&beside).await;
+        h.database.end_sessions().await;
         wrong_sign_in(&h, "sales").await;
-        end_sessions(&beside).await;
+        h.database.end_sessions().await;
         let mut client = h.with_token(&token).auth();
         client.sign_out(proto::SignOutRequest {}).await.unwrap();
         assert!(!is_let_in(&h.with_token(&token)).await);
-        end_sessions(&beside).await;
+        h.database.end_sessions().await;
         change_email(&h.sales, &lead.id, &format!("lost{turn}"), PASSWORD)
             .await
             .unwrap();
-        end_sessions(&beside).await;
+        h.database.end_sessions().await;
         change_password(&h.sales, PASSWORD, PASSWORD).await.unwrap();
     }
     let counting =
