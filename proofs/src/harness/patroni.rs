@@ -2,7 +2,8 @@
 //! with synchronous replication. All of it on this machine's loopback, as data that do not outlive it.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,6 +19,10 @@ use super::cluster::{find_programs, processes, run, signal};
 pub const TTL: Duration = Duration::from_secs(20);
 /// How long the members may take until all of them are there.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How long it may take until another leads: Patroni waits for [`TTL`], and looks again every 2 s.
+const TAKING_OVER: Duration = TTL.saturating_mul(3);
+/// How often it is looked how the members are.
+const LOOK: Duration = Duration::from_millis(300);
 const MEMBERS: usize = 3;
 /// Who owns PostgreSQL's data: its packages bring this user.
 const OWNER: &str = "postgres";
@@ -44,6 +49,8 @@ struct Member {
     name: String,
     folder: PathBuf,
     port: u16,
+    /// Where Patroni says how this member is.
+    api: u16,
     /// Patroni's own process, unless its machine is dead.
     agent: Option<Child>,
 }
@@ -108,28 +115,52 @@ impl Patroni {
 
     /// Who takes changes; none while nobody does.
     pub fn leader(&self) -> Option<usize> {
-        let leads = "SELECT NOT pg_is_in_recovery()";
-        self.members
-            .iter()
-            .position(|member| self.ask(member, leads).is_ok_and(|said| said.trim() == "t"))
+        (0..MEMBERS).find(|member| self.leads(*member))
     }
 
-    /// Waits until a leader has all the others following it, one of them in step.
+    fn leads(&self, member: usize) -> bool {
+        let said = self.ask(&self.members[member], "SELECT NOT pg_is_in_recovery()");
+        said.is_ok_and(|said| said.trim() == "t")
+    }
+
+    /// Waits until a leader has all the others following it, and Patroni holds one of them for in step:
+    /// without that, none of them may take over. PostgreSQL alone says so too early, of whoever follows a
+    /// new leader first.
     pub async fn whole(&self) -> Result<()> {
-        let following = "SELECT count(*) FILTER (WHERE state = 'streaming') || ' ' || \
-                         count(*) FILTER (WHERE sync_state = 'sync') FROM pg_stat_replication";
-        let wanted = format!("{} 1", MEMBERS - 1);
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if self
-                .admin(following)
-                .is_ok_and(|said| said.trim() == wanted)
-            {
+            if self.is_whole() {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(LOOK).await;
         }
         bail!("the members do not come together: {}", self.last_words())
+    }
+
+    fn is_whole(&self) -> bool {
+        let following = "SELECT count(*) FILTER (WHERE state = 'streaming') || ' ' || \
+                         string_agg(application_name, ' ') FILTER (WHERE sync_state = 'sync') \
+                         FROM pg_stat_replication";
+        let Ok(said) = self.admin(following) else {
+            return false;
+        };
+        let in_step = said.trim().split_once(' ').and_then(|(count, name)| {
+            let named = self.members.iter().find(|member| member.name == name);
+            named.filter(|_| count.parse() == Ok(MEMBERS - 1))
+        });
+        in_step.is_some_and(|member| member.is_in_step().unwrap_or(false))
+    }
+
+    /// Waits until another member leads than the one that is lost.
+    pub async fn succeeded(&self, lost: usize) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < TAKING_OVER {
+            if (0..MEMBERS).any(|member| member != lost && self.leads(member)) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        bail!("no other member takes over: {}", self.last_words())
     }
 
     /// Loses a member.
@@ -170,9 +201,11 @@ impl Patroni {
     fn last_words(&self) -> String {
         let logs = self.members.iter().map(|member| {
             let log = fs::read_to_string(member.folder.join("log")).unwrap_or_default();
-            log.lines().last().unwrap_or_default().to_owned()
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(8)..].join("\n");
+            format!("\n{}:\n{last}", member.name)
         });
-        logs.collect::<Vec<_>>().join("; ")
+        logs.collect()
     }
 }
 
@@ -203,6 +236,7 @@ impl Member {
             name,
             folder,
             port,
+            api,
             agent: None,
         })
     }
@@ -213,6 +247,16 @@ impl Member {
 
     fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Whether this member's Patroni knows that it may take over: only who is in step with the leader may.
+    fn is_in_step(&self) -> Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.api))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"HEAD /sync HTTP/1.0\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        Ok(answer.ends_with(b" 200"))
     }
 
     /// Starts Patroni, which starts PostgreSQL.
@@ -324,7 +368,10 @@ postgresql:
     )
 }
 
-/// A port that nobody listens on just now.
+/// A port that nobody listens on, below those that the system gives to connections: a member that comes
+/// back needs its own again.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);
+    ports.find(free).context("no port is free")
 }

@@ -15,8 +15,6 @@ use crate::harness::report::Findings;
 const SERVING_AGAIN: Duration = TTL.saturating_add(Duration::from_secs(10));
 /// Writing between two losses.
 const BETWEEN: Duration = Duration::from_secs(2);
-/// How often it is looked whether another leads.
-const LOOK: Duration = Duration::from_millis(200);
 const DATABASE: &str = "desk";
 
 pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
@@ -32,9 +30,10 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     let writers = Writers::start(context, &callers);
     let kinds = [Loss::Machine, Loss::Freeze, Loss::Server];
     let mut slowest: BTreeMap<Loss, Vec<Duration>> = BTreeMap::new();
-    for turn in 0..context.size(2, 20) {
-        // Each kind in its turn, from one that the seed chooses.
-        let how = kinds[(turn + random.usize(..kinds.len())) % kinds.len()];
+    // Each kind in its turn, from one that the seed chooses.
+    let first = random.usize(..kinds.len());
+    for turn in 0..context.size(kinds.len(), 20) {
+        let how = kinds[(first + turn) % kinds.len()];
         tokio::time::sleep(BETWEEN).await;
         let silence = lose(&mut patroni, &writers, how).await?;
         slowest.entry(how).or_default().push(silence);
@@ -64,11 +63,7 @@ async fn lose(patroni: &mut Patroni, writers: &Writers, how: Loss) -> Result<Dur
     let leader = patroni.leader().context("nobody leads")?;
     writers.longest_silence();
     patroni.lose(leader, how)?;
-    let mut looks = (SERVING_AGAIN * 2).as_millis() / LOOK.as_millis();
-    while looks > 0 && patroni.leader().is_none_or(|now| now == leader) {
-        tokio::time::sleep(LOOK).await;
-        looks -= 1;
-    }
+    patroni.succeeded(leader).await?;
     tokio::time::sleep(BETWEEN).await;
     let silence = writers.longest_silence();
     patroni.recover(leader, how)?;
