@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod erase;
+pub mod lists;
 pub mod model;
 pub mod store;
 
@@ -117,7 +118,7 @@ pub async fn list<R: Message>(
     render: fn(Lead) -> R,
 ) -> Result<Page<R>> {
     let after = window.begin()?;
-    let rows = store::list(
+    let rows = lists::list(
         desk.db.read(),
         filter,
         ordering,
@@ -141,7 +142,7 @@ pub async fn search<R: Message>(
 ) -> Result<Page<R>> {
     let before = window.begin()?;
     let query = model::fold(query);
-    let rows = store::search(desk.db.read(), &query, states, before, window.limit()).await?;
+    let rows = lists::search(desk.db.read(), &query, states, before, window.limit()).await?;
     window.cut(rows, |last| last.seq, render)
 }
 

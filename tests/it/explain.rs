@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use leadsmith::leads::lists::{NEWEST, list_statement, newest_statement, search_statement};
 use leadsmith::leads::model::{Filter, LeadState, OrderKey, Ordering, Position, PositionKey, fold};
-use leadsmith::leads::store::{NEWEST, list_statement, newest_statement, search_statement};
 use leadsmith::wire::proto::{ListLeadsRequest, SearchLeadsRequest};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;

@@ -13,6 +13,7 @@ mod auth;
 mod backup;
 mod bulk;
 mod cli;
+mod codec;
 mod connections;
 mod crash;
 mod errors;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use leadsmith::leads::lists::{NEWEST, newest_statement, search_statement};
 use leadsmith::leads::model::fold;
-use leadsmith::leads::store::{NEWEST, newest_statement, search_statement};
 use leadsmith::wire::proto;
 use sea_orm::DbBackend;
 use tonic::{Request, Response, Status};

@@ -3,6 +3,7 @@
 pub mod before;
 pub mod client;
 pub mod cluster;
+#[path = "../../../tests/it/codec.rs"]
 pub mod codec;
 pub mod context;
 pub mod database;
