@@ -19,7 +19,6 @@ use crate::auth::Call;
 use crate::db::{Db, Tx, entities::idempotency_record, lock_number, rows};
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
-use crate::wire::violations::Violations;
 
 /// A request id and what was asked under it.
 #[derive(Clone, Copy, Debug)]
@@ -31,21 +30,10 @@ pub struct RequestKey {
 }
 
 impl RequestKey {
-    /// Reads a request id, which may be empty. `bare` is the request without its secrets: a
-    /// password is not part of what was asked, and nothing of it must be kept.
-    pub fn parse(
-        violations: &mut Violations,
-        rpc: &str,
-        request_id: &str,
-        bare: &impl Message,
-    ) -> Option<Self> {
-        if request_id.is_empty() {
-            return None;
-        }
-        let Ok(id) = Uuid::try_parse(request_id) else {
-            violations.add("request_id", "must be a UUID of your choice, or empty");
-            return None;
-        };
+    /// That of a request with this id. `bare` is the request without its secrets: a password is not
+    /// part of what was asked, and nothing of it must be kept.
+    pub fn of(id: Option<Uuid>, rpc: &str, bare: &impl Message) -> Option<Self> {
+        let id = id?;
         let mut digest = Sha256::new();
         digest.update(rpc);
         digest.update([0]);

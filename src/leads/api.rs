@@ -31,9 +31,10 @@ impl LeadService for LeadApi {
         &self,
         request: Request<proto::CreateLeadRequest>,
     ) -> Result<Response<proto::CreateLeadResponse>, Status> {
-        let (mut call, body) = wire::open(request)?;
+        let (mut call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let details = parse::details(&mut violations, body.lead);
         let owner = ("lead.owner_id", details.owner_id.as_str());
         operators::check_owner(&self.0, &mut violations, owner).await?;
@@ -126,7 +127,8 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = wire::open(request)?;
         let password = std::mem::take(&mut body.current_password);
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let lead = body.lead.unwrap_or_else(|| {
             violations.add("lead", "is required");
             proto::Lead::default()
@@ -158,9 +160,10 @@ impl LeadService for LeadApi {
         &self,
         request: Request<proto::DeactivateLeadRequest>,
     ) -> Result<Response<proto::DeactivateLeadResponse>, Status> {
-        let (mut call, body) = wire::open(request)?;
+        let (mut call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         let reason = read::text(&mut violations, "reason", &body.reason, REASON);
         violations.finish()?;
@@ -175,9 +178,10 @@ impl LeadService for LeadApi {
         &self,
         request: Request<proto::ReactivateLeadRequest>,
     ) -> Result<Response<proto::ReactivateLeadResponse>, Status> {
-        let (mut call, body) = wire::open(request)?;
+        let (mut call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let render = |lead| proto::ReactivateLeadResponse {
@@ -191,9 +195,10 @@ impl LeadService for LeadApi {
         &self,
         request: Request<proto::ConvertLeadRequest>,
     ) -> Result<Response<proto::ConvertLeadResponse>, Status> {
-        let (mut call, body) = wire::open(request)?;
+        let (mut call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let render = |lead: model::Lead| proto::ConvertLeadResponse {
@@ -212,7 +217,8 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = wire::open(request)?;
         let password = std::mem::take(&mut body.current_password);
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let erase = Erase {

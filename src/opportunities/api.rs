@@ -25,9 +25,10 @@ impl OpportunityService for OpportunityApi {
         &self,
         request: Request<proto::CreateOpportunityRequest>,
     ) -> Result<Response<proto::CreateOpportunityResponse>, Status> {
-        let (mut call, body) = wire::open(request)?;
+        let (mut call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let (lead_id, details) = details(&mut violations, body.opportunity);
         let owner = ("opportunity.owner_id", details.owner_id.as_str());
         operators::check_owner(&self.0, &mut violations, owner).await?;

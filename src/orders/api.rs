@@ -28,9 +28,10 @@ impl OrderService for OrderApi {
         &self,
         request: Request<proto::CreateOrderRequest>,
     ) -> Result<Response<proto::CreateOrderResponse>, Status> {
-        let (mut call, body) = wire::open(request)?;
+        let (mut call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let new = new_order(&mut violations, body.order);
         violations.finish()?;
         let render: fn(Order) -> _ = if body.validate_only {
@@ -88,9 +89,10 @@ impl OrderService for OrderApi {
         &self,
         request: Request<proto::RunActionRequest>,
     ) -> Result<Response<proto::RunActionResponse>, Status> {
-        let (mut call, body) = wire::open(request)?;
+        let (mut call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        call.key = RequestKey::parse(&mut violations, call.rpc, &body.request_id, &body);
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = RequestKey::of(request_id, call.rpc, &body);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
         if body.action.is_empty() {
             violations.add(

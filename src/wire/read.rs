@@ -19,6 +19,20 @@ pub fn id(violations: &mut Violations, field: &str, text: &str) -> Uuid {
     })
 }
 
+/// A request id, which may be left out. It is spelt anew where it stands: capitals or braces make no
+/// other id, and so no other request.
+pub fn request_id(violations: &mut Violations, text: &mut String) -> Option<Uuid> {
+    if text.is_empty() {
+        return None;
+    }
+    let Ok(id) = Uuid::try_parse(text) else {
+        violations.add("request_id", "must be a UUID of your choice, or empty");
+        return None;
+    };
+    *text = id.to_string();
+    Some(id)
+}
+
 /// A record's id that may be left out.
 pub fn optional_id(violations: &mut Violations, field: &str, text: &str) -> Option<Uuid> {
     (!text.is_empty()).then(|| id(violations, field, text))

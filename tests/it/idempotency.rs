@@ -120,6 +120,19 @@ on_both! {
         another.stop().await.unwrap();
     }
 
+    async fn the_spelling_of_a_request_id_does_not_matter(h: Harness) {
+        for (call, _) in Call::one_of_each(&h.sales).await {
+            let id = new_request_id();
+            let first = call.clone().with_id(&id).send(&h.sales).await.unwrap();
+            let before = effects(&h).await;
+            for spelling in [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}")] {
+                let again = call.clone().with_id(&spelling).send(&h.sales).await;
+                assert_eq!(again.unwrap(), first, "{call:?} {spelling}");
+            }
+            assert_eq!(effects(&h).await, before, "{call:?}");
+        }
+    }
+
     async fn without_a_request_id_nothing_is_kept(h: Harness) {
         for (call, _) in Call::one_of_each(&h.sales).await {
             call.send(&h.sales).await.unwrap();
