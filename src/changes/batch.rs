@@ -14,7 +14,7 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::draft::{Held, Needs, Records, Writes};
-use super::fate::Trace;
+use super::fate::{Trace, Witness};
 use super::idempotency::{self, Found};
 use super::{Change, erase, events, history};
 use crate::auth::Call;
@@ -63,7 +63,9 @@ pub(super) struct Decided {
 /// What a run of a batch leaves to know.
 #[derive(Default)]
 pub(super) struct Ran {
-    /// By what it can be told whether the transaction came about, where there is something.
+    /// Whether there is anything to commit.
+    pub written: bool,
+    /// By what it can be told whether the transaction came about, where that can be.
     pub trace: Option<Trace>,
     /// Whether somebody's data was erased.
     pub erased: bool,
@@ -121,12 +123,13 @@ pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) 
         let name = idempotency::name(job.call());
         all_erased.extend(erased.into_iter().map(|lead| (lead, name)));
     }
-    let trace = written.finish(tx, records).await?;
+    let (written, trace) = written.finish(tx, records).await?;
     // Last: what others in the batch wrote of these leads before is their past too.
     for (lead, name) in &all_erased {
         erase::past(tx, lead, *name).await?;
     }
     Ok(Ran {
+        written,
         trace,
         erased: !all_erased.is_empty(),
     })
@@ -264,11 +267,9 @@ impl Written {
         Ok(())
     }
 
-    async fn finish(self, tx: &Tx, records: Records) -> Result<Option<Trace>> {
-        let history = self
-            .history
-            .first()
-            .and_then(|row| row.id.try_as_ref().copied());
+    /// Writes all of it. Whether that was anything, and how to tell later whether it came about.
+    async fn finish(self, tx: &Tx, records: Records) -> Result<(bool, Option<Trace>)> {
+        let witness = self.witness();
         // In the order of their creation: what counts them up must agree with it.
         let mut created: BTreeMap<Uuid, Lead> = BTreeMap::new();
         let mut changed = Vec::new();
@@ -297,11 +298,26 @@ impl Written {
         all.extend(Rows::insert(self.history)?);
         all.extend(Rows::insert(self.events)?);
         all.extend(Rows::insert(self.answers)?);
+        let written = !all.is_empty();
         let transaction = rows::write(tx, all).await?;
-        let trace = transaction.zip(history);
-        Ok(trace.map(|(transaction, history)| Trace {
-            transaction,
-            history,
-        }))
+        let trace = transaction
+            .zip(witness)
+            .map(|(transaction, witness)| Trace {
+                transaction,
+                witness,
+            });
+        Ok((written, trace))
+    }
+
+    fn witness(&self) -> Option<Witness> {
+        let history = self.history.first().and_then(|row| row.id.try_as_ref());
+        let run = self.runs.first().and_then(|row| row.id.try_as_ref());
+        let answer = self.answers.first().and_then(|row| {
+            let principal = row.principal_id.try_as_ref()?;
+            Some((*principal, *row.request_id.try_as_ref()?))
+        });
+        let history = history.map(|id| Witness::History(*id));
+        let run = run.map(|id| Witness::Run(*id));
+        history.or(run).or(answer.map(Witness::Answer))
     }
 }

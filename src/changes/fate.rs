@@ -1,7 +1,7 @@
 //! What became of a transaction whose commit was not answered, because the connection died first.
 //!
 //! It may have come about or not, and on PostgreSQL it may still be on its way: waiting for the disk
-//! or for a standby. So it is first waited out, by its number; then its history tells. The number
+//! or for a standby. So it is first waited out, by its number; then a row it wrote tells. The number
 //! alone would not: after a failover the new primary may give it to another transaction.
 //!
 //! What is found there is not on the standby for sure: who dies while waiting for it leaves a commit
@@ -13,7 +13,8 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, Statement};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::db::entities::history;
+use super::idempotency::Name;
+use crate::db::entities::{action_run, history, idempotency_record};
 use crate::db::{Db, Tx, Verdict};
 use crate::error::Result;
 
@@ -26,8 +27,19 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct Trace {
     /// Its number, on PostgreSQL.
     pub transaction: String,
-    /// A history row it wrote.
-    pub history: Uuid,
+    /// A row it wrote.
+    pub witness: Witness,
+}
+
+/// A row that a transaction writes and nobody else does.
+#[derive(Clone, Copy, Debug)]
+pub enum Witness {
+    /// Of a change.
+    History(Uuid),
+    /// Of an attempt that changed nothing.
+    Run(Uuid),
+    /// Of an answer to keep, where nothing else was to be written.
+    Answer(Name),
 }
 
 /// What became of a transaction.
@@ -59,7 +71,7 @@ async fn ask(db: &Db, trace: &Trace) -> Result<Option<Fate>> {
         Box::pin(async move {
             let fate = if is_under_way(tx, &trace.transaction).await? {
                 None
-            } else if is_there(tx, trace.history).await? {
+            } else if is_there(tx, trace.witness).await? {
                 tx.settled().await?;
                 Some(Fate::Committed)
             } else {
@@ -84,7 +96,14 @@ async fn is_under_way(tx: &Tx, number: &str) -> Result<bool> {
 }
 
 /// A statement of its own: it sees what was committed before it.
-async fn is_there(tx: &Tx, history: Uuid) -> Result<bool> {
-    let row = history::Entity::find_by_id(history).one(&**tx).await?;
-    Ok(row.is_some())
+async fn is_there(tx: &Tx, witness: Witness) -> Result<bool> {
+    let db = &**tx;
+    Ok(match witness {
+        Witness::History(id) => history::Entity::find_by_id(id).one(db).await?.is_some(),
+        Witness::Run(id) => action_run::Entity::find_by_id(id).one(db).await?.is_some(),
+        Witness::Answer(name) => {
+            let kept = idempotency_record::Entity::find_by_id(name);
+            kept.one(db).await?.is_some()
+        }
+    })
 }

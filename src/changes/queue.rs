@@ -266,7 +266,7 @@ async fn write(
                 return Ok(Verdict::Checked(()));
             }
             batch.ran = batch::run(tx, &mut batch.jobs, patience).await?;
-            batch.committing = true;
+            batch.committing = batch.ran.written;
             Ok(Verdict::Done(()))
         })
     });

@@ -36,33 +36,68 @@ async fn calls_do_not_notice_that_the_database_ended_their_connections() {
     }
 }
 
-/// A deferred trigger runs inside COMMIT: it ends the session there, before or after the change is on
-/// disk as far as the service can tell.
+/// Has the next two transactions that write to a table die while they are committed: a deferred trigger
+/// runs inside COMMIT, and ends the session there, before or after the rows are on disk as far as the
+/// service can tell.
+async fn die_twice_at(h: &Harness, table: &str) {
+    let sql = format!(
+        "CREATE SEQUENCE {table}_deaths; \
+         CREATE FUNCTION die_at_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF nextval('{table}_deaths') <= 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; \
+           RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER die AFTER INSERT ON {table} \
+           DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die_at_{table}()"
+    );
+    let beside = h.database.connect().await;
+    beside.execute_unprepared(&sql).await.unwrap();
+}
+
+async fn assert_it_died_twice(h: &Harness, table: &str) {
+    let tries = format!("SELECT last_value FROM {table}_deaths");
+    assert_eq!(h.count(&tries).await, 3, "{table}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_whose_commit_died_is_made_once() {
     let h = Harness::start(Backend::Postgres).await;
     let lead = h.sales.create_lead("Fate").await;
-    let beside = h.database.connect().await;
-    beside
-        .execute_unprepared(
-            "CREATE SEQUENCE deaths; \
-             CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-               IF nextval('deaths') <= 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; \
-               RETURN NULL; END $$; \
-             CREATE CONSTRAINT TRIGGER die AFTER INSERT ON history \
-               DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()",
-        )
-        .await
-        .unwrap();
+    die_twice_at(&h, "history").await;
     let changed = h.sales.leads().update(change(&lead, "once")).await;
     assert_eq!(changed.unwrap().into_inner().lead.unwrap().phone, "once");
     let rows = "SELECT count(*) FROM history WHERE rpc LIKE '%/Update'";
     assert_eq!(h.count(rows).await, 1);
-    assert_eq!(
-        h.count("SELECT last_value FROM deaths").await,
-        3,
-        "it died twice"
-    );
+    assert_it_died_twice(&h, "history").await;
+}
+
+/// A refused run leaves a row of the ledger, and a change to what is there already leaves its answer:
+/// neither has a history by which it could be told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_nothing_is_answered_as_well_when_its_commit_died() {
+    let h = Harness::start(Backend::Postgres).await;
+    let lead = h.sales.create_lead("Fate").await;
+    let order = h.sales.create_order(&lead.id, Vec::new()).await;
+    h.sales.deactivate(&lead.id).await.unwrap();
+    let run = async || {
+        h.sales
+            .run(&order.id, "provision-client")
+            .await
+            .unwrap_err()
+    };
+    assert_eq!(reason(&run().await), "LEAD_DEACTIVATED");
+    die_twice_at(&h, "action_runs").await;
+    assert_eq!(reason(&run().await), "LEAD_DEACTIVATED");
+    assert_eq!(h.count("SELECT count(*) FROM action_runs").await, 2);
+    assert_it_died_twice(&h, "action_runs").await;
+
+    let lead = h.sales.reactivate(&lead.id).await.unwrap();
+    die_twice_at(&h, "idempotency_records").await;
+    let mut same = change(&lead, &lead.phone);
+    same.request_id = "0190a5f2-0000-4000-8000-00000000fa7e".into();
+    let answer = h.sales.leads().update(same).await.unwrap().into_inner();
+    assert_eq!(answer.lead, Some(lead));
+    let kept = "SELECT count(*) FROM idempotency_records";
+    assert_eq!(h.count(kept).await, 1);
+    assert_it_died_twice(&h, "idempotency_records").await;
 }
 
 on_both! {
