@@ -16,12 +16,13 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use uuid::Uuid;
 
 use super::LARGEST_REQUEST;
 use super::bodies::{Answer, Timely};
 use super::headers;
 use super::listener::Line;
-use super::places::{Place, Places};
+use super::places::{Place, Places, network};
 use super::rates::Rates;
 use crate::auth::roles::{self, Access};
 use crate::auth::{self, Call, Credential};
@@ -53,9 +54,11 @@ struct Gate {
     /// For signing out, when there is no room.
     exit: Arc<Semaphore>,
     /// For signing in: who is not known yet must leave the others their room.
-    porch: Arc<Places>,
+    porch: Arc<Places<IpAddr>>,
     /// For streams that anybody may open, of health and of reflection.
-    gallery: Arc<Places>,
+    gallery: Arc<Places<IpAddr>>,
+    /// For each who calls: whoever leaves answers unread must leave the others room.
+    shares: Arc<Places<Uuid>>,
     rates: Rates,
     /// The answers that are being sent.
     answers: Arc<()>,
@@ -70,7 +73,7 @@ struct Gate {
 #[expect(dead_code, reason = "held, and let go")]
 enum Room {
     Inside(OwnedSemaphorePermit),
-    Porch(Place),
+    Porch(Place<IpAddr>),
 }
 
 impl GateLayer {
@@ -82,6 +85,7 @@ impl GateLayer {
             porch: Places::new(limits.max_calls.div_ceil(4), limits.max_calls.div_ceil(8)),
             // One for each connection, as it were.
             gallery: Places::new(limits.max_connections, limits.max_connections_per_address),
+            shares: Places::new(limits.max_calls, (limits.max_calls * 3).div_ceil(4)),
             rates: Rates::new(limits.calls_per_second),
             answers: Arc::default(),
             max_calls: limits.max_calls,
@@ -167,7 +171,9 @@ impl Gate {
     {
         let begun = Instant::now();
         let line = request.extensions_mut().remove::<Line>();
-        let address = line.as_ref().map_or(NOWHERE, |line| line.peer.address);
+        let address = line
+            .as_ref()
+            .map_or(NOWHERE, |line| network(line.peer.address));
         let known = roles::lookup(request.uri().path().trim_start_matches('/'));
         if let Some((rpc, Access::Open)) = known
             && rpc.starts_with("grpc.")
@@ -178,10 +184,10 @@ impl Gate {
         let work = async {
             let room = self.room(known, address)?;
             let unread = line.as_ref().map(|line| line.unread.begin());
-            let request = self.admit(request, known, line).await?;
+            let (request, share) = self.admit(request, known, line).await?;
             let Ok(response) = inner.call(request.map(Timely::wrap)).await;
             // As long as an answer is in memory, it takes its room.
-            let held = (room, unread, Arc::clone(&self.answers));
+            let held = (room, share, unread, Arc::clone(&self.answers));
             Ok(with_reason(response).map(|body| Answer::wrap(body, held)))
         };
         let answer = match tokio::time::timeout(deadline, work).await {
@@ -229,19 +235,19 @@ impl Gate {
         room.ok_or(Error::ServerOverloaded)
     }
 
-    /// Finds out who calls and whether they may.
+    /// Finds out who calls, whether they may, and whether they have not enough calls already.
     async fn admit(
         &self,
         mut request: Request<Body>,
         known: Option<(&'static str, Access)>,
         line: Option<Line>,
-    ) -> Result<Request<Body>> {
+    ) -> Result<(Request<Body>, Option<Place<Uuid>>)> {
         if let Some((_, Access::Open)) = known {
             // Who signs in is counted by where they come from.
             if let Some(line) = line {
                 request.extensions_mut().insert(line.peer);
             }
-            return Ok(request);
+            return Ok((request, None));
         }
         let token = headers::token(request.headers());
         if sown(Bug::LogsTokens) {
@@ -267,8 +273,12 @@ impl Gate {
                 required,
             });
         }
+        let mut share = None;
         if rpc != SIGN_OUT {
-            self.rates.count(identity.principal.id)?;
+            let principal = identity.principal.id;
+            self.rates.count(principal)?;
+            let taken = self.shares.take(principal);
+            share = Some(taken.ok_or(Error::ServerOverloaded)?);
         }
         request.extensions_mut().insert(Call {
             principal: identity.principal,
@@ -278,7 +288,7 @@ impl Gate {
             key: None,
             waited: asked.elapsed(),
         });
-        Ok(request)
+        Ok((request, share))
     }
 
     /// How long the call may take: what it asks for, or the default, but never more than allowed.

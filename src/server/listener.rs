@@ -2,7 +2,7 @@
 //! is limited here, so that nobody can take up the server by merely connecting.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use super::bodies::Unread;
-use super::places::{Place, Places};
+use super::places::{Place, Places, network};
 use super::tls::Tls;
 use crate::auth::peer::{Certificate, Peer};
 use crate::config::Limits;
@@ -61,7 +61,7 @@ pub fn accept(
 }
 
 struct Door {
-    places: Arc<Places>,
+    places: Arc<Places<IpAddr>>,
     tls: Option<Arc<Tls>>,
     round: Duration,
     age: Duration,
@@ -73,7 +73,7 @@ impl Door {
         let mut turned_away: u64 = 0;
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => match self.places.take(address.ip()) {
+                Ok((stream, address)) => match self.places.take(network(address.ip())) {
                     Some(place) => self.greet(stream, address, place),
                     None => {
                         turned_away += 1;
@@ -92,7 +92,7 @@ impl Door {
     }
 
     /// Greets in a task of its own: who is slow holds up nobody.
-    fn greet(&self, stream: TcpStream, address: SocketAddr, place: Place) {
+    fn greet(&self, stream: TcpStream, address: SocketAddr, place: Place<IpAddr>) {
         let (tls, ready) = (self.tls.clone(), self.ready.clone());
         let (round, end) = (self.round, Instant::now() + self.age);
         tokio::spawn(async move {
@@ -157,7 +157,7 @@ pub struct Connection {
     rounds: Interval,
     /// When it ends at the latest. Before, it is asked to; a stream that goes on could hold it open.
     end: Instant,
-    _place: Place,
+    _place: Place<IpAddr>,
 }
 
 impl Connected for Connection {

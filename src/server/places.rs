@@ -1,52 +1,54 @@
-//! How many may be here at once, in all and from each address: what strangers can take up must be
-//! little, and from one address less.
+//! How many may be here at once, in all and of each: what strangers can take up must be little, and from
+//! one address less; and no caller may take up all that there is.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
-/// Places of one kind.
-pub struct Places {
+/// Places of one kind, for callers told apart by `K`.
+pub struct Places<K> {
     all: usize,
     each: usize,
-    taken: Mutex<Taken>,
+    taken: Mutex<Taken<K>>,
 }
 
-#[derive(Default)]
-struct Taken {
+struct Taken<K> {
     all: usize,
-    each: HashMap<IpAddr, usize>,
+    each: HashMap<K, usize>,
 }
 
 /// A place, free again when dropped.
-pub struct Place {
-    places: Arc<Places>,
-    from: IpAddr,
+pub struct Place<K: Eq + Hash> {
+    places: Arc<Places<K>>,
+    of: K,
 }
 
-impl Places {
+impl<K: Eq + Hash + Copy> Places<K> {
     pub fn new(all: usize, each: usize) -> Arc<Self> {
         Arc::new(Self {
             all,
             each,
-            taken: Mutex::default(),
+            taken: Mutex::new(Taken {
+                all: 0,
+                each: HashMap::new(),
+            }),
         })
     }
 
-    /// A place for who comes from this address, if there is one.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let from = network(address);
+    /// A place, if there is one.
+    pub fn take(self: &Arc<Self>, of: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(|held| held.into_inner());
         // Looked at before it is noted: who is turned away must leave nothing behind.
-        let there = taken.each.get(&from).copied().unwrap_or(0);
+        let there = taken.each.get(&of).copied().unwrap_or(0);
         if taken.all >= self.all || there >= self.each {
             return None;
         }
         taken.all += 1;
-        taken.each.insert(from, there + 1);
+        taken.each.insert(of, there + 1);
         Some(Place {
             places: Arc::clone(self),
-            from,
+            of,
         })
     }
 
@@ -57,7 +59,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self
             .places
@@ -65,17 +67,17 @@ impl Drop for Place {
             .lock()
             .unwrap_or_else(|held| held.into_inner());
         taken.all -= 1;
-        if let Some(each) = taken.each.get_mut(&self.from) {
+        if let Some(each) = taken.each.get_mut(&self.of) {
             *each -= 1;
             if *each == 0 {
-                taken.each.remove(&self.from);
+                taken.each.remove(&self.of);
             }
         }
     }
 }
 
 /// What counts as one address: of IPv6, the 64 bits that a single customer is given.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
@@ -87,12 +89,12 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::Places;
+    use super::{Places, network};
 
     #[test]
     fn each_address_has_its_share_and_who_is_turned_away_leaves_nothing_behind() {
         let places = Places::new(3, 2);
-        let take = |address: &str| places.take(address.parse().unwrap());
+        let take = |address: &str| places.take(network(address.parse().unwrap()));
         let held = [take("2001:db8::1"), take("2001:db8::2")];
         assert!(held.iter().all(Option::is_some));
         // The same customer's third, and another's.

@@ -203,3 +203,26 @@ async fn an_answer_that_nobody_takes_ends_its_connection_and_no_other() {
     assert_eq!(idle.ask(LIST).await.code(), Code::Ok);
     assert!(!idle.connection.is_finished(), "who only listens may");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_answers_unread_leaves_the_others_room() {
+    let h = Harness::start_with(Backend::Sqlite, |settings| settings.limits.max_calls = 4).await;
+    let lead = h.sales.create_lead("Share").await;
+    let deaf = Wire::open(&h, 0).await;
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        let (body, refused) = deaf.call(LIST, EMPTY, true).await.begun().await;
+        assert!(refused.is_none(), "{refused:?}");
+        unread.push(body);
+    }
+    // On whichever connection.
+    let another = Wire::open(&h, 65_535).await;
+    assert_eq!(reason(&another.ask(GET).await), "SERVER_OVERLOADED");
+    assert_eq!(h.viewer.get(&lead.id).await, lead, "the others go on");
+
+    unread.clear();
+    eventually("its share is free", async || {
+        reason(&another.ask(GET).await) == "FIELD_INVALID"
+    })
+    .await;
+}
