@@ -87,7 +87,7 @@ impl Desk {
             decide,
             answer: None,
             caller: Some(caller),
-            _working: working,
+            working,
         };
         self.queue.make(&self.db, Box::new(waiting), answered).await
     }
@@ -102,7 +102,7 @@ struct Waiting<T, R, F> {
     answer: Option<Result<R>>,
     caller: Option<oneshot::Sender<Result<R>>>,
     since: Instant,
-    _working: Option<Working>,
+    working: Option<Working>,
 }
 
 impl<T, R, F> Job for Waiting<T, R, F>
@@ -176,6 +176,8 @@ where
     }
 
     fn send(&mut self) {
+        // Before its caller can repeat it.
+        self.working = None;
         if let (Some(caller), Some(answer)) = (self.caller.take(), self.answer.take()) {
             // Who hung up is not told.
             let _ = caller.send(answer);

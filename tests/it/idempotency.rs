@@ -120,6 +120,20 @@ on_both! {
         another.stop().await.unwrap();
     }
 
+    /// Nothing of it is kept, and nobody works on it any more.
+    async fn a_call_that_was_refused_can_be_repeated_at_once(h: Harness) {
+        let lead = h.sales.create_lead("Hopper").await;
+        let request = ReactivateLeadRequest {
+            id: lead.id,
+            request_id: new_request_id(),
+            ..Default::default()
+        };
+        for _ in 0..300 {
+            let refused = h.sales.leads().reactivate(request.clone()).await.unwrap_err();
+            assert_eq!(reason(&refused), "LEAD_NOT_DEACTIVATED");
+        }
+    }
+
     async fn the_spelling_of_a_request_id_does_not_matter(h: Harness) {
         for (call, _) in Call::one_of_each(&h.sales).await {
             let id = new_request_id();
