@@ -312,7 +312,10 @@ fn etcd(folder: &Path, clients: u16, peers: u16) -> Result<Child> {
     let url = |port: u16| format!("http://127.0.0.1:{port}");
     let log = fs::File::create(folder.join("etcd.log"))?;
     let mut etcd = owned("/usr/bin/etcd");
-    etcd.arg("--data-dir")
+    // The second of etcd's interfaces: by the third, Patroni before 3.1 may go on for ever with what it
+    // knew before a moment in which the machine was too busy for it (patroni/patroni#2779).
+    etcd.arg("--enable-v2")
+        .arg("--data-dir")
         .arg(data.join("data"))
         .args(["--listen-client-urls", &url(clients)])
         .args(["--advertise-client-urls", &url(clients)])
@@ -335,7 +338,7 @@ fn settings(name: &str, folder: &Path, etcd: u16, port: u16, api: u16, programs:
 scope: desk
 name: {name}
 restapi: {{listen: "127.0.0.1:{api}", connect_address: "127.0.0.1:{api}"}}
-etcd3: {{host: "127.0.0.1:{etcd}"}}
+etcd: {{host: "127.0.0.1:{etcd}"}}
 bootstrap:
   dcs:
     ttl: {ttl}
