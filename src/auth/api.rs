@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::passwords;
 use super::peer::Peer;
 use crate::changes::desk::Desk;
+use crate::operators::model::Operator;
 use crate::wire::proto::{self, auth_service_server::AuthService};
 use crate::wire::violations::Violations;
 use crate::wire::{self, read, render};
@@ -33,16 +34,18 @@ impl AuthService for AuthApi {
         check_given(&mut violations, "password", &body.password);
         violations.finish()?;
         let password = SecretString::from(body.password);
+        if body.validate_only {
+            let operator = super::check_sign_in(&self.0, &body.username, password, address).await?;
+            return Ok(Response::new(proto::SignInResponse {
+                operator: Some(render_operator(operator)),
+                ..Default::default()
+            }));
+        }
         let session = super::sign_in(&self.0, &body.username, password, address).await?;
         Ok(Response::new(proto::SignInResponse {
             token: session.token.expose().to_owned(),
             expire_time: Some(render::time(session.expire_time)),
-            operator: Some(proto::Operator {
-                id: session.operator.id.to_string(),
-                username: session.operator.username,
-                display_name: session.operator.display_name,
-                role: session.operator.role.to_wire(),
-            }),
+            operator: Some(render_operator(session.operator)),
         }))
     }
 
@@ -50,8 +53,8 @@ impl AuthService for AuthApi {
         &self,
         request: Request<proto::SignOutRequest>,
     ) -> Result<Response<proto::SignOutResponse>, Status> {
-        let (call, _) = wire::open(request)?;
-        super::sign_out(&self.0, &call).await?;
+        let (call, body) = wire::open(request)?;
+        super::sign_out(&self.0, &call, body.validate_only).await?;
         Ok(Response::new(proto::SignOutResponse {}))
     }
 
@@ -80,8 +83,17 @@ impl AuthService for AuthApi {
         passwords::check_new(&mut violations, "new_password", &body.new_password);
         violations.finish()?;
         let (current, new) = (body.current_password.into(), body.new_password.into());
-        super::change_password(&self.0, &call, current, new).await?;
+        super::change_password(&self.0, &call, current, new, body.validate_only).await?;
         Ok(Response::new(proto::ChangePasswordResponse {}))
+    }
+}
+
+fn render_operator(operator: Operator) -> proto::Operator {
+    proto::Operator {
+        id: operator.id.to_string(),
+        username: operator.username,
+        display_name: operator.display_name,
+        role: operator.role.to_wire(),
     }
 }
 

@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::operators::{self, model::Operator};
 use crate::wire::words::{on_the_wire, words};
 use attempts::Bucket;
+use claim::Claim;
 use known::Who;
 use peer::Certificate;
 use roles::Role;
@@ -238,15 +239,7 @@ pub async fn sign_in(
     password: SecretString,
     address: Option<IpAddr>,
 ) -> Result<Session> {
-    let username = crate::operators::model::username(username);
-    let mut claim = attempts::claim(desk, Bucket::sign_in(&username, address)).await?;
-    let found = store::operator_by_username(desk.db.read(), &username).await?;
-    let hash = found.as_ref().map(|(_, hash)| hash.clone());
-    let right = claim.verify(&desk.passwords, password, hash).await?;
-    let Some((operator, hash)) = found.filter(|_| right) else {
-        claim.failed().await?;
-        return Err(Error::SignInFailed);
-    };
+    let (claim, operator, hash) = verify_sign_in(desk, username, password, address).await?;
     let session = Session::new(operator, desk.clock.now());
     let row = session.row();
     let begin = claim.succeeded_with(desk, move |tx| {
@@ -261,6 +254,41 @@ pub async fn sign_in(
     });
     begin.await?;
     Ok(session)
+}
+
+/// Checks what [`sign_in`] checks, and begins no session.
+///
+/// # Errors
+/// As [`sign_in`].
+pub async fn check_sign_in(
+    desk: &Desk,
+    username: &str,
+    password: SecretString,
+    address: Option<IpAddr>,
+) -> Result<Operator> {
+    let (claim, operator, _) = verify_sign_in(desk, username, password, address).await?;
+    claim.succeeded(desk).await?;
+    Ok(operator)
+}
+
+/// The operator whose username and password these are, the claim of the attempt, and the hash that the
+/// password was verified by.
+async fn verify_sign_in(
+    desk: &Desk,
+    username: &str,
+    password: SecretString,
+    address: Option<IpAddr>,
+) -> Result<(Claim, Operator, String)> {
+    let username = crate::operators::model::username(username);
+    let mut claim = attempts::claim(desk, Bucket::sign_in(&username, address)).await?;
+    let found = store::operator_by_username(desk.db.read(), &username).await?;
+    let hash = found.as_ref().map(|(_, hash)| hash.clone());
+    let right = claim.verify(&desk.passwords, password, hash).await?;
+    let Some((operator, hash)) = found.filter(|_| right) else {
+        claim.failed().await?;
+        return Err(Error::SignInFailed);
+    };
+    Ok((claim, operator, hash))
 }
 
 /// Begins a session without a password, for the demo.
@@ -294,12 +322,15 @@ impl Session {
     }
 }
 
-/// Ends the session the call was made in.
+/// Ends the session the call was made in, unless that is only to be checked.
 ///
 /// # Errors
 /// [`Error::OperatorRequired`] when there is none.
-pub async fn sign_out(desk: &Desk, call: &Call) -> Result<()> {
+pub async fn sign_out(desk: &Desk, call: &Call, validate_only: bool) -> Result<()> {
     let hash = call.session.ok_or(Error::OperatorRequired)?;
+    if validate_only {
+        return Ok(());
+    }
     desk.db
         .write_again(move |tx| {
             Box::pin(async move { Ok(Verdict::Done(store::delete_session(tx, &hash).await?)) })
@@ -334,7 +365,8 @@ pub async fn verify_own_password(
     Ok(hash)
 }
 
-/// Changes the calling operator's own password and ends their other sessions.
+/// Changes the calling operator's own password and ends their other sessions, unless that is only to be
+/// checked.
 ///
 /// # Errors
 /// As [`verify_own_password`].
@@ -343,9 +375,13 @@ pub async fn change_password(
     call: &Call,
     current: SecretString,
     new: SecretString,
+    validate_only: bool,
 ) -> Result<()> {
     let operator = call.operator()?;
     let current = verify_own_password(desk, call, Some(&current)).await?;
+    if validate_only {
+        return Ok(());
+    }
     let new = desk.passwords.hash(new).await?;
     let session = call.session;
     let change = desk.db.write_again(move |tx| {

@@ -36,24 +36,31 @@ words! {
     }
 }
 
-/// How one field changed. Empty stands for nothing.
+/// How one field changed. Empty stands for nothing. The stored names are those of the first rows, which
+/// servers of the version before write and read too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
     /// The field's path. Examples: `email`, `address.city`, `custom_fields.tier`.
     pub field: String,
     /// The value before.
-    pub from: String,
+    #[serde(rename = "from", alias = "old_value")]
+    pub old_value: String,
     /// The value after.
-    pub to: String,
+    #[serde(rename = "to", alias = "new_value")]
+    pub new_value: String,
 }
 
 impl FieldChange {
     /// A change of `field`.
-    pub fn new(field: impl Into<String>, from: impl Into<String>, to: impl Into<String>) -> Self {
+    pub fn new(
+        field: impl Into<String>,
+        old_value: impl Into<String>,
+        new_value: impl Into<String>,
+    ) -> Self {
         Self {
             field: field.into(),
-            from: from.into(),
-            to: to.into(),
+            old_value: old_value.into(),
+            new_value: new_value.into(),
         }
     }
 }

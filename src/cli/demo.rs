@@ -207,8 +207,13 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
             lead: Some(render::lead(lead)),
         };
         let call = call("leadsmith.v1.LeadService/Deactivate");
-        let (id, reason) = (created[index].id, reason.to_owned());
-        leads::deactivate(desk, call, id, String::new(), reason, render).await?;
+        let deactivate = leads::Deactivate {
+            id: created[index].id,
+            etag: String::new(),
+            reason: reason.to_owned(),
+            validate_only: false,
+        };
+        leads::deactivate(desk, call, deactivate, render).await?;
     }
     for index in [3, 10] {
         let render = |lead: Lead| proto::ConvertLeadResponse {
@@ -277,7 +282,7 @@ async fn opportunity(
             units,
             nanos: 0,
         }),
-        probability: 40,
+        probability: Some(40),
         expected_close_date: None,
         owner_id: lead.details.owner_id.clone(),
         next_step: "Call back".to_owned(),
@@ -303,11 +308,12 @@ async fn order(desk: &Desk, call: Call, lead: &Lead) -> CallResult<String> {
         }],
         actions: vec![Action::provision_client()],
     };
-    let render = |order: orders::model::Order| proto::CreateOrderResponse {
+    let render = |created: orders::Created| proto::CreateOrderResponse {
         order: Some(proto::Order {
-            id: order.id.to_string(),
+            id: created.order.id.to_string(),
             ..proto::Order::default()
         }),
+        ..Default::default()
     };
     let answer = orders::create(desk, call, new, false, render).await?;
     Ok(answer.order.unwrap_or_default().id)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::Filter;
 use crate::changes::desk::Desk;
 use crate::leads::api::render;
 use crate::wire::proto::{self, client_service_server::ClientService};
@@ -36,8 +37,21 @@ impl ClientService for ClientApi {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
         let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
+        let filter = Filter {
+            owner_id: read::optional_id(&mut violations, "owner_id", &body.owner_id),
+            convert_time_after: read::time(
+                &mut violations,
+                "convert_time_after",
+                body.convert_time_after,
+            ),
+            convert_time_before: read::time(
+                &mut violations,
+                "convert_time_before",
+                body.convert_time_before,
+            ),
+        };
         violations.finish()?;
-        let page = super::list(&self.0, window, |lead| {
+        let page = super::list(&self.0, &filter, window, |lead| {
             render::client(lead).unwrap_or_default()
         })
         .await?;

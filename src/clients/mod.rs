@@ -2,8 +2,9 @@
 //! the same id, so a conversion can neither be half done nor be done twice.
 
 pub mod api;
-mod store;
+pub mod store;
 
+use chrono::{DateTime, Utc};
 use prost::Message;
 use uuid::Uuid;
 
@@ -22,17 +23,29 @@ pub async fn get(desk: &Desk, id: Uuid) -> Result<Lead> {
         .ok_or(Error::ClientNotFound(id))
 }
 
+/// What List is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this operator's.
+    pub owner_id: Option<Uuid>,
+    /// Only those converted after this.
+    pub convert_time_after: Option<DateTime<Utc>>,
+    /// Only those converted before this.
+    pub convert_time_before: Option<DateTime<Utc>>,
+}
+
 /// A page of converted leads, the latest converted first.
 ///
 /// # Errors
 /// [`Error::PageTokenInvalid`].
 pub async fn list<R: Message>(
     desk: &Desk,
+    filter: &Filter,
     window: Window,
     render: fn(Lead) -> R,
 ) -> Result<Page<R>> {
     let before = window.begin()?;
-    let rows = store::list(desk.db.read(), before, window.limit()).await?;
+    let rows = store::list(desk.db.read(), filter, before, window.limit()).await?;
     let position = |last: &Lead| match &last.status {
         Status::Converted { conversion } => (conversion.time, last.id),
         // The query asks for converted ones.

@@ -3,29 +3,51 @@
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Statement,
 };
 use uuid::Uuid;
 
+use super::Filter;
 use crate::db::entities::lead::{Column, Entity};
 use crate::error::Result;
+use crate::leads::lists::between;
 use crate::leads::model::Lead;
 use crate::leads::store::read;
 
-/// Converted leads, the latest first, from behind `before`.
+/// Converted leads by filter, the latest first, from behind `before`.
 pub async fn list(
     db: &impl ConnectionTrait,
+    filter: &Filter,
     before: Option<(DateTime<Utc>, Uuid)>,
     limit: u64,
 ) -> Result<Vec<Lead>> {
+    let statement = list_statement(db.get_database_backend(), filter, before, limit);
+    read(db, statement).await
+}
+
+/// The statement of [`list`]: a walk along the index of conversions, or of one operator's.
+pub fn list_statement(
+    backend: DbBackend,
+    filter: &Filter,
+    before: Option<(DateTime<Utc>, Uuid)>,
+    limit: u64,
+) -> Statement {
+    let time = Column::ConversionTime;
+    // A later page begins before this anyway, and PostgreSQL takes two bounds for fewer rows than there are.
+    let latest = filter.convert_time_before.filter(|_| before.is_none());
     let mut query = Entity::find()
-        .filter(Column::ConversionTime.is_not_null())
-        .order_by_desc(Column::ConversionTime)
+        .filter(time.is_not_null())
+        .filter(between(time, filter.convert_time_after, latest))
+        .order_by_desc(time)
         .order_by_desc(Column::Id)
         .limit(limit);
-    if let Some((time, id)) = before {
-        let here = Expr::tuple([Expr::col(Column::ConversionTime), Expr::col(Column::Id)]);
-        query = query.filter(here.lt(Expr::tuple([Expr::value(time), Expr::value(id)])));
+    if let Some(owner_id) = filter.owner_id {
+        query = query.filter(Column::OwnerId.eq(owner_id.to_string()));
     }
-    read(db, query.build(db.get_database_backend())).await
+    if let Some((last, id)) = before {
+        let here = Expr::tuple([Expr::col(time), Expr::col(Column::Id)]);
+        query = query.filter(here.lt(Expr::tuple([Expr::value(last), Expr::value(id)])));
+    }
+    query.build(backend)
 }

@@ -128,6 +128,7 @@ fn as_text(value: Value) -> Result<Value> {
         Value::Uuid(id) => id.map(|id| id.to_string()),
         Value::ChronoDateTimeUtc(time) => time.map(|time| time.to_rfc3339()),
         Value::ChronoDate(date) => date.map(|date| date.to_string()),
+        Value::Int(number) => number.map(|number| number.to_string()),
         other => return Err(Error::internal(format!("rows cannot hold {other:?}"))),
     };
     Ok(text.unwrap_or_default().into())

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::erase::Erase;
 use super::model::{Filter, LeadState, Ordering};
-use super::{Update, model};
+use super::{Deactivate, Update, model};
 use crate::changes::RequestKey;
 use crate::changes::desk::Desk;
 use crate::operators;
@@ -81,9 +81,10 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::ListLeadsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
+        let states = states(&mut violations, &mut body.states);
         let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let ordering = ordering(&mut violations, &body.order_by);
-        let filter = filter(&mut violations, body);
+        let filter = filter(&mut violations, states, body);
         violations.finish()?;
         let page = super::list(&self.0, &filter, ordering, window, render::lead).await?;
         Ok(Response::new(proto::ListLeadsResponse {
@@ -98,6 +99,7 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::SearchLeadsResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
+        let states = states(&mut violations, &mut body.states);
         let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let query = read::text(&mut violations, "query", &body.query, QUERY);
         if query.is_empty() {
@@ -106,12 +108,6 @@ impl LeadService for LeadApi {
                 "is required: give a part of a name, company, email or phone",
             );
         }
-        let states = read::enums(
-            &mut violations,
-            "states",
-            &body.states,
-            LeadState::from_wire,
-        );
         violations.finish()?;
         let page = super::search(&self.0, &query, &states, window, render::lead).await?;
         Ok(Response::new(proto::SearchLeadsResponse {
@@ -170,7 +166,13 @@ impl LeadService for LeadApi {
         let render = |lead| proto::DeactivateLeadResponse {
             lead: Some(render::lead(lead)),
         };
-        let answer = super::deactivate(&self.0, call, id, body.etag, reason, render).await?;
+        let deactivate = Deactivate {
+            id,
+            etag: body.etag,
+            reason,
+            validate_only: body.validate_only,
+        };
+        let answer = super::deactivate(&self.0, call, deactivate, render).await?;
         Ok(Response::new(answer))
     }
 
@@ -187,7 +189,8 @@ impl LeadService for LeadApi {
         let render = |lead| proto::ReactivateLeadResponse {
             lead: Some(render::lead(lead)),
         };
-        let answer = super::reactivate(&self.0, call, id, body.etag, render).await?;
+        let (etag, validate_only) = (body.etag, body.validate_only);
+        let answer = super::reactivate(&self.0, call, id, etag, validate_only, render).await?;
         Ok(Response::new(answer))
     }
 
@@ -225,6 +228,7 @@ impl LeadService for LeadApi {
             id,
             etag: body.etag,
             current_password: (!password.is_empty()).then(|| password.into()),
+            validate_only: body.validate_only,
         };
         let render = |lead| proto::EraseLeadResponse {
             lead: Some(render::lead(lead)),
@@ -264,8 +268,15 @@ fn ordering(violations: &mut Violations, order_by: &str) -> Ordering {
     })
 }
 
-fn filter(violations: &mut Violations, body: proto::ListLeadsRequest) -> Filter {
-    let mut states = read::enums(violations, "states", &body.states, LeadState::from_wire);
+fn states(violations: &mut Violations, states: &mut Vec<i32>) -> Vec<LeadState> {
+    read::enums(violations, "states", states, LeadState::from_wire)
+}
+
+fn filter(
+    violations: &mut Violations,
+    mut states: Vec<LeadState>,
+    body: proto::ListLeadsRequest,
+) -> Filter {
     if states.is_empty() {
         states.push(LeadState::Open);
     }

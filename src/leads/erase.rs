@@ -23,6 +23,8 @@ pub struct Erase {
     pub etag: String,
     /// The operator's own password.
     pub current_password: Option<SecretString>,
+    /// Check only.
+    pub validate_only: bool,
 }
 
 /// Erases a lead, in whatever state it is. The operator's own password is verified first, with no
@@ -69,6 +71,9 @@ impl Erase {
         self.check(lead)?;
         let time = time_after(draft.clock, lead.update_time);
         let after = lead.erased(draft.call.principal.clone(), time);
+        if self.validate_only {
+            return Ok(Verdict::Checked(after.unwritten(lead)));
+        }
         // Which fields there were, not what stood in them.
         let fields = after.details.changes_from(&lead.details).into_iter();
         let changes = fields.map(|change| FieldChange::new(change.field, "", ""));

@@ -223,20 +223,26 @@ fn position_value(key: &PositionKey) -> Value {
     }
 }
 
+/// Only what was after `after` and before `before`.
+pub fn between(
+    column: Column,
+    after: Option<DateTime<Utc>>,
+    before: Option<DateTime<Utc>>,
+) -> Condition {
+    // What is stored has whole microseconds, to which PostgreSQL would cut a bound.
+    let after = after.map(|time| column.gt(time.trunc_subsecs(6)));
+    let before = before.map(|time| {
+        let whole = time.trunc_subsecs(6);
+        if whole == time {
+            column.lt(whole)
+        } else {
+            column.lte(whole)
+        }
+    });
+    Condition::all().add_option(after).add_option(before)
+}
+
 fn conditions(filter: &Filter) -> Condition {
-    let time = |column: Column, time: Option<DateTime<Utc>>, after: bool| {
-        time.map(|time| {
-            // What is stored has whole microseconds, to which PostgreSQL would cut a bound.
-            let whole = time.trunc_subsecs(6);
-            if after {
-                column.gt(whole)
-            } else if whole == time {
-                column.lt(whole)
-            } else {
-                column.lte(whole)
-            }
-        })
-    };
     let text = |column: Column, text: &str| (!text.is_empty()).then(|| column.eq(text));
     let owner = filter.owner_id.map(|id| id.to_string()).unwrap_or_default();
     Condition::all()
@@ -245,8 +251,14 @@ fn conditions(filter: &Filter) -> Condition {
         .add_option((!owner.is_empty()).then(|| Expr::cust("owner_id <> ''")))
         .add_option(text(Column::CountryCode, &filter.country_code))
         .add_option(text(Column::Source, &filter.source))
-        .add_option(time(Column::CreateTime, filter.create_time_after, true))
-        .add_option(time(Column::CreateTime, filter.create_time_before, false))
-        .add_option(time(Column::UpdateTime, filter.update_time_after, true))
-        .add_option(time(Column::UpdateTime, filter.update_time_before, false))
+        .add(between(
+            Column::CreateTime,
+            filter.create_time_after,
+            filter.create_time_before,
+        ))
+        .add(between(
+            Column::UpdateTime,
+            filter.update_time_after,
+            filter.update_time_before,
+        ))
 }

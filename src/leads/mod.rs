@@ -264,38 +264,53 @@ impl Update {
     }
 }
 
-/// Sets an OPEN lead aside.
+/// A deactivation.
+#[derive(Clone)]
+pub struct Deactivate {
+    /// Which lead.
+    pub id: Uuid,
+    /// The version it is meant for; empty for any.
+    pub etag: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// Deactivates an OPEN lead.
 ///
 /// # Errors
 /// [`Error::LeadNotFound`], [`Error::EtagMismatch`], [`Error::LeadRefused`].
 pub async fn deactivate<R: Message + Default + 'static>(
     desk: &Desk,
     call: Call,
-    id: Uuid,
-    etag: String,
-    reason: String,
+    deactivate: Deactivate,
     render: fn(Lead) -> R,
 ) -> Result<R> {
     let answering = Answering {
         render,
         lead: |lead| lead.id,
     };
-    desk.change(call, Needs::lead(id), answering, move |draft| {
-        let lead = draft.lead(id)?;
-        check_etag(&etag, lead.version)?;
+    desk.change(call, Needs::lead(deactivate.id), answering, move |draft| {
+        let lead = draft.lead(deactivate.id)?;
+        check_etag(&deactivate.etag, lead.version)?;
         lead.effect(Transition::Deactivate)?;
         let time = time_after(draft.clock, lead.update_time);
         let actor = draft.call.principal.clone();
         let mut changes = Vec::new();
+        let reason = deactivate.reason.clone();
         if !reason.is_empty() {
             changes.push(FieldChange::new("deactivation.reason", "", &reason));
         }
         let deactivation = Deactivation {
             time,
             actor,
-            reason: reason.clone(),
+            reason,
         };
         let after = lead.next(Status::Deactivated { deactivation }, time);
+        if deactivate.validate_only {
+            return Ok(Verdict::Checked(after.unwritten(lead)));
+        }
         transit(draft, lead, after, "lead.deactivated", changes)
     })
     .await
@@ -310,6 +325,7 @@ pub async fn reactivate<R: Message + Default + 'static>(
     call: Call,
     id: Uuid,
     etag: String,
+    validate_only: bool,
     render: fn(Lead) -> R,
 ) -> Result<R> {
     let answering = Answering {
@@ -321,6 +337,9 @@ pub async fn reactivate<R: Message + Default + 'static>(
         check_etag(&etag, lead.version)?;
         lead.effect(Transition::Reactivate)?;
         let after = lead.next(Status::Open, time_after(draft.clock, lead.update_time));
+        if validate_only {
+            return Ok(Verdict::Checked(after.unwritten(lead)));
+        }
         transit(draft, lead, after, "lead.reactivated", Vec::new())
     })
     .await
@@ -347,12 +366,7 @@ pub async fn convert_by_hand<R: Message + Default + 'static>(
         check_etag(&etag, lead.version)?;
         let (converted, _) = convert(draft, lead, Transition::Convert, None)?;
         if validate_only {
-            let unchanged = Lead {
-                version: lead.version,
-                update_time: lead.update_time,
-                ..converted
-            };
-            return Ok(Verdict::Checked(unchanged));
+            return Ok(Verdict::Checked(converted.unwritten(lead)));
         }
         transit(draft, lead, converted, "lead.converted", Vec::new())
     })

@@ -67,13 +67,13 @@ impl OpportunityService for OpportunityApi {
     ) -> Result<Response<proto::ListOpportunitiesResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
-        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let mut states = read::enums(
             &mut violations,
             "states",
-            &body.states,
+            &mut body.states,
             OpportunityState::from_wire,
         );
+        let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         if states.is_empty() {
             states.push(OpportunityState::Open);
         }
@@ -112,8 +112,14 @@ fn details(
     if stage.is_none() {
         violations.add("opportunity.stage", "is not one of the enum's values");
     }
-    if !(0..=100).contains(&given.probability) {
-        violations.add("opportunity.probability", "must be from 0 to 100");
+    if given
+        .probability
+        .is_some_and(|percent| !(0..=100).contains(&percent))
+    {
+        violations.add(
+            "opportunity.probability",
+            "must be from 0 to 100, or absent",
+        );
     }
     let owner_id = read::optional_id(violations, "opportunity.owner_id", &given.owner_id);
     let details = Details {

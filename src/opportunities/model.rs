@@ -56,7 +56,7 @@ pub struct Details {
     pub name: String,
     pub stage: Stage,
     pub amount: Option<Money>,
-    pub probability: i32,
+    pub probability: Option<i32>,
     pub expected_close_date: Option<NaiveDate>,
     pub owner_id: String,
     pub next_step: String,

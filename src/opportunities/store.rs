@@ -92,7 +92,8 @@ pub fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
         stage: Set(details.stage.word().to_owned()),
         state: Set(opportunity.state.word().to_owned()),
         amount: Set(details.amount.map(|amount| to_json(&amount)).transpose()?),
-        probability: Set(details.probability),
+        probability: Set(details.probability.unwrap_or(0)),
+        win_probability: Set(details.probability),
         expected_close_date: Set(details.expected_close_date),
         owner_id: Set(details.owner_id),
         next_step: Set(details.next_step),
@@ -132,7 +133,10 @@ fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
             name: row.name,
             stage,
             amount: row.amount.map(from_json).transpose()?,
-            probability: row.probability,
+            // The version before wrote the one column alone, with 0 for nothing.
+            probability: row
+                .win_probability
+                .or_else(|| (row.probability != 0).then_some(row.probability)),
             expected_close_date: row.expected_close_date,
             owner_id: row.owner_id,
             next_step: row.next_step,

@@ -9,7 +9,7 @@ use super::model::{
     ACTIONS, Action, ActionRun, ActionState, ActionType, Filter, ITEMS, Item, Order, OrderState,
     find_cycle,
 };
-use super::{NewOrder, Ran};
+use super::{Created, NewOrder, Ran, RunAction};
 use crate::changes::RequestKey;
 use crate::changes::desk::Desk;
 use crate::leads::api::render as leads;
@@ -34,14 +34,10 @@ impl OrderService for OrderApi {
         call.key = RequestKey::of(request_id, call.rpc, &body);
         let new = new_order(&mut violations, body.order);
         violations.finish()?;
-        let render: fn(Order) -> _ = if body.validate_only {
-            |order| proto::CreateOrderResponse {
-                order: Some(unstored(order)),
-            }
+        let render: fn(Created) -> _ = if body.validate_only {
+            |created| render_created(created, unstored)
         } else {
-            |order| proto::CreateOrderResponse {
-                order: Some(render(order)),
-            }
+            |created| render_created(created, render)
         };
         let answer = super::create(&self.0, call, new, body.validate_only, render).await?;
         Ok(Response::new(answer))
@@ -67,15 +63,16 @@ impl OrderService for OrderApi {
     ) -> Result<Response<proto::ListOrdersResponse>, Status> {
         let (call, mut body) = wire::open(request)?;
         let mut violations = Violations::default();
+        let states = read::enums(
+            &mut violations,
+            "states",
+            &mut body.states,
+            OrderState::from_wire,
+        );
         let window = self.0.page_tokens.window(&mut violations, &call, &mut body);
         let filter = Filter {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
-            states: read::enums(
-                &mut violations,
-                "states",
-                &body.states,
-                OrderState::from_wire,
-            ),
+            states,
         };
         violations.finish()?;
         let page = super::list(&self.0, &filter, window, render).await?;
@@ -101,14 +98,18 @@ impl OrderService for OrderApi {
             );
         }
         violations.finish()?;
-        let render = |ran: Ran| proto::RunActionResponse {
-            order: Some(render(ran.order)),
-            run: Some(run(ran.run)),
-            client: leads::client(ran.lead.clone()),
-            lead: Some(leads::lead(ran.lead)),
+        let render: fn(Ran) -> _ = if body.validate_only {
+            |ran| render_ran(ran, unstored_run)
+        } else {
+            |ran| render_ran(ran, run)
         };
-        let (action, etag) = (body.action, body.etag);
-        let answer = super::run_action(&self.0, call, order_id, action, etag, render).await?;
+        let asked = RunAction {
+            order_id,
+            action: body.action,
+            etag: body.etag,
+            validate_only: body.validate_only,
+        };
+        let answer = super::run_action(&self.0, call, asked, render).await?;
         Ok(Response::new(answer))
     }
 
@@ -126,6 +127,27 @@ impl OrderService for OrderApi {
             runs: page.rows,
             next_page_token: page.next_page_token,
         }))
+    }
+}
+
+fn render_created(
+    created: Created,
+    order: fn(Order) -> proto::Order,
+) -> proto::CreateOrderResponse {
+    proto::CreateOrderResponse {
+        order: Some(order(created.order)),
+        runs: created.runs.into_iter().map(run).collect(),
+        client: leads::client(created.lead.clone()),
+        lead: Some(leads::lead(created.lead)),
+    }
+}
+
+fn render_ran(ran: Ran, run: fn(ActionRun) -> proto::ActionRun) -> proto::RunActionResponse {
+    proto::RunActionResponse {
+        order: Some(render(ran.order)),
+        run: Some(run(ran.run)),
+        client: leads::client(ran.lead.clone()),
+        lead: Some(leads::lead(ran.lead)),
     }
 }
 
@@ -177,7 +199,7 @@ fn items(violations: &mut Violations, items: Vec<proto::OrderItem>) -> Vec<Item>
     read
 }
 
-fn actions(violations: &mut Violations, actions: Vec<proto::Action>) -> Vec<Action> {
+fn actions(violations: &mut Violations, actions: Vec<proto::OrderAction>) -> Vec<Action> {
     if actions.is_empty() {
         return vec![Action::provision_client()];
     }
@@ -240,7 +262,7 @@ fn render(order: Order) -> proto::Order {
         quantity: item.quantity,
         unit_price: item.unit_price.map(Money::render),
     };
-    let action = |action: Action| proto::Action {
+    let action = |action: Action| proto::OrderAction {
         key: action.key,
         r#type: action.r#type.to_wire(),
         name: action.name,
@@ -272,6 +294,15 @@ fn unstored(order: Order) -> proto::Order {
         create_time: None,
         update_time: None,
         ..render(order)
+    }
+}
+
+/// One that was only to be made: without what it would get by being kept.
+fn unstored_run(run: ActionRun) -> proto::ActionRun {
+    proto::ActionRun {
+        id: String::new(),
+        time: None,
+        ..self::run(run)
     }
 }
 

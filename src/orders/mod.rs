@@ -41,6 +41,16 @@ pub struct NewOrder {
     pub actions: Vec<Action>,
 }
 
+/// An order that was created.
+pub struct Created {
+    /// The order.
+    pub order: Order,
+    /// What ran by itself, also what failed, in that order.
+    pub runs: Vec<ActionRun>,
+    /// The order's lead afterwards.
+    pub lead: Lead,
+}
+
 /// Creates a PROCESSING order and runs its automatic actions that wait for nothing.
 ///
 /// # Errors
@@ -51,11 +61,11 @@ pub async fn create<R: Message + Default + 'static>(
     call: Call,
     new: NewOrder,
     validate_only: bool,
-    render: fn(Order) -> R,
+    render: fn(Created) -> R,
 ) -> Result<R> {
     let answering = Answering {
         render,
-        lead: |order| order.lead_id,
+        lead: |created| created.lead.id,
     };
     let needs = Needs {
         opportunity: new.opportunity_id,
@@ -80,7 +90,11 @@ pub async fn create<R: Message + Default + 'static>(
             update_time: now,
         };
         if validate_only {
-            return Ok(Verdict::Checked(order));
+            return Ok(Verdict::Checked(Created {
+                order,
+                runs: Vec::new(),
+                lead,
+            }));
         }
         let mut work = Work::new(draft, order, lead);
         work.run_automatic()?;
@@ -89,7 +103,11 @@ pub async fn create<R: Message + Default + 'static>(
         work.record_order("order.created", created)?;
         work.record_conversion()?;
         work.write_runs();
-        Ok(Verdict::Done(work.order))
+        Ok(Verdict::Done(Created {
+            order: work.order,
+            runs: work.runs,
+            lead: work.lead,
+        }))
     })
     .await
 }
@@ -154,6 +172,19 @@ pub struct Ran {
     pub lead: Lead,
 }
 
+/// Which action to run.
+#[derive(Clone)]
+pub struct RunAction {
+    /// The order.
+    pub order_id: Uuid,
+    /// The action's key.
+    pub action: String,
+    /// The version it is meant for; empty for any.
+    pub etag: String,
+    /// Check only.
+    pub validate_only: bool,
+}
+
 /// Runs one action of an order, and the automatic ones whose last prerequisite it was.
 ///
 /// # Errors
@@ -162,9 +193,7 @@ pub struct Ran {
 pub async fn run_action<R: Message + Default + 'static>(
     desk: &Desk,
     call: Call,
-    order_id: Uuid,
-    key: String,
-    etag: String,
+    asked: RunAction,
     render: fn(Ran) -> R,
 ) -> Result<R> {
     let answering = Answering {
@@ -172,17 +201,22 @@ pub async fn run_action<R: Message + Default + 'static>(
         lead: |ran| ran.lead.id,
     };
     let needs = Needs {
-        order: Some(order_id),
+        order: Some(asked.order_id),
         ..Needs::default()
     };
     desk.change(call, needs, answering, move |draft| {
-        let order = draft.order(order_id)?.clone();
-        let action = order.action(&key)?.clone();
-        check_etag(&etag, order.version)?;
+        let order = draft.order(asked.order_id)?.clone();
+        let action = order.action(&asked.action)?.clone();
+        check_etag(&asked.etag, order.version)?;
         let before = order.clone();
         let runnable = order.check_runnable(&action);
         let lead = draft.lead(order.lead_id)?.clone();
         let mut work = Work::new(draft, order, lead);
+        if asked.validate_only {
+            runnable?;
+            work.run(&action, false)?;
+            return work.checked().map(Verdict::Checked);
+        }
         if let Err(refusal) = runnable {
             work.note(&action, false, Err(&refusal));
             work.write_runs();
@@ -302,7 +336,20 @@ impl<'a, 'b> Work<'a, 'b> {
             self.record_order("order.action_run", changes)?;
         }
         self.write_runs();
-        // The first run is the one that was asked for.
+        self.ran()
+    }
+
+    /// What a successful run and the automatic ones behind it would come to.
+    fn checked(mut self) -> Result<Ran> {
+        self.run_automatic()?;
+        if let Some(before) = &self.converted_from {
+            self.lead = self.lead.unwritten(before);
+        }
+        self.ran()
+    }
+
+    /// The first run is the one that was asked for.
+    fn ran(self) -> Result<Ran> {
         let run = self.runs.into_iter().next();
         let run = run.ok_or_else(|| Error::internal("a run was not noted"))?;
         Ok(Ran {

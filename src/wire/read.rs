@@ -92,15 +92,20 @@ pub fn time(
     read
 }
 
-/// Enum values without repetition; a number that is not one is noted.
+/// Enum values without repetition; a number that is not one is noted. UNSPECIFIED, which is 0, is as if
+/// it were not there, and is taken out where it stands: read these before the page, whose token is bound
+/// to the request.
 pub fn enums<T: Copy + Ord>(
     violations: &mut Violations,
     field: &str,
-    numbers: &[i32],
+    numbers: &mut Vec<i32>,
     read: fn(i32) -> Option<T>,
 ) -> Vec<T> {
     let mut values: Vec<T> = Vec::new();
     for (index, number) in numbers.iter().enumerate() {
+        if *number == 0 {
+            continue;
+        }
         match read(*number) {
             Some(value) => values.push(value),
             None => violations.add(
@@ -109,6 +114,7 @@ pub fn enums<T: Copy + Ord>(
             ),
         }
     }
+    numbers.retain(|number| *number != 0);
     values.sort_unstable();
     values.dedup();
     values

@@ -27,6 +27,7 @@ impl fmt::Debug for EraseLeadRequest {
             .field("etag", &self.etag)
             .field("current_password", &HIDDEN)
             .field("request_id", &self.request_id)
+            .field("validate_only", &self.validate_only)
             .finish()
     }
 }
@@ -37,6 +38,7 @@ impl fmt::Debug for SignInRequest {
         f.debug_struct("SignInRequest")
             .field("username", &HIDDEN)
             .field("password", &HIDDEN)
+            .field("validate_only", &self.validate_only)
             .finish()
     }
 }
@@ -56,6 +58,7 @@ impl fmt::Debug for ChangePasswordRequest {
         f.debug_struct("ChangePasswordRequest")
             .field("current_password", &HIDDEN)
             .field("new_password", &HIDDEN)
+            .field("validate_only", &self.validate_only)
             .finish()
     }
 }

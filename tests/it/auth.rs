@@ -63,6 +63,7 @@ async fn change_password(caller: &Caller, current: &str, new: &str) -> Result<()
     let request = proto::ChangePasswordRequest {
         current_password: current.into(),
         new_password: new.into(),
+        ..Default::default()
     };
     caller.auth().change_password(request).await.map(|_| ())
 }
@@ -125,7 +126,8 @@ on_both! {
             let request = proto::SignInRequest {
                 username: username.into(),
                 password: PASSWORD.into(),
-            };
+..Default::default()
+};
             let begun = h.clock.now();
             let mut client = h.with_token("").auth();
             let answer = client.sign_in(request).await.unwrap().into_inner();
@@ -169,19 +171,74 @@ on_both! {
         assert_eq!(fields, ["username", "password"]);
     }
 
+    async fn what_is_only_checked_changes_no_session_and_no_password(h: Harness) {
+        let ada = h.operator("ada", Role::Sales).await;
+        let robot = h.service_account("robot", Role::Sales).await;
+        let db = h.database.connect().await;
+        let sessions = ends(&db, &ada).await;
+        let check_sign_in = async |username: &str, password: &str| {
+            let request = proto::SignInRequest {
+                username: username.into(),
+                password: password.into(),
+                validate_only: true,
+            };
+            let answer = h.with_token("").auth().sign_in(request).await;
+            answer.map(tonic::Response::into_inner)
+        };
+        let answer = check_sign_in("ADA", PASSWORD).await.unwrap();
+        assert_eq!((answer.token.as_str(), answer.expire_time), ("", None));
+        assert_eq!(answer.operator.unwrap().id, ada.id.to_string());
+        let refused = check_sign_in("ada", "").await.unwrap_err();
+        assert_eq!(reason(&refused), "FIELD_INVALID");
+        // An attempt counts like every other: this is no way to guess for free.
+        for _ in 0..5 {
+            let refused = check_sign_in("ada", WRONG).await.unwrap_err();
+            assert_eq!(reason(&refused), "SIGN_IN_FAILED");
+        }
+        is_locked_out(check_sign_in("ada", PASSWORD).await);
+
+        let sign_out = proto::SignOutRequest { validate_only: true };
+        ada.auth().sign_out(sign_out).await.unwrap();
+        let refused = robot.auth().sign_out(sign_out).await.unwrap_err();
+        assert_eq!(reason(&refused), "OPERATOR_REQUIRED");
+
+        let check_password = async |caller: &Caller, current: &str, new: &str| {
+            let request = proto::ChangePasswordRequest {
+                current_password: current.into(),
+                new_password: new.into(),
+                validate_only: true,
+            };
+            caller.auth().change_password(request).await
+        };
+        check_password(&ada, PASSWORD, OTHER).await.unwrap();
+        for (caller, current, new, expected) in [
+            (&robot, PASSWORD, OTHER, "OPERATOR_REQUIRED"),
+            (&ada, "", OTHER, "CURRENT_PASSWORD_REQUIRED"),
+            (&ada, PASSWORD, "short", "FIELD_INVALID"),
+            (&ada, WRONG, OTHER, "CURRENT_PASSWORD_INVALID"),
+        ] {
+            let refused = check_password(caller, current, new).await.unwrap_err();
+            assert_eq!(reason(&refused), expected);
+        }
+        assert!(is_let_in(&ada).await);
+        assert_eq!(ends(&db, &ada).await, sessions);
+        h.clock.advance(Duration::minutes(16));
+        sign_in(h.channel(), "ada", PASSWORD).await.expect("the password is the old one");
+    }
+
     async fn signing_out_ends_the_session_and_no_other(h: Harness) {
         let second = replica(&h).await;
         let first = h.operator("ada", Role::Viewer).await;
         let other = h.with_token(&sign_in(h.channel(), "ada", PASSWORD).await.unwrap());
         assert!(is_let_in(&at(&second, &first)).await);
-        first.auth().sign_out(proto::SignOutRequest {}).await.unwrap();
+        first.auth().sign_out(proto::SignOutRequest::default()).await.unwrap();
         assert!(!is_let_in(&first).await);
         eventually("ended on the other server too", async || {
             !is_let_in(&at(&second, &first)).await
         })
         .await;
         assert!(is_let_in(&other).await);
-        let again = first.auth().sign_out(proto::SignOutRequest {}).await.unwrap_err();
+        let again = first.auth().sign_out(proto::SignOutRequest::default()).await.unwrap_err();
         assert_eq!(reason(&again), "TOKEN_INVALID");
     }
 
@@ -304,7 +361,7 @@ on_both! {
     async fn a_service_account_does_nothing_that_needs_a_person(h: Harness) {
         let billing = h.service_account("billing", Role::Admin).await;
         let lead = billing.create_lead("Lovelace").await;
-        let sign_out = billing.auth().sign_out(proto::SignOutRequest {}).await;
+        let sign_out = billing.auth().sign_out(proto::SignOutRequest::default()).await;
         for status in [
             sign_out.unwrap_err(),
             change_password(&billing, PASSWORD, OTHER).await.unwrap_err(),

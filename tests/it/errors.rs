@@ -138,7 +138,7 @@ async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'static st
             let status = refused(one.and(other));
             caller
                 .auth()
-                .sign_out(proto::SignOutRequest {})
+                .sign_out(proto::SignOutRequest::default())
                 .await
                 .unwrap();
             server.stop().await.unwrap();
@@ -242,7 +242,7 @@ async fn of_who_calls(h: &Harness, reason: ErrorReason) -> Status {
 #[expect(clippy::wildcard_enum_match_arm, reason = "only some come here")]
 async fn of_an_order(h: &Harness, reason: ErrorReason) -> Status {
     use ErrorReason as R;
-    let action = |key: &str, prerequisites: &[&str]| proto::Action {
+    let action = |key: &str, prerequisites: &[&str]| proto::OrderAction {
         key: key.into(),
         r#type: proto::ActionType::Manual.into(),
         prerequisites: prerequisites.iter().map(|key| (*key).to_owned()).collect(),

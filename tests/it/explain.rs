@@ -17,7 +17,7 @@ use crate::on_both;
 
 const LEADS: usize = 100_000;
 /// A page, and the row that tells whether there is a next one.
-const LIMIT: u64 = 51;
+pub const LIMIT: u64 = 51;
 
 /// Parts of every ten-thousandth's.
 const SELECTIVE: [&str; 3] = ["zqx", "zqxjk", "zqxjkvwpyfgmcrlaoeui"];
@@ -78,7 +78,7 @@ async fn deep(db: &DatabaseConnection, ordering: Ordering) -> Position {
 }
 
 /// Checks a statement's plan: no table is scanned, and at most `rows` rows are sorted.
-async fn check(db: &DatabaseConnection, statement: Statement, rows: u64) -> Result<(), String> {
+pub async fn check(db: &DatabaseConnection, statement: Statement, rows: u64) -> Result<(), String> {
     let plan = if db.get_database_backend() == DbBackend::Postgres {
         postgres(db, statement.clone(), rows).await
     } else {

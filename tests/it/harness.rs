@@ -307,6 +307,7 @@ pub async fn sign_in(channel: Channel, username: &str, password: &str) -> Result
     let request = proto::SignInRequest {
         username: username.into(),
         password: password.into(),
+        ..Default::default()
     };
     let answer = AuthServiceClient::new(channel).sign_in(request).await?;
     Ok(answer.into_inner().token)

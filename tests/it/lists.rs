@@ -1,5 +1,6 @@
 //! Lists and searches: what is in them, in which order, and that their pages hold each row once.
 
+mod clients;
 mod filters;
 mod ordering;
 mod others;

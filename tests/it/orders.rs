@@ -4,8 +4,8 @@ mod creation;
 mod running;
 
 use leadsmith::wire::proto::{
-    Action, ActionRun, ActionState, ActionType, CreateOrderRequest, GetOrderRequest,
-    ListRunsRequest, Order, RunActionRequest,
+    ActionRun, ActionState, ActionType, CreateOrderRequest, GetOrderRequest, ListRunsRequest,
+    Order, OrderAction, RunActionRequest,
 };
 use sea_orm::{ConnectionTrait, Statement};
 use tonic::{Response, Status};
@@ -17,8 +17,8 @@ pub const PROVISION: ActionType = ActionType::ProvisionClient;
 pub const MANUAL: ActionType = ActionType::Manual;
 
 /// A PENDING action that somebody has to run.
-pub fn action(key: &str, kind: ActionType, prerequisites: &[&str]) -> Action {
-    Action {
+pub fn action(key: &str, kind: ActionType, prerequisites: &[&str]) -> OrderAction {
+    OrderAction {
         key: key.into(),
         r#type: kind.into(),
         name: format!("Do {key}"),
@@ -29,8 +29,8 @@ pub fn action(key: &str, kind: ActionType, prerequisites: &[&str]) -> Action {
 }
 
 /// A PENDING action that runs by itself.
-pub fn automatic(key: &str, kind: ActionType, prerequisites: &[&str]) -> Action {
-    Action {
+pub fn automatic(key: &str, kind: ActionType, prerequisites: &[&str]) -> OrderAction {
+    OrderAction {
         automatic: true,
         ..action(key, kind, prerequisites)
     }
@@ -80,7 +80,7 @@ pub async fn run_at(
 
 /// The states of an order's actions, in their order.
 pub fn states(order: &Order) -> Vec<ActionState> {
-    order.actions.iter().map(Action::state).collect()
+    order.actions.iter().map(OrderAction::state).collect()
 }
 
 /// What is written about a lead, beside its own row.

@@ -93,7 +93,7 @@ async fn convert_race(desk: &Desk) {
             entry
                 .changes
                 .iter()
-                .any(|change| change.field == "state" && change.to == "CONVERTED")
+                .any(|change| change.field == "state" && change.new_value == "CONVERTED")
         };
         entries.iter().filter(to_converted).count()
     };
@@ -185,8 +185,8 @@ on_both! {
         let mut state = String::new();
         for change in entries.iter().flat_map(|entry| &entry.changes) {
             if change.field == "state" {
-                assert_eq!(change.from, state);
-                state.clone_from(&change.to);
+                assert_eq!(change.old_value, state);
+                state.clone_from(&change.new_value);
             }
         }
         let after = h.sales.get(&lead.id).await;

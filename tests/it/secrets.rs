@@ -239,6 +239,7 @@ async fn sign_in(
     let request = proto::SignInRequest {
         username: username.into(),
         password: password.into(),
+        ..Default::default()
     };
     let answer = caller.auth().sign_in(request).await?;
     Ok(answer.into_inner())
@@ -437,6 +438,7 @@ async fn changing(search: &mut Search, ada: &Caller, password: &str) -> String {
         let request = proto::ChangePasswordRequest {
             current_password: current.into(),
             new_password: new.into(),
+            ..Default::default()
         };
         ada.auth().change_password(request).await
     };
@@ -517,7 +519,7 @@ on_both_empty! {
         let set = run("operator set-password --username ada").input(&set);
         command(search, set, false).await;
         eventually("the session ends", async || !is_let_in(&ada).await).await;
-        search.refusal("TOKEN_INVALID", ada.auth().sign_out(proto::SignOutRequest {}).await);
+        search.refusal("TOKEN_INVALID", ada.auth().sign_out(proto::SignOutRequest::default()).await);
 
         look_at_stored(search, &database).await;
         let db = database.connect().await;
@@ -605,6 +607,7 @@ fn debug_of_a_message_with_a_secret_hides_it() {
                 proto::SignInRequest {
                     username: text(),
                     password: text(),
+                    ..Default::default()
                 }
             ),
         ),
@@ -625,6 +628,7 @@ fn debug_of_a_message_with_a_secret_hides_it() {
                 proto::ChangePasswordRequest {
                     current_password: text(),
                     new_password: text(),
+                    ..Default::default()
                 }
             ),
         ),

@@ -51,6 +51,7 @@ impl Work for SignIn {
         let body = proto::SignInRequest {
             username: username(index),
             password: self.password.clone(),
+            ..Default::default()
         };
         Ok((body, index))
     }

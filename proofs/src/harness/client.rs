@@ -61,6 +61,7 @@ impl Caller {
         let request = proto::SignInRequest {
             username: username.to_owned(),
             password: password.to_owned(),
+            ..Default::default()
         };
         let answer = caller.auth().sign_in(request).await?.into_inner();
         Self::on(caller.channel, &answer.token)

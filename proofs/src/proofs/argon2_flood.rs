@@ -71,6 +71,7 @@ async fn sign_in(caller: Caller, username: String) -> String {
     let request = proto::SignInRequest {
         username,
         password: "the wrong password".to_owned(),
+        ..Default::default()
     };
     match caller.auth().sign_in(caller.request(request)).await {
         Ok(_) => format!("{:?}", Code::Ok),

@@ -111,6 +111,7 @@ async fn act(caller: &Caller, dice: u32, name: &str) {
             let request = proto::SignInRequest {
                 username: OPERATOR.to_owned(),
                 password: "not the password".to_owned(),
+                ..Default::default()
             };
             let _ = caller.auth().sign_in(request).await;
         }

@@ -126,6 +126,7 @@ async fn token_of(server: &Serving, username: &str) -> Result<String> {
     let request = proto::SignInRequest {
         username: username.to_owned(),
         password: PASSWORD.to_owned(),
+        ..Default::default()
     };
     let caller = Caller::connect(&server.address, "").await?;
     let answer = caller.auth().sign_in(request).await?;

@@ -139,12 +139,14 @@ async fn call(
         let request = proto::SignInRequest {
             username: username.clone(),
             password: password.clone(),
+            ..Default::default()
         };
         search.answer(stranger.auth().sign_in(request).await);
     }
     let request = proto::SignInRequest {
         username: username.clone(),
         password: right.clone(),
+        ..Default::default()
     };
     let answer = stranger.auth().sign_in(request).await?.into_inner();
     search
@@ -228,6 +230,7 @@ async fn call(
         let request = proto::ChangePasswordRequest {
             current_password: current_password.clone(),
             new_password: new_password.clone(),
+            ..Default::default()
         };
         search.answer(
             operator
@@ -239,7 +242,7 @@ async fn call(
     search.answer(
         operator
             .auth()
-            .sign_out(operator.request(proto::SignOutRequest {}))
+            .sign_out(operator.request(proto::SignOutRequest::default()))
             .await,
     );
     Ok(())

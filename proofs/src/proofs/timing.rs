@@ -73,6 +73,7 @@ async fn attempt(caller: &Caller, username: &str, expected: &str) -> Result<Dura
     let request = proto::SignInRequest {
         username: username.to_owned(),
         password: "the wrong password".to_owned(),
+        ..Default::default()
     };
     let mut auth = caller.auth();
     let begun = Instant::now();

@@ -60,6 +60,7 @@ pub fn unstored(lead: Lead) -> proto::Lead {
 
 /// The client a lead is; none until it is converted.
 pub fn client(lead: Lead) -> Option<proto::Client> {
+    let etag = lead.etag();
     let Status::Converted { conversion } = lead.status else {
         return None;
     };
@@ -78,8 +79,12 @@ pub fn client(lead: Lead) -> Option<proto::Client> {
         owner_id: details.owner_id,
         source: details.source,
         custom_fields: details.custom_fields,
+        convert_time: Some(time(conversion.time)),
         conversion: Some(self::conversion(conversion)),
         erasure: lead.erasure.map(erasure),
+        etag,
+        create_time: Some(time(lead.create_time)),
+        update_time: Some(time(lead.update_time)),
     })
 }
 
@@ -87,8 +92,8 @@ pub fn client(lead: Lead) -> Option<proto::Client> {
 pub fn entry(entry: Entry) -> proto::HistoryEntry {
     let change = |change: FieldChange| proto::FieldChange {
         field: change.field,
-        from: change.from,
-        to: change.to,
+        old_value: change.old_value,
+        new_value: change.new_value,
     };
     proto::HistoryEntry {
         id: entry.id.to_string(),

@@ -285,6 +285,16 @@ impl Lead {
         }
     }
 
+    /// This next version as it is shown when it was only checked: with the etag and the time of the one
+    /// before it, because these stay.
+    pub fn unwritten(self, before: &Self) -> Self {
+        Self {
+            version: before.version,
+            update_time: before.update_time,
+            ..self
+        }
+    }
+
     /// The next version, as of `time`, without anything that tells who it is. What stays is what is
     /// not about the lead: who works it, where it stands, what happened when and by whom.
     pub fn erased(&self, actor: Principal, time: DateTime<Utc>) -> Self {

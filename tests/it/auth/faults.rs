@@ -17,7 +17,10 @@ async fn passwords_and_sessions_do_not_notice_that_connections_died() {
         wrong_sign_in(&h, "sales").await;
         h.database.end_sessions().await;
         let mut client = h.with_token(&token).auth();
-        client.sign_out(proto::SignOutRequest {}).await.unwrap();
+        client
+            .sign_out(proto::SignOutRequest::default())
+            .await
+            .unwrap();
         assert!(!is_let_in(&h.with_token(&token)).await);
         h.database.end_sessions().await;
         change_email(&h.sales, &lead.id, &format!("lost{turn}"), PASSWORD)

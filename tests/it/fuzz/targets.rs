@@ -98,6 +98,7 @@ impl Fuzz {
         let sign_in = proto::SignInRequest {
             username: "fuzz".into(),
             password: password.into(),
+            ..Default::default()
         };
         let answer: proto::SignInResponse = fuzz.ask("AuthService/SignIn", &sign_in).await.unwrap();
         fuzz.tokens[1] = answer.token;

@@ -152,7 +152,7 @@ impl Caller {
     }
 
     /// Creates an order with these actions; without any, with the one that provisions the client.
-    pub async fn create_order(&self, lead_id: &str, actions: Vec<proto::Action>) -> Order {
+    pub async fn create_order(&self, lead_id: &str, actions: Vec<proto::OrderAction>) -> Order {
         let order = Order {
             lead_id: lead_id.into(),
             actions,

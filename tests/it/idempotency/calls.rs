@@ -134,7 +134,7 @@ impl Call {
             }
             Self::RunAction(request) => request.etag = "\"1\"".into(),
             Self::CreateOpportunity(request) => {
-                request.opportunity.as_mut().unwrap().probability = 50;
+                request.opportunity.as_mut().unwrap().probability = Some(50);
             }
         }
         self

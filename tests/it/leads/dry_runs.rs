@@ -1,8 +1,8 @@
 //! `validate_only`: every check, no effect.
 
 use leadsmith::wire::proto::{
-    Client, ConvertLeadRequest, ConvertLeadResponse, CreateLeadRequest, Lead, LeadState,
-    UpdateLeadRequest,
+    Client, ConvertLeadRequest, ConvertLeadResponse, CreateLeadRequest, DeactivateLeadRequest,
+    EraseLeadRequest, Lead, LeadState, ReactivateLeadRequest, UpdateLeadRequest,
 };
 use tonic::Status;
 
@@ -57,6 +57,41 @@ async fn convert(caller: &Caller, id: &str, etag: &str) -> Result<ConvertLeadRes
         validate_only: true,
     };
     Ok(caller.leads().convert(request).await?.into_inner())
+}
+
+async fn deactivate(caller: &Caller, id: &str, etag: &str, reason: &str) -> Result<Lead, Status> {
+    let request = DeactivateLeadRequest {
+        id: id.into(),
+        etag: etag.into(),
+        reason: reason.into(),
+        request_id: REQUEST_ID.into(),
+        validate_only: true,
+    };
+    let answer = caller.leads().deactivate(request).await?;
+    Ok(answer.into_inner().lead.unwrap())
+}
+
+async fn reactivate(caller: &Caller, id: &str, etag: &str) -> Result<Lead, Status> {
+    let request = ReactivateLeadRequest {
+        id: id.into(),
+        etag: etag.into(),
+        request_id: REQUEST_ID.into(),
+        validate_only: true,
+    };
+    let answer = caller.leads().reactivate(request).await?;
+    Ok(answer.into_inner().lead.unwrap())
+}
+
+async fn erase(caller: &Caller, id: &str, etag: &str, password: &str) -> Result<Lead, Status> {
+    let request = EraseLeadRequest {
+        id: id.into(),
+        etag: etag.into(),
+        current_password: password.into(),
+        request_id: REQUEST_ID.into(),
+        validate_only: true,
+    };
+    let answer = caller.leads().erase(request).await?;
+    Ok(answer.into_inner().lead.unwrap())
 }
 
 on_both! {
@@ -217,5 +252,94 @@ on_both! {
             .await
             .unwrap_err();
         assert_eq!(reason(&nobody), "CLIENT_NOT_FOUND");
+    }
+
+    async fn a_deactivation_and_a_reactivation_that_are_only_checked(h: Harness) {
+        let lead = h.sales.create(complete("")).await.unwrap();
+        let away = h.sales.create_lead("Hopper").await;
+        let away = h.sales.deactivate(&away.id).await.unwrap();
+        let client = h.sales.create_lead("Hamilton").await;
+        let client = h.sales.convert(&client.id).await.unwrap().lead.unwrap();
+        let before = stored(&h).await;
+
+        let would_be = deactivate(&h.sales, &lead.id, &lead.etag, " no budget ").await.unwrap();
+        assert_eq!(would_be.state(), LeadState::Deactivated);
+        assert_eq!(would_be.deactivation.as_ref().unwrap().reason, "no budget");
+        let as_it_is = Lead { state: lead.state, deactivation: None, ..would_be };
+        assert_eq!(as_it_is, lead, "nothing else would change, and the etag has not");
+
+        let would_be = reactivate(&h.sales, &away.id, &away.etag).await.unwrap();
+        assert_eq!(would_be.state(), LeadState::Open);
+        let as_it_is = Lead {
+            state: away.state,
+            deactivation: away.deactivation.clone(),
+            ..would_be
+        };
+        assert_eq!(as_it_is, away);
+
+        for (id, etag, cause, expected) in [
+            ("x", "", "", "FIELD_INVALID"),
+            (lead.id.as_str(), "", "a\u{0}b", "FIELD_INVALID"),
+            (REQUEST_ID, "", "", "LEAD_NOT_FOUND"),
+            (&lead.id, "\"9\"", "", "ETAG_MISMATCH"),
+            (&away.id, "", "", "LEAD_DEACTIVATED"),
+            (&client.id, "", "", "LEAD_CONVERTED"),
+        ] {
+            let refused = deactivate(&h.sales, id, etag, cause).await.unwrap_err();
+            assert_eq!(reason(&refused), expected);
+        }
+        for (id, etag, expected) in [
+            ("x", "", "FIELD_INVALID"),
+            (REQUEST_ID, "", "LEAD_NOT_FOUND"),
+            (away.id.as_str(), "\"9\"", "ETAG_MISMATCH"),
+            (&lead.id, "", "LEAD_NOT_DEACTIVATED"),
+            (&client.id, "", "LEAD_CONVERTED"),
+        ] {
+            let refused = reactivate(&h.sales, id, etag).await.unwrap_err();
+            assert_eq!(reason(&refused), expected);
+        }
+        let refused = deactivate(&h.viewer, &lead.id, "", "").await.unwrap_err();
+        assert_eq!(reason(&refused), "ROLE_INSUFFICIENT");
+        assert_eq!(h.sales.get(&lead.id).await, lead);
+        assert_eq!(h.sales.get(&away.id).await, away);
+        assert_eq!(stored(&h).await, before);
+    }
+
+    async fn an_erasure_that_is_only_checked(h: Harness) {
+        let lead = h.sales.create(complete(&h.sales.id.to_string())).await.unwrap();
+        let gone = h.sales.create_lead("Hopper").await;
+        let gone = h.admin.erase(&gone.id).await.unwrap();
+        let robot = h.service_account("robot", leadsmith::auth::roles::Role::Admin).await;
+        let before = stored(&h).await;
+
+        let would_be = erase(&h.admin, &lead.id, &lead.etag, PASSWORD).await.unwrap();
+        assert!(would_be.erasure.is_some());
+        let left = Lead {
+            id: lead.id.clone(),
+            owner_id: lead.owner_id.clone(),
+            state: lead.state,
+            etag: lead.etag.clone(),
+            create_time: lead.create_time,
+            update_time: lead.update_time,
+            erasure: would_be.erasure.clone(),
+            ..Lead::default()
+        };
+        assert_eq!(would_be, left);
+
+        for (caller, id, etag, password, expected) in [
+            (&h.admin, "x", "", PASSWORD, "FIELD_INVALID"),
+            (&h.admin, REQUEST_ID, "", PASSWORD, "LEAD_NOT_FOUND"),
+            (&h.admin, &lead.id, "\"9\"", PASSWORD, "ETAG_MISMATCH"),
+            (&h.admin, &gone.id, "", PASSWORD, "LEAD_ERASED"),
+            (&h.admin, &lead.id, "", "", "CURRENT_PASSWORD_REQUIRED"),
+            (&h.admin, &lead.id, "", "not my password", "CURRENT_PASSWORD_INVALID"),
+            (&robot, &lead.id, "", PASSWORD, "OPERATOR_REQUIRED"),
+            (&h.sales, &lead.id, "", PASSWORD, "ROLE_INSUFFICIENT"),
+        ] {
+            let refused = erase(caller, id, etag, password).await.unwrap_err();
+            assert_eq!(reason(&refused), expected);
+        }
+        assert_eq!(h.sales.get(&lead.id).await, lead);
+        assert_eq!(stored(&h).await, before);
     }
 }

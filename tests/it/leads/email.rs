@@ -109,8 +109,8 @@ on_both! {
                 .map(|change| {
                     (
                         change.field.as_str(),
-                        change.from.as_str(),
-                        change.to.as_str(),
+                        change.old_value.as_str(),
+                        change.new_value.as_str(),
                     )
                 })
                 .collect();

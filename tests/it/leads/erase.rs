@@ -110,7 +110,7 @@ async fn known(h: &Harness) -> Known {
             name: "named-opportunity".into(),
             next_step: "next-step-said".into(),
             description: "described-as".into(),
-            probability: 40,
+            probability: Some(40),
             ..Default::default()
         }),
         request_id: request_id(),
@@ -126,7 +126,7 @@ async fn known(h: &Harness) -> Known {
                 quantity: 3,
                 unit_price: None,
             }],
-            actions: vec![proto::Action {
+            actions: vec![proto::OrderAction {
                 key: "provision".into(),
                 name: "named-as-action".into(),
                 r#type: proto::ActionType::ProvisionClient.into(),
@@ -267,7 +267,7 @@ on_both! {
                 if ["state", "owner_id"].contains(&then.field.as_str()) {
                     assert_eq!(then, now);
                 } else {
-                    assert_eq!((now.from.as_str(), now.to.as_str()), ("", ""));
+                    assert_eq!((now.old_value.as_str(), now.new_value.as_str()), ("", ""));
                 }
             }
         }
@@ -281,7 +281,7 @@ on_both! {
         let view = h.viewer.opportunities().get(request).await.unwrap().into_inner();
         let left = view.opportunity.unwrap();
         assert_eq!((left.name.as_str(), left.description.as_str()), ("", ""));
-        assert_eq!((left.probability, left.lead_display_name.as_str()), (40, ""));
+        assert_eq!((left.probability, left.lead_display_name.as_str()), (Some(40), ""));
         assert_ne!(left.etag, opportunity.etag);
         let request = proto::ListRunsRequest { order_id: order.id, ..Default::default() };
         let runs = h.viewer.orders().list_runs(request).await.unwrap().into_inner().runs;

@@ -10,7 +10,7 @@ use leadsmith::wire::proto::{
     DeactivateLeadRequest, HistoryEntry, Lead, ListHistoryRequest, ListHistoryResponse, Principal,
     PrincipalKind,
 };
-use sea_orm::{EntityTrait, QueryOrder};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder};
 use serde_json::{Value, json};
 use tonic::Status;
 
@@ -22,7 +22,11 @@ type Changes = Vec<(String, String, String)>;
 
 fn changes(entry: &HistoryEntry) -> Changes {
     let triple = |change: &leadsmith::wire::proto::FieldChange| {
-        (change.field.clone(), change.from.clone(), change.to.clone())
+        (
+            change.field.clone(),
+            change.old_value.clone(),
+            change.new_value.clone(),
+        )
     };
     entry.changes.iter().map(triple).collect()
 }
@@ -362,6 +366,20 @@ on_both! {
         ] {
             let refused = page(caller, id, 2, token).await.unwrap_err();
             assert_eq!(reason(&refused), "PAGE_TOKEN_INVALID");
+        }
+    }
+
+    async fn changes_are_read_by_the_names_that_they_were_ever_stored_under(h: Harness) {
+        let lead = h.sales.create(named()).await.unwrap();
+        let db = h.database.connect().await;
+        let stored = "SELECT count(*) FROM history WHERE CAST(changes AS text) LIKE '%\"from\"%'";
+        assert_eq!(h.count(stored).await, 1, "the names that the version before reads");
+        for (old_value, new_value) in [("from", "to"), ("old_value", "new_value")] {
+            let changes = json!([{ "field": "phone", old_value: "1", new_value: "2" }]);
+            let set = format!("UPDATE history SET changes = '{changes}'");
+            assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 1);
+            let entry = h.viewer.history(&lead.id).await.remove(0);
+            assert_eq!(self::changes(&entry), expected([("phone", "1", "2")]));
         }
     }
 }

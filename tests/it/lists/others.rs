@@ -1,14 +1,14 @@
-//! The lists of opportunities, orders, clients, and of a lead's history and an order's runs.
+//! The lists of opportunities and orders, and of a lead's history and an order's runs.
 
 use leadsmith::wire::proto::{
-    self, Client, Lead, ListClientsRequest, ListHistoryRequest, ListOpportunitiesRequest,
-    ListOrdersRequest, ListRunsRequest, Opportunity, Order,
+    self, Lead, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest, ListOrdersRequest,
+    ListRunsRequest, Opportunity, Order, SearchLeadsRequest,
 };
 use sea_orm::ConnectionTrait;
 use tonic::{Code, Status};
 
 use super::{choices_of_states, numbers, pages};
-use crate::harness::{Caller, reason};
+use crate::harness::{Backend, Caller, reason, violations};
 use crate::on_both;
 
 async fn create_opportunity(caller: &Caller, opportunity: Opportunity) -> Opportunity {
@@ -46,19 +46,6 @@ async fn orders(caller: &Caller, request: &ListOrdersRequest) -> Vec<Order> {
         };
         let answer = caller.orders().list(request).await.unwrap().into_inner();
         (answer.orders, answer.next_page_token)
-    })
-    .await
-    .concat()
-}
-
-async fn clients(caller: &Caller, page_size: i32) -> Vec<Client> {
-    pages(async |page_token| {
-        let request = ListClientsRequest {
-            page_size,
-            page_token,
-        };
-        let answer = caller.clients().list(request).await.unwrap().into_inner();
-        (answer.clients, answer.next_page_token)
     })
     .await
     .concat()
@@ -176,49 +163,54 @@ on_both! {
         }
     }
 
-    async fn clients_the_latest_converted_first(h: Harness) {
-        assert_eq!(clients(&h.viewer, 0).await, []);
-        let mut leads = Vec::new();
-        for index in 0..10 {
-            let lead = Lead {
-                last_name: format!("Client {index}"),
-                email: format!("client{index}@mail.test"),
-                ..Lead::default()
-            };
-            leads.push(h.sales.create(lead).await.unwrap());
-        }
-        // Not in the order of their creation, and by order as well as by hand.
-        let mut converted = Vec::new();
-        for index in [3, 9, 0, 5, 1, 8, 2] {
-            h.clock.advance(chrono::Duration::seconds(1));
-            let id = &leads[index].id;
-            if index % 2 == 0 {
-                converted.push(h.sales.convert(id).await.unwrap().client.unwrap());
-            } else {
-                let order = h.sales.create_order(id, Vec::new()).await;
-                let ran = h.sales.run(&order.id, "provision-client").await.unwrap();
-                converted.push(ran.client.unwrap());
+    async fn a_state_that_is_not_set_counts_as_nothing_sent(h: Harness) {
+        let open = h.sales.create_lead("Lovelace").await;
+        let away = h.sales.create_lead("Lovelace").await;
+        let away = h.sales.deactivate(&away.id).await.unwrap();
+        for lead in [&open, &away] {
+            for _ in 0..2 {
+                let sale = Opportunity { lead_id: lead.id.clone(), name: "Sale".into(), ..Default::default() };
+                create_opportunity(&h.sales, sale).await;
+                h.sales.create_order(&lead.id, Vec::new()).await;
             }
         }
-        h.sales.deactivate(&leads[4].id).await.unwrap();
-        converted.reverse();
-        for page_size in [0, 1, 3, 7] {
-            assert_eq!(clients(&h.viewer, page_size).await, converted, "in pages of {page_size}");
-        }
-        // Converted at the same moment: by id.
         let db = h.database.connect().await;
-        let at_once = "UPDATE leads SET conversion_time = \
-                       (SELECT max(conversion_time) FROM leads) WHERE conversion_time IS NOT NULL";
-        assert_eq!(db.execute_unprepared(at_once).await.unwrap().rows_affected(), 7);
-        converted.sort_by(|a, b| b.id.cmp(&a.id));
-        let expected: Vec<&str> = converted.iter().map(|client| client.id.as_str()).collect();
-        for page_size in [0, 2] {
-            let listed = clients(&h.viewer, page_size).await;
-            let listed: Vec<&str> = listed.iter().map(|client| client.id.as_str()).collect();
-            assert_eq!(listed, expected, "in pages of {page_size}");
+        for table in ["opportunities", "orders"] {
+            let (state, of) = if table == "orders" { ("COMPLETE", &open) } else { ("LOST", &away) };
+            let id = if h.database.backend == Backend::Sqlite {
+                format!("x'{}'", of.id.replace('-', ""))
+            } else {
+                format!("'{}'", of.id)
+            };
+            let set = format!("UPDATE {table} SET state = '{state}' WHERE lead_id = {id}");
+            assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 2);
         }
-        let request = ListClientsRequest { page_size: -1, ..Default::default() };
-        assert_field_invalid(h.viewer.clients().list(request).await);
+        // Each list by its states and page, and how many are in the first page and in all.
+        for (sent, as_if) in [(vec![0], vec![]), (vec![0, 0], vec![]), (vec![2, 0], vec![2]), (vec![0, 3, 1], vec![3, 1])] {
+            let list = async |states: &[i32], page_size: i32, page_token: &str| {
+                let request = ListLeadsRequest {
+                    states: states.to_vec(), page_size, page_token: page_token.into(), ..Default::default()
+                };
+                let leads = h.viewer.leads().list(request).await.unwrap().into_inner();
+                let request = SearchLeadsRequest {
+                    query: "lovelace".into(), states: states.to_vec(), page_size, ..Default::default()
+                };
+                let found = h.viewer.leads().search(request).await.unwrap().into_inner();
+                let request = ListOpportunitiesRequest { states: states.to_vec(), page_size, ..Default::default() };
+                let sales = h.viewer.opportunities().list(request).await.unwrap().into_inner();
+                let request = ListOrdersRequest { states: states.to_vec(), page_size, ..Default::default() };
+                let orders = h.viewer.orders().list(request).await.unwrap().into_inner();
+                (leads, found, sales, orders)
+            };
+            assert_eq!(list(&sent, 0, "").await, list(&as_if, 0, "").await, "{sent:?}");
+            // Also to the page token, which is bound to what was sent.
+            let first = list(&[1, 2, 3], 1, "").await.0;
+            let next = list(&[0, 1, 2, 3], 1, &first.next_page_token).await.0;
+            assert_eq!(next.leads.len(), 1);
+        }
+        let wrong = ListLeadsRequest { states: vec![0, 9], ..Default::default() };
+        let refused = h.viewer.leads().list(wrong).await.unwrap_err();
+        assert_eq!(violations(&refused)[0].0, "states[1]");
     }
 
     async fn a_history_newest_first_page_by_page(h: Harness) {
@@ -228,7 +220,7 @@ on_both! {
             h.sales.update(Lead { etag: String::new(), ..change }, &["phone"]).await.unwrap();
         }
         let whole = h.viewer.history(&lead.id).await;
-        let phones: Vec<&str> = whole.iter().map(|entry| entry.changes[0].to.as_str()).collect();
+        let phones: Vec<&str> = whole.iter().map(|entry| entry.changes[0].new_value.as_str()).collect();
         assert_eq!(phones, ["5", "4", "3", "2", "1", "Lovelace"]);
         for page_size in [1, 4, 6] {
             let listed = pages(async |page_token| {
@@ -245,7 +237,7 @@ on_both! {
 
     async fn an_orders_runs_newest_first_page_by_page(h: Harness) {
         let lead = h.sales.create_lead("Lovelace").await;
-        let action = |key: &str| proto::Action { key: key.into(), r#type: 2, ..Default::default() };
+        let action = |key: &str| proto::OrderAction { key: key.into(), r#type: 2, ..Default::default() };
         let keys = ["a", "b", "c", "d", "e"];
         let order = h.sales.create_order(&lead.id, keys.map(action).to_vec()).await;
         let mut runs = Vec::new();

@@ -1,8 +1,8 @@
 //! OrderService.Create: what an order gets by itself, and what is refused.
 
 use leadsmith::wire::proto::{
-    self, Action, ActionState, CreateOrderRequest, LeadState, Money, Opportunity, Order, OrderItem,
-    OrderState, RunOutcome,
+    self, ActionState, CreateOrderRequest, LeadState, Money, Opportunity, Order, OrderAction,
+    OrderItem, OrderState, RunOutcome,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -66,7 +66,7 @@ on_both! {
             id: order.id.clone(),
             lead_id: lead.id.clone(),
             state: OrderState::Processing.into(),
-            actions: vec![Action {
+            actions: vec![OrderAction {
                 name: "Provision Client".into(),
                 ..action("provision-client", PROVISION, &[])
             }],
@@ -98,7 +98,7 @@ on_both! {
                 item(&"x".repeat(500), 1, None),
             ],
             actions: vec![
-                Action { state: ActionState::Done.into(), ..action("invoice", MANUAL, &[]) },
+                OrderAction { state: ActionState::Done.into(), ..action("invoice", MANUAL, &[]) },
                 action("provision-client", PROVISION, &["invoice", "invoice"]),
             ],
             ..Order::default()
@@ -155,9 +155,9 @@ on_both! {
                 action("ship", MANUAL, &[]),
                 action("ship", MANUAL, &[]),
                 action("bill", MANUAL, &["post"]),
-                Action { r#type: 0, ..action("kind", MANUAL, &[]) },
-                Action { r#type: 3, ..action("kinds", MANUAL, &[]) },
-                Action { name: "x".repeat(201), ..action("name", MANUAL, &[]) },
+                OrderAction { r#type: 0, ..action("kind", MANUAL, &[]) },
+                OrderAction { r#type: 3, ..action("kinds", MANUAL, &[]) },
+                OrderAction { name: "x".repeat(201), ..action("name", MANUAL, &[]) },
             ],
             ..Order::default()
         };
@@ -333,5 +333,45 @@ on_both! {
         assert_eq!(states(&order), [ActionState::Done; 2]);
         assert_eq!(order.state(), OrderState::Complete);
         assert_eq!(ran.lead.unwrap().state(), LeadState::Converted);
+    }
+
+    async fn creating_an_order_answers_with_what_ran_and_with_the_lead(h: Harness) {
+        let create = async |lead_id: &str, actions: Vec<OrderAction>, validate_only: bool| {
+            let order = Some(Order { lead_id: lead_id.into(), actions, ..Order::default() });
+            let request = CreateOrderRequest { order, validate_only, ..Default::default() };
+            h.sales.orders().create(request).await.unwrap().into_inner()
+        };
+        let nothing = h.sales.create_lead("Hopper").await;
+        let answer = create(&nothing.id, Vec::new(), false).await;
+        assert_eq!((answer.runs, answer.lead, answer.client), (vec![], Some(nothing), None));
+
+        let lead = h.sales.create_lead("Lovelace").await;
+        let actions = || vec![
+            automatic("provision", PROVISION, &[]),
+            automatic("invoice", MANUAL, &["provision"]),
+        ];
+        let checked = create(&lead.id, actions(), true).await;
+        assert_eq!((checked.runs, checked.lead, checked.client), (vec![], Some(lead.clone()), None));
+
+        let answer = create(&lead.id, actions(), false).await;
+        let order = answer.order.unwrap();
+        let mut ledger = runs(&h.viewer, &order.id).await;
+        ledger.reverse();
+        assert_eq!(answer.runs, ledger);
+        assert_eq!(ledger.len(), 2);
+        let converted = answer.lead.unwrap();
+        assert_eq!(converted.state(), LeadState::Converted);
+        assert_eq!(h.viewer.get(&lead.id).await, converted);
+        assert_eq!(answer.client.unwrap().conversion, converted.conversion);
+
+        let away = h.sales.create_lead("Turing").await;
+        let away = h.sales.deactivate(&away.id).await.unwrap();
+        let answer = create(&away.id, actions(), false).await;
+        let [failed] = answer.runs.as_slice() else { panic!("{:?}", answer.runs) };
+        assert_eq!((failed.action.as_str(), failed.outcome()), ("provision", RunOutcome::Failed));
+        assert_eq!(failed.error_reason, "LEAD_DEACTIVATED");
+        assert!(failed.error_message.contains("reactivate"), "{failed:?}");
+        assert_eq!(runs(&h.viewer, &failed.order_id).await, answer.runs);
+        assert_eq!((answer.lead, answer.client), (Some(away), None));
     }
 }

@@ -96,8 +96,8 @@ on_both! {
         assert_eq!(history[0].rpc, "leadsmith.v1.OrderService/RunAction");
         let change = proto::FieldChange {
             field: "state".into(),
-            from: "OPEN".into(),
-            to: "CONVERTED".into(),
+            old_value: "OPEN".into(),
+            new_value: "CONVERTED".into(),
         };
         assert_eq!(history[0].changes, [change]);
     }
@@ -451,5 +451,68 @@ on_both! {
                 "lead.updated",
             ]
         );
+    }
+
+    async fn a_run_that_is_only_checked_changes_nothing(h: Harness) {
+        let check = async |caller: &crate::harness::Caller, order_id: &str, action: &str, etag: &str| {
+            let request = proto::RunActionRequest {
+                order_id: order_id.into(),
+                action: action.into(),
+                etag: etag.into(),
+                request_id: NOBODY.into(),
+                validate_only: true,
+            };
+            caller.orders().run_action(request).await.map(tonic::Response::into_inner)
+        };
+        let lead = h.sales.create_lead("Lovelace").await;
+        let order = h.sales.create_order(&lead.id, vec![
+            action("provision", PROVISION, &[]),
+            action("post", MANUAL, &["provision"]),
+            automatic("thank", MANUAL, &["provision"]),
+        ]).await;
+        let before = written(&h, &lead.id).await;
+        let ran = check(&h.sales, &order.id, "provision", &order.etag).await.unwrap();
+        use ActionState::{Done, Pending};
+        let would_be = ran.order.unwrap();
+        assert_eq!(states(&would_be), [Done, Pending, Done]);
+        let as_it_is = Order { actions: order.actions.clone(), ..would_be };
+        assert_eq!(as_it_is, order, "nothing else would change, and the etag has not");
+        let run = ran.run.unwrap();
+        assert_eq!((run.outcome(), run.id.as_str(), run.time), (RunOutcome::Succeeded, "", None));
+        assert_eq!(run.action, "provision");
+        let converted = ran.lead.unwrap();
+        assert_eq!(converted.state(), LeadState::Converted);
+        assert_eq!((&converted.etag, converted.update_time), (&lead.etag, lead.update_time));
+        assert_eq!(ran.client.unwrap().conversion.unwrap().order_id, order.id);
+
+        let away = h.sales.create_lead("Turing").await;
+        let away = h.sales.deactivate(&away.id).await.unwrap();
+        let waits = h.sales.create_order(&away.id, Vec::new()).await;
+        for (order_id, action, etag, expected) in [
+            ("x", "provision", "", "FIELD_INVALID"),
+            (NOBODY, "provision", "", "ORDER_NOT_FOUND"),
+            (order.id.as_str(), "nonsense", "", "ACTION_NOT_FOUND"),
+            (&order.id, "provision", "\"9\"", "ETAG_MISMATCH"),
+            (&order.id, "post", "", "ACTION_PREREQUISITE"),
+            (&waits.id, "provision-client", "", "LEAD_DEACTIVATED"),
+        ] {
+            let refused = check(&h.sales, order_id, action, etag).await.unwrap_err();
+            assert_eq!(reason(&refused), expected);
+        }
+        let refused = check(&h.viewer, &order.id, "provision", "").await.unwrap_err();
+        assert_eq!(reason(&refused), "ROLE_INSUFFICIENT");
+        assert_eq!(written(&h, &lead.id).await, before);
+        assert_eq!(runs(&h.viewer, &order.id).await, []);
+        assert_eq!(runs(&h.viewer, &waits.id).await, [], "a refused run is not kept either");
+        assert_eq!(get(&h.viewer, &order.id).await, order);
+        assert_eq!(get(&h.viewer, &waits.id).await, waits);
+        assert_eq!(h.viewer.get(&lead.id).await, lead);
+
+        store(&h, "state = 'CANCELED' WHERE lead_id IN (SELECT id FROM leads WHERE last_name = 'Turing')").await;
+        let refused = check(&h.sales, &waits.id, "provision-client", "").await.unwrap_err();
+        assert_eq!(reason(&refused), "ORDER_CANCELED");
+        h.sales.run(&order.id, "provision").await.unwrap();
+        let refused = check(&h.sales, &order.id, "provision", "").await.unwrap_err();
+        assert_eq!(reason(&refused), "ACTION_DONE");
     }
 }

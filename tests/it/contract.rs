@@ -1,0 +1,138 @@
+//! The contract itself: what generators of code make of it, and what holds for every RPC.
+
+use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor, MethodDescriptor};
+
+fn pool() -> DescriptorPool {
+    DescriptorPool::decode(leadsmith::wire::DESCRIPTORS).unwrap()
+}
+
+/// The files that are ours.
+fn files(pool: &DescriptorPool) -> Vec<FileDescriptor> {
+    let ours: Vec<_> = pool
+        .files()
+        .filter(|file| file.package_name() == "leadsmith.v1")
+        .collect();
+    assert!(ours.len() >= 8);
+    ours
+}
+
+fn methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
+    let services = pool
+        .services()
+        .filter(|service| service.package_name() == "leadsmith.v1");
+    let methods: Vec<_> = services
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .collect();
+    assert!(methods.len() > 20);
+    methods
+}
+
+/// Ours, without the entries of maps.
+fn messages(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
+    pool.all_messages()
+        .filter(|message| message.package_name() == "leadsmith.v1" && !message.is_map_entry())
+        .collect()
+}
+
+/// An RPC that looks things up and changes nothing.
+fn only_reads(method: &MethodDescriptor) -> bool {
+    let name = method.name();
+    name.starts_with("Get") || name.starts_with("List") || ["Search", "WhoAmI"].contains(&name)
+}
+
+#[test]
+fn every_language_is_told_where_its_code_belongs() {
+    let pool = pool();
+    for file in files(&pool) {
+        let proto = file.file_descriptor_proto();
+        let options = proto.options.as_ref().unwrap();
+        let name = file.name().rsplit('/').next().unwrap();
+        let class: String = name
+            .trim_end_matches(".proto")
+            .split('_')
+            .map(|word| word[..1].to_uppercase() + &word[1..])
+            .collect();
+        assert_eq!(options.csharp_namespace(), "Leadsmith.V1");
+        assert_eq!(
+            options.go_package(),
+            "leadsmith.example/go/leadsmith/v1;leadsmithv1"
+        );
+        assert_eq!(options.java_package(), "com.leadsmith.v1");
+        assert_eq!(options.java_outer_classname(), format!("{class}Proto"));
+        assert!(options.java_multiple_files());
+        assert_eq!(options.objc_class_prefix(), "LDS");
+        assert_eq!(options.php_namespace(), r"Leadsmith\V1");
+        assert_eq!(
+            options.php_metadata_namespace(),
+            r"Leadsmith\V1\GPBMetadata"
+        );
+        assert_eq!(options.ruby_package(), "Leadsmith::V1");
+        assert_eq!(options.swift_prefix(), "LeadsmithV1");
+    }
+}
+
+/// Words that cannot be written behind a dot in Python, which keeps the names of fields as they are.
+const PYTHON: [&str; 35] = [
+    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
+    "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import",
+    "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while",
+    "with", "yield",
+];
+
+/// Types that code in some language has imported before it imports ours.
+const EVERYWHERE: [&str; 22] = [
+    "Action",
+    "Array",
+    "Boolean",
+    "Class",
+    "Collection",
+    "Date",
+    "Enum",
+    "Error",
+    "Exception",
+    "Func",
+    "Integer",
+    "Iterator",
+    "List",
+    "Map",
+    "Number",
+    "Object",
+    "Optional",
+    "Process",
+    "String",
+    "Task",
+    "Thread",
+    "Type",
+];
+
+#[test]
+fn no_field_is_a_keyword_and_no_message_a_type_that_is_everywhere() {
+    let pool = pool();
+    let mut fields = 0;
+    for message in messages(&pool) {
+        assert!(!EVERYWHERE.contains(&message.name()), "{}", message.name());
+        for field in message.fields() {
+            let name = field.name();
+            assert!(!PYTHON.contains(&name), "{}", field.full_name());
+            fields += 1;
+        }
+    }
+    assert!(fields > 100);
+}
+
+#[test]
+fn every_rpc_that_changes_something_can_be_tried_without_effect() {
+    let pool = pool();
+    for method in methods(&pool) {
+        let found = method.input().get_field_by_name("validate_only");
+        assert_eq!(
+            found.is_some(),
+            !only_reads(&method),
+            "{}",
+            method.full_name()
+        );
+        if let Some(field) = found {
+            assert_eq!(field.kind(), prost_reflect::Kind::Bool);
+        }
+    }
+}
