@@ -138,6 +138,25 @@ impl Error {
                 R::MethodUnknown,
                 "There is no such RPC: list what there is by reflection (grpcurl HOST:PORT list).",
             ),
+            Self::EncodingUnsupported {
+                encoding,
+                supported,
+            } => Answer::new(
+                C::Unimplemented,
+                R::EncodingUnsupported,
+                format!(
+                    "The encoding {encoding:?} of the request is not supported: send it without \
+                     compression or with gzip."
+                ),
+            )
+            .with("encoding", encoding)
+            .with("supported", supported),
+            Self::SymbolNotFound => Answer::new(
+                C::NotFound,
+                R::SymbolNotFound,
+                "The server has no service, file or symbol of this name: list what there is by \
+                 reflection (grpcurl HOST:PORT list).",
+            ),
             Self::TokenInvalid => Answer::new(
                 C::Unauthenticated,
                 R::TokenInvalid,

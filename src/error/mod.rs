@@ -43,6 +43,11 @@ pub enum Error {
         limit: usize,
     },
     MethodUnknown,
+    EncodingUnsupported {
+        encoding: String,
+        supported: &'static str,
+    },
+    SymbolNotFound,
     TokenInvalid,
     SignInFailed,
     RoleInsufficient {

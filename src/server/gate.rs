@@ -1,6 +1,5 @@
-//! What every call passes before it reaches its service, in this order: is there room, is there
-//! time, who is it, may they. What tonic itself refuses behind it gets its details here, so that
-//! every error a caller sees has a reason.
+//! What every call passes before it reaches its service, in this order: is it a gRPC call, is there
+//! room, is there time, who is it, may they.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,12 +17,13 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use super::LARGEST_REQUEST;
 use super::bodies::{Answer, Timely};
 use super::headers;
 use super::listener::Line;
 use super::places::{Place, Places, network};
+use super::protocol;
 use super::rates::Rates;
+use super::{LARGEST_QUESTION, LARGEST_REQUEST};
 use crate::auth::roles::{self, Access};
 use crate::auth::{self, Call, Credential};
 use crate::changes::desk::Desk;
@@ -169,12 +169,16 @@ impl Gate {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
+        if let Some(refusal) = protocol::refuse(&request) {
+            return refusal;
+        }
         let begun = Instant::now();
         let line = request.extensions_mut().remove::<Line>();
         let address = line
             .as_ref()
             .map_or(NOWHERE, |line| network(line.peer.address));
-        let known = roles::lookup(request.uri().path().trim_start_matches('/'));
+        let path = request.uri().path();
+        let known = roles::lookup(path.strip_prefix('/').unwrap_or_default());
         if let Some((rpc, Access::Open)) = known
             && rpc.starts_with("grpc.")
         {
@@ -188,7 +192,8 @@ impl Gate {
             let Ok(response) = inner.call(request.map(Timely::wrap)).await;
             // As long as an answer is in memory, it takes its room.
             let held = (room, share, unread, Arc::clone(&self.answers));
-            Ok(with_reason(response).map(|body| Answer::wrap(body, held)))
+            let response = protocol::with_reason(response, LARGEST_REQUEST);
+            Ok(response.map(|body| Answer::wrap(body, held)))
         };
         let answer = match tokio::time::timeout(deadline, work).await {
             Ok(answer) => answer,
@@ -215,12 +220,13 @@ impl Gate {
     {
         if rpc == CHECK {
             let Ok(response) = inner.call(request.map(Timely::wrap)).await;
-            return response;
+            return protocol::with_reason(response, LARGEST_QUESTION);
         }
         let Some(place) = self.gallery.take(address) else {
             return Status::from(Error::ServerOverloaded).into_http();
         };
         let Ok(response) = inner.call(request).await;
+        let response = protocol::with_reason_at_the_end(response, LARGEST_QUESTION);
         response.map(|body| Answer::wrap(body, place))
     }
 
@@ -306,26 +312,4 @@ impl Gate {
 fn code(response: &Response<Body>) -> Code {
     let status = response.headers().get("grpc-status");
     status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
-}
-
-/// Every error of ours has details; one without comes from tonic, before or instead of a service.
-fn with_reason(response: Response<Body>) -> Response<Body> {
-    if response.headers().contains_key("grpc-status-details-bin") {
-        return response;
-    }
-    let code = code(&response);
-    let error = if [Code::OutOfRange, Code::ResourceExhausted].contains(&code) {
-        // A message over the size limit, before or after decompression.
-        Error::MessageTooLarge {
-            limit: LARGEST_REQUEST,
-        }
-    } else if code == Code::Internal {
-        // Bytes that are not the message.
-        Error::MessageMalformed
-    } else if code == Code::Unimplemented {
-        Error::MethodUnknown
-    } else {
-        return response;
-    };
-    Status::from(error).into_http()
 }

@@ -6,9 +6,14 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 /// The token of a call: none without the header, and the empty one, which is nobody's, where the
-/// header holds something else. Who sends a credential is not taken for somebody by another.
+/// header holds something else or is there twice. A caller who sends a credential is not identified by
+/// another one.
 pub fn token(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?;
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return Some("");
+    }
     let bearer = value.to_str().ok().and_then(|text| text.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     Some(bearer.map_or("", |(_, token)| token.trim()))
@@ -79,5 +84,11 @@ mod tests {
             assert_eq!(read(wrong).as_deref(), Some(""), "{wrong:?}");
         }
         assert_eq!(token(&HeaderMap::new()), None);
+        let mut twice = headers("authorization", b"Bearer lsk_a");
+        twice.append(
+            "authorization",
+            http::HeaderValue::from_static("Bearer lsk_a"),
+        );
+        assert_eq!(token(&twice), Some(""));
     }
 }

@@ -7,6 +7,7 @@ mod headers;
 mod health;
 mod listener;
 mod places;
+mod protocol;
 mod rates;
 pub mod tls;
 
@@ -239,9 +240,16 @@ async fn routes(desk: &Arc<Desk>) -> Result<(HealthReporter, Routes), Refusal> {
     }
     let reflection_v1 = reflection().build_v1().map_err(broken)?;
     let reflection_v1alpha = reflection().build_v1alpha().map_err(broken)?;
-    let routes = Routes::new(health.max_decoding_message_size(LARGEST_QUESTION))
-        .add_service(reflection_v1.max_decoding_message_size(LARGEST_QUESTION))
-        .add_service(reflection_v1alpha.max_decoding_message_size(LARGEST_QUESTION))
+    macro_rules! public {
+        ($server:expr) => {
+            $server
+                .accept_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(LARGEST_QUESTION)
+        };
+    }
+    let routes = Routes::new(public!(health))
+        .add_service(public!(reflection_v1))
+        .add_service(public!(reflection_v1alpha))
         .add_service(service!(
             proto::lead_service_server::LeadServiceServer<_>,
             LeadApi(Arc::clone(desk))

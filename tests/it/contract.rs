@@ -1,6 +1,11 @@
 //! The contract itself: what generators of code make of it, and what holds for every RPC.
 
+use std::collections::BTreeSet;
+
+use leadsmith::auth::roles::{self, Access};
 use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor, MethodDescriptor};
+
+use crate::harness::documented::{comments, promised, reasons};
 
 fn pool() -> DescriptorPool {
     DescriptorPool::decode(leadsmith::wire::DESCRIPTORS).unwrap()
@@ -135,4 +140,91 @@ fn every_rpc_that_changes_something_can_be_tried_without_effect() {
             assert_eq!(field.kind(), prost_reflect::Kind::Bool);
         }
     }
+}
+
+/// What every RPC can fail with, by what it needs of its caller and by the fields of its request.
+fn expected(method: &MethodDescriptor) -> BTreeSet<&'static str> {
+    let mut expected = BTreeSet::from([
+        "SERVER_OVERLOADED",
+        "MESSAGE_MALFORMED",
+        "MESSAGE_TOO_LARGE",
+        "ENCODING_UNSUPPORTED",
+        "METHOD_UNKNOWN",
+        "DEADLINE_EXCEEDED",
+        "DATABASE_UNAVAILABLE",
+        "INTERNAL",
+    ]);
+    let rpc = format!("{}/{}", method.parent_service().full_name(), method.name());
+    let (_, access) = roles::lookup(&rpc).unwrap();
+    if access != Access::Open {
+        expected.insert("TOKEN_INVALID");
+        if method.name() != "SignOut" {
+            expected.insert("RATE_LIMITED");
+        }
+    }
+    if let Access::AtLeast(_) = access {
+        expected.insert("ROLE_INSUFFICIENT");
+    }
+    let input = method.input();
+    let has = |name: &str| input.get_field_by_name(name).is_some();
+    if input.fields().any(|field| field.name() != "validate_only") {
+        expected.insert("FIELD_INVALID");
+    }
+    if has("page_token") {
+        expected.insert("PAGE_TOKEN_INVALID");
+    }
+    if has("request_id") {
+        // A retry whose first response was erased with its lead fails with the last of these.
+        expected.extend([
+            "REQUEST_ID_REUSED",
+            "REQUEST_IN_FLIGHT",
+            "WRITE_CONFLICT",
+            "LEAD_ERASED",
+        ]);
+    }
+    if has("etag") || method.full_name() == "leadsmith.v1.LeadService.Update" {
+        expected.insert("ETAG_MISMATCH");
+    }
+    if has("current_password") {
+        expected.extend([
+            "OPERATOR_REQUIRED",
+            "CURRENT_PASSWORD_REQUIRED",
+            "CURRENT_PASSWORD_INVALID",
+            "PASSWORD_ATTEMPTS_EXCEEDED",
+        ]);
+    }
+    expected
+}
+
+#[test]
+fn every_comment_of_an_rpc_lists_every_reason_and_says_what_a_retry_does() {
+    let (comments, reasons) = (comments(), reasons());
+    let mut named = BTreeSet::from([
+        // Of health and reflection, whose contract is not ours.
+        "SYMBOL_NOT_FOUND".to_owned(),
+    ]);
+    let pool = pool();
+    for method in methods(&pool) {
+        let rpc = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let comment = &comments[&rpc];
+        assert!(
+            comment.to_lowercase().contains("safe to retry"),
+            "{rpc}: {comment}"
+        );
+        let promised = promised(comment);
+        for reason in expected(&method) {
+            assert!(
+                promised.contains(reason),
+                "the comment of {rpc} does not name {reason}"
+            );
+        }
+        for reason in &promised {
+            assert!(
+                reasons.contains(reason),
+                "the comment of {rpc} names {reason}, which is none"
+            );
+        }
+        named.extend(promised);
+    }
+    assert_eq!(named, reasons, "every reason is one of some RPC");
 }

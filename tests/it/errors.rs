@@ -82,6 +82,9 @@ async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'static st
         R::WriteConflict => write_conflict(h).await,
         R::MessageMalformed => raw(h, GET, &[], frame(b"\xff\xff\xff")).await,
         R::MessageTooLarge => raw(h, CREATE, &[], frame(&vec![0; 65_537])).await,
+        R::EncodingUnsupported => raw(h, GET, &[("grpc-encoding", "zstd")], frame(b"")).await,
+        // Of a health check of a service that there is not.
+        R::SymbolNotFound => raw(h, "/grpc.health.v1.Health/Check", &[], frame(b"\x0a\x01x")).await,
         R::MethodUnknown => raw(h, "/leadsmith.v1.LeadService/Delete", &[], frame(b"")).await,
         R::TokenInvalid
         | R::SignInFailed

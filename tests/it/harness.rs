@@ -2,6 +2,7 @@
 
 mod answers;
 mod caller;
+pub mod documented;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -41,3 +41,4 @@ mod slow;
 mod stop;
 mod story;
 mod tls;
+mod wire;

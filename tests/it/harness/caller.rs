@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
+use super::documented::Documented;
 use super::{PASSWORD, channel};
 
 /// Somebody who calls with a token.
@@ -38,7 +39,7 @@ impl Interceptor for Bearer {
     }
 }
 
-type Called = InterceptedService<Channel, Bearer>;
+type Called = InterceptedService<Documented, Bearer>;
 
 impl Caller {
     /// The same principal, calling another server.
@@ -49,24 +50,28 @@ impl Caller {
         }
     }
 
+    fn documented(&self) -> Documented {
+        Documented(self.channel.clone())
+    }
+
     pub fn leads(&self) -> LeadServiceClient<Called> {
-        LeadServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+        LeadServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     pub fn clients(&self) -> ClientServiceClient<Called> {
-        ClientServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+        ClientServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     pub fn opportunities(&self) -> OpportunityServiceClient<Called> {
-        OpportunityServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+        OpportunityServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     pub fn orders(&self) -> OrderServiceClient<Called> {
-        OrderServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+        OrderServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     pub fn auth(&self) -> AuthServiceClient<Called> {
-        AuthServiceClient::with_interceptor(self.channel.clone(), Bearer(self.token.clone()))
+        AuthServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     /// Creates a lead of this last name.

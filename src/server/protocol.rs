@@ -1,0 +1,209 @@
+//! Whether a request is a gRPC call at all, which is decided before anything else: by its method, its
+//! content type and its encoding. And the reasons of the errors that the libraries behind the gate give
+//! without one.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use prost::bytes::Bytes;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::error::Error;
+
+/// The encodings of messages that are supported, as `grpc-accept-encoding` lists them.
+const ENCODINGS: &str = "identity,gzip";
+/// How many characters of an unsupported encoding's name are echoed.
+const ECHOED: usize = 32;
+
+/// The response to a request that is not a gRPC call, or not one that can be read. It has no effect.
+pub fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
+    if request.method() != Method::POST {
+        let text = "This is a gRPC server: every call is a POST request, made by a gRPC client.\n";
+        let mut response = not_grpc(StatusCode::METHOD_NOT_ALLOWED, text);
+        let headers = response.headers_mut();
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        return Some(response);
+    }
+    if !is_grpc(request.headers()) {
+        let text = "This is a gRPC server: call it by a gRPC client, whose content type is \
+                    application/grpc. JSON and gRPC-Web need a proxy that translates them.\n";
+        let mut response = not_grpc(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+        let headers = response.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/grpc"));
+        return Some(response);
+    }
+    let encoding = unsupported_encoding(request.headers())?;
+    let supported = ENCODINGS;
+    let error = Error::EncodingUnsupported {
+        encoding,
+        supported,
+    };
+    let mut response: Response<Body> = Status::from(error).into_http();
+    let headers = response.headers_mut();
+    headers.insert("grpc-accept-encoding", HeaderValue::from_static(ENCODINGS));
+    Some(response)
+}
+
+fn not_grpc(code: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(Body::new(text.to_owned()));
+    *response.status_mut() = code;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+/// Whether there is one content type and it is gRPC's, with messages in Protobuf.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(one), None) = (all.next(), all.next()) else {
+        return false;
+    };
+    let Ok(text) = one.to_str() else {
+        return false;
+    };
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    ["application/grpc", "application/grpc+proto"]
+        .iter()
+        .any(|name| essence.eq_ignore_ascii_case(name))
+}
+
+/// The encoding of the request's messages, if it is not supported.
+fn unsupported_encoding(headers: &HeaderMap) -> Option<String> {
+    let mut all = headers.get_all("grpc-encoding").iter();
+    let encoding = all.find(|value| !["identity", "gzip"].iter().any(|name| value == name))?;
+    let text = String::from_utf8_lossy(encoding.as_bytes());
+    Some(text.chars().take(ECHOED).collect())
+}
+
+/// Gives an error without details its reason: in the headers, or in the trailers of a stream. One without
+/// comes from tonic, before or instead of a service, or from health and reflection. `largest` is the size
+/// of the largest message that is taken, in bytes.
+pub fn with_reason(mut response: Response<Body>, largest: usize) -> Response<Body> {
+    complete(response.headers_mut(), largest);
+    response
+}
+
+/// The same for a response that may be a stream.
+pub fn with_reason_at_the_end(response: Response<Body>, largest: usize) -> Response<Body> {
+    let response = with_reason(response, largest);
+    response.map(|body| match body.is_end_stream() {
+        true => body,
+        false => Body::new(Reasoned { body, largest }),
+    })
+}
+
+fn complete(headers: &mut HeaderMap, largest: usize) {
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return;
+    }
+    let Some(code) = headers.get(Status::GRPC_STATUS) else {
+        return;
+    };
+    let code = Code::from_bytes(code.as_bytes());
+    let error = if [Code::OutOfRange, Code::ResourceExhausted].contains(&code) {
+        // A message over the size limit, before or after decompression.
+        Error::MessageTooLarge { limit: largest }
+    } else if [Code::Internal, Code::InvalidArgument].contains(&code) {
+        // Bytes that are not the message, or a message in which nothing is asked.
+        Error::MessageMalformed
+    } else if code == Code::Unimplemented {
+        Error::MethodUnknown
+    } else if code == Code::NotFound {
+        Error::SymbolNotFound
+    } else {
+        return;
+    };
+    let status = Status::from(error);
+    if let Err(status) = status.add_header(headers) {
+        tracing::error!(%status, "an error cannot be written as headers");
+    }
+}
+
+/// A stream whose trailers have a reason where they are an error.
+struct Reasoned {
+    body: Body,
+    largest: usize,
+}
+
+impl http_body::Body for Reasoned {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        frame.map_ok(|frame| match frame.into_trailers() {
+            Ok(mut trailers) => {
+                complete(&mut trailers, self.largest);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, values: &[&'static str]) -> HeaderMap {
+        let name = http::HeaderName::from_static(name);
+        let values = values.iter().map(|value| HeaderValue::from_static(value));
+        values.map(|value| (name.clone(), value)).collect()
+    }
+
+    #[test]
+    fn only_grpcs_own_content_types_are_grpc() {
+        for (types, expected) in [
+            (&["application/grpc"][..], true),
+            (&["application/grpc+proto"], true),
+            (&["Application/GRPC"], true),
+            (&["application/grpc; charset=utf-8"], true),
+            (&["application/grpc+proto;x=y"], true),
+            (&[], false),
+            (&[""], false),
+            (&["application/grpc", "application/grpc"], false),
+            (&["application/grpc,application/json"], false),
+            (&["application/grpc+json"], false),
+            (&["application/grpc-web"], false),
+            (&["application/grpc-web+proto"], false),
+            (&["application/grpc-web-text"], false),
+            (&["application/grpcx"], false),
+            (&["application/json"], false),
+            (&["text/plain"], false),
+        ] {
+            assert_eq!(
+                is_grpc(&headers("content-type", types)),
+                expected,
+                "{types:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_identity_and_gzip_are_encodings() {
+        for (encodings, expected) in [
+            (&[][..], None),
+            (&["identity"][..], None),
+            (&["gzip"], None),
+            (&["identity", "zstd"], Some("zstd")),
+            (&["zstd"], Some("zstd")),
+            (&[""], Some("")),
+            (&["GZIP"], Some("GZIP")),
+            (&["gzip,identity"], Some("gzip,identity")),
+        ] {
+            let found = unsupported_encoding(&headers("grpc-encoding", encodings));
+            assert_eq!(found.as_deref(), expected, "{encodings:?}");
+        }
+    }
+}
