@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::authority::{Authorities, PREFACE};
 use super::bodies::Unread;
 use super::places::{Place, Places, network};
 use super::tls::Tls;
@@ -26,8 +27,6 @@ use crate::config::Limits;
 /// How long who connects may take to say the first words: the TLS handshake, then the beginning of
 /// HTTP/2.
 const GREETING: Duration = Duration::from_secs(5);
-/// The beginning of HTTP/2 (RFC 9113, section 3.4), in bytes.
-const PREFACE: usize = 24;
 /// How long nobody is let in after that failed: where files have run out, they still have.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often connections are looked at for answers that nobody takes, unless calls must be shorter.
@@ -119,6 +118,7 @@ impl Door {
             };
             let connection = Connection {
                 stream,
+                authorities: Authorities::new(),
                 line: Line {
                     peer,
                     unread: Arc::default(),
@@ -150,6 +150,7 @@ pub struct Line {
 /// A connection that was let in.
 pub struct Connection {
     stream: Transport,
+    authorities: Authorities,
     line: Line,
     /// How many bytes of the beginning are missing, and until when they may come.
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
@@ -206,21 +207,32 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = on_stream!(self, stream => stream.poll_read(context, buffer));
-        if read.is_pending() {
-            return match self.is_over(context) {
-                true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                false => Poll::Pending,
-            };
-        }
-        if let Some((missing, _)) = &mut self.greeting {
-            *missing = missing.saturating_sub(buffer.filled().len() - before);
-            if *missing == 0 {
-                self.greeting = None;
+        while !self.authorities.pass(buffer) {
+            let before = buffer.filled().len();
+            let read = on_stream!(self, stream => stream.poll_read(context, buffer));
+            if read.is_pending() {
+                return match self.is_over(context) {
+                    true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                    false => Poll::Pending,
+                };
+            }
+            let fresh = &mut buffer.filled_mut()[before..];
+            if fresh.is_empty() {
+                return read;
+            }
+            if let Some((missing, _)) = &mut self.greeting {
+                *missing = missing.saturating_sub(fresh.len());
+                if *missing == 0 {
+                    self.greeting = None;
+                }
+            }
+            let whole = self.authorities.read(fresh);
+            buffer.set_filled(before + whole);
+            if whole > 0 {
+                return read;
             }
         }
-        read
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The only wiring: what listens, what stands before the services, which services there are, and
 //! how all of it stops.
 
+mod authority;
 mod bodies;
 mod gate;
 mod headers;

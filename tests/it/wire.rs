@@ -1,5 +1,7 @@
 //! What is not a gRPC call, or one in an unusual form: refused with a status that says so, or served.
 
+mod authorities;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
