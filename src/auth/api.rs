@@ -10,7 +10,7 @@ use super::peer::Peer;
 use crate::changes::desk::Desk;
 use crate::operators::model::Operator;
 use crate::wire::proto::{self, auth_service_server::AuthService};
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 use crate::wire::{self, read, render};
 
 /// See `auth_service.proto`.
@@ -25,11 +25,18 @@ impl AuthService for AuthApi {
         let address = request.extensions().get::<Peer>().map(|peer| peer.address);
         let body = request.into_inner();
         let mut violations = Violations::default();
-        if body.username.trim().is_empty() || body.username.len() > 254 {
-            violations.add("username", "must be 1 to 254 bytes long");
+        let length = "must be 1 to 254 bytes long";
+        if body.username.trim().is_empty() {
+            violations.add("username", Reason::Required, length);
+        } else if body.username.len() > 254 {
+            violations.add("username", Reason::TooLong, length);
         }
         if read::has_control(&body.username) {
-            violations.add("username", "must not contain control characters");
+            violations.add(
+                "username",
+                Reason::CharacterInvalid,
+                "must not contain control characters",
+            );
         }
         check_given(&mut violations, "password", &body.password);
         violations.finish()?;
@@ -99,7 +106,10 @@ fn render_operator(operator: Operator) -> proto::Operator {
 
 /// A password that is to be verified: only what argon2 must not be fed is refused.
 fn check_given(violations: &mut Violations, field: &str, password: &str) {
-    if password.is_empty() || password.len() > *passwords::LENGTH.end() {
-        violations.add(field, "must be 1 to 1,024 bytes long");
+    let length = "must be 1 to 1,024 bytes long";
+    if password.is_empty() {
+        violations.add(field, Reason::Required, length);
+    } else if password.len() > *passwords::LENGTH.end() {
+        violations.add(field, Reason::TooLong, length);
     }
 }

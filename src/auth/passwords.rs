@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 
 /// How many may wait for their turn; more are refused.
 const QUEUE: usize = 128;
@@ -132,10 +132,12 @@ const NICE: i32 = 10;
 
 /// Notes what is wrong with a password that somebody wants to have.
 pub fn check_new(violations: &mut Violations, field: &str, password: &str) {
-    if !LENGTH.contains(&password.len()) {
-        violations.add(
-            field,
-            format!("must be {} to {} bytes long", LENGTH.start(), LENGTH.end()),
-        );
-    }
+    let reason = match password.len() {
+        0 => Reason::Required,
+        length if length < *LENGTH.start() => Reason::TooShort,
+        length if length > *LENGTH.end() => Reason::TooLong,
+        _ => return,
+    };
+    let problem = format_args!("must be {} to {} bytes long", LENGTH.start(), LENGTH.end());
+    violations.add(field, reason, problem);
 }

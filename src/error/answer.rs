@@ -1,78 +1,18 @@
 //! What the caller sees of an error: the one table of codes, reasons, messages and details.
 
-use std::fmt::Display;
 use std::time::Duration;
 
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::Code;
 use uuid::Uuid;
 
-use super::{DOMAIN, Error};
+use super::Error;
+use super::status::Answer;
 use crate::leads::model::{LeadState, Transition};
+use crate::wire::bounded::{Bare, Echo, listed};
 use crate::wire::proto::ErrorReason;
 
-/// What the caller sees of an error.
-pub struct Answer {
-    code: Code,
-    /// The reason, as `error_reason.proto` names it.
-    pub reason: ErrorReason,
-    /// A sentence that says what to do next.
-    pub message: String,
-    metadata: Vec<(&'static str, String)>,
-    details: ErrorDetails,
-}
-
-impl Answer {
-    fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            metadata: Vec::new(),
-            details: ErrorDetails::new(),
-        }
-    }
-
-    fn with(mut self, key: &'static str, value: impl Display) -> Self {
-        self.metadata.push((key, value.to_string()));
-        self
-    }
-
-    fn retry(mut self, after: Duration) -> Self {
-        self.details.set_retry_info(Some(after));
-        self
-    }
-
-    fn field(mut self, field: &str, description: &str) -> Self {
-        self.details.add_bad_request_violation(field, description);
-        self
-    }
-
-    fn resource(mut self, kind: &str, id: impl Display) -> Self {
-        let why = format!("no {kind} has this id");
-        self.details
-            .set_resource_info(format!("leadsmith.v1.{kind}"), id.to_string(), "", why);
-        self
-    }
-
-    fn precondition(mut self, subject: impl Into<String>) -> Self {
-        let kind = reason_name(self.reason);
-        self.details
-            .add_precondition_failure_violation(kind, subject, self.message.clone());
-        self
-    }
-
-    /// The reason as ErrorInfo has it.
-    pub fn reason_name(&self) -> &'static str {
-        reason_name(self.reason)
-    }
-}
-
-/// The name of a reason without the enum's prefix.
-fn reason_name(reason: ErrorReason) -> &'static str {
-    let name = reason.as_str_name();
-    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
-}
+/// How many bytes of keys a message names.
+const NAMED: usize = 256;
 
 impl Error {
     /// What the caller sees: the only place where a code, a reason or a message is chosen.
@@ -81,11 +21,7 @@ impl Error {
         use {Code as C, ErrorReason as R};
         match self {
             Self::FieldInvalid(violations) => {
-                let mut answer = Answer::new(C::InvalidArgument, R::FieldInvalid, violations.to_string());
-                for violation in violations {
-                    answer = answer.field(&violation.field, &violation.description);
-                }
-                answer
+                Answer::new(C::InvalidArgument, R::FieldInvalid, violations).wrong(violations)
             }
             Self::PageTokenInvalid => Answer::new(
                 C::InvalidArgument,
@@ -206,7 +142,7 @@ impl Error {
                 ),
             )
             .retry(*retry_after),
-            Self::LeadNotFound(id) => not_found(R::LeadNotFound, "Lead", *id, "lead"),
+            Self::LeadNotFound(id) => not_found(R::LeadNotFound, "Lead", *id, "lead", "lead_id"),
             Self::DuplicateLead { id, state } => Answer::new(
                 C::AlreadyExists,
                 R::DuplicateLead,
@@ -237,7 +173,7 @@ impl Error {
                 ),
             )
             .with("lead_id", id)
-            .precondition(id.to_string()),
+            .precondition(id),
             Self::ClientNotFound(id) => Answer::new(
                 C::NotFound,
                 R::ClientNotFound,
@@ -245,41 +181,57 @@ impl Error {
                     "No client has the id {id}: check it, or convert the lead of this id first."
                 ),
             )
-            .resource("Client", *id),
+            .with("client_id", id)
+            .resource("Client", id),
             Self::OpportunityNotFound(id) => {
-                not_found(R::OpportunityNotFound, "Opportunity", *id, "opportunity")
+                not_found(R::OpportunityNotFound, "Opportunity", *id, "opportunity", "opportunity_id")
             }
-            Self::OrderNotFound(id) => not_found(R::OrderNotFound, "Order", *id, "order"),
-            Self::ActionNotFound { action, actions } => Answer::new(
-                C::NotFound,
-                R::ActionNotFound,
-                format!(
-                    "The order has no action {action:?}: run one that it has, {}.",
-                    actions.join(", ")
-                ),
-            )
-            .with("actions", actions.join(","))
-            .resource("Action", action),
-            Self::ActionPrerequisite { action, open } => Answer::new(
-                C::FailedPrecondition,
-                R::ActionPrerequisite,
-                format!("The action {action:?} has to wait: run {} first.", open.join(", ")),
-            )
-            .with("prerequisites", open.join(","))
-            .precondition(action.clone()),
+            Self::OrderNotFound(id) => not_found(R::OrderNotFound, "Order", *id, "order", "order_id"),
+            Self::ActionNotFound { action, actions } => {
+                let (some, omitted) = listed(actions, ", ", NAMED);
+                let more = if omitted > 0 { ", or get the order to see all" } else { "" };
+                Answer::new(
+                    C::NotFound,
+                    R::ActionNotFound,
+                    format_args!(
+                        "The order has no action {}: run one that it has, {some}{more}.",
+                        Echo(action)
+                    ),
+                )
+                .with("action", Bare(action))
+                .with_list("actions", "actions_omitted", actions)
+                .resource("Action", Bare(action))
+            }
+            Self::ActionPrerequisite { action, open } => {
+                let (some, omitted) = listed(open, ", ", NAMED);
+                let more = match omitted {
+                    0 => String::new(),
+                    omitted => format!(" and {omitted} more"),
+                };
+                Answer::new(
+                    C::FailedPrecondition,
+                    R::ActionPrerequisite,
+                    format!("The action {action:?} has to wait: run {some}{more} first."),
+                )
+                .with("action", action)
+                .with_list("prerequisites", "prerequisites_omitted", open)
+                .precondition(action)
+            }
             Self::ActionDone { action, state } => Answer::new(
                 C::FailedPrecondition,
                 R::ActionDone,
                 format!("The action {action:?} is {state} already: go on with the order's next action."),
             )
+            .with("action", action)
             .with("action_state", state)
-            .precondition(action.clone()),
+            .precondition(action),
             Self::OrderCanceled(id) => Answer::new(
                 C::FailedPrecondition,
                 R::OrderCanceled,
                 "The order is CANCELED, which is final: create a new order.",
             )
-            .precondition(id.to_string()),
+            .with("order_id", id)
+            .precondition(id),
             Self::ServerOverloaded => Answer::new(
                 C::ResourceExhausted,
                 R::ServerOverloaded,
@@ -318,9 +270,11 @@ impl Error {
     }
 }
 
-fn not_found(reason: ErrorReason, kind: &str, id: Uuid, word: &str) -> Answer {
+fn not_found(reason: ErrorReason, kind: &str, id: Uuid, word: &str, key: &'static str) -> Answer {
     let message = format!("No {word} has the id {id}: check it, or look for the {word} in a list.");
-    Answer::new(Code::NotFound, reason, message).resource(kind, id)
+    Answer::new(Code::NotFound, reason, message)
+        .with(key, id)
+        .resource(kind, id)
 }
 
 fn lead_refused(
@@ -359,7 +313,7 @@ fn lead_refused(
         .with("current_state", state)
         .with("allowed", allowed.join(","))
         .with("lead_id", id)
-        .precondition(id.to_string());
+        .precondition(id);
     if state == LeadState::Converted {
         answer = answer.with("client_id", id);
     }
@@ -376,7 +330,7 @@ fn lead_erased(id: Uuid, state: LeadState, order_etag: Option<&str>) -> Answer {
         .with("current_state", state)
         .with("allowed", allowed.join(","))
         .with("lead_id", id)
-        .precondition(id.to_string());
+        .precondition(id);
     match order_etag {
         Some(etag) => answer.with("order_etag", etag),
         None => answer,
@@ -397,41 +351,4 @@ fn error_id() -> String {
     use base64::Engine;
     let bits = crate::clock::random_256_bits();
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bits[..9])
-}
-
-impl From<Error> for Status {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "only faults are logged above debug"
-    )]
-    fn from(error: Error) -> Self {
-        let answer = error.answer();
-        let reason = answer.reason_name();
-        match &error {
-            Error::Internal(cause) => {
-                let id = answer.metadata.first().map(|(_, id)| id.as_str());
-                tracing::error!(
-                    error_id = id,
-                    cause,
-                    "a call failed by a fault in the service"
-                );
-            }
-            Error::DatabaseUnavailable(cause) | Error::DatabaseLost(cause) => {
-                tracing::warn!(cause, "a call failed because the database is unavailable");
-            }
-            // What the caller did, or others at the same time.
-            _ => tracing::debug!(reason, "a call was refused"),
-        }
-        let mut details = answer.details;
-        let metadata = answer
-            .metadata
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value));
-        details.set_error_info(
-            reason,
-            DOMAIN,
-            metadata.collect::<std::collections::HashMap<_, _>>(),
-        );
-        Status::with_error_details(answer.code, answer.message, details)
-    }
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod database;
+mod status;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use crate::leads::model::{LeadState, Transition};
 use crate::orders::model::ActionState;
 use crate::wire::violations::Violations;
 
-pub use answer::Answer;
 pub use database::{is_locked, is_lost};
+pub use status::{Answer, LARGEST};
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "leadsmith.v1";

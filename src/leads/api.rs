@@ -14,7 +14,7 @@ use crate::changes::RequestKey;
 use crate::changes::desk::Desk;
 use crate::operators;
 use crate::wire::proto::{self, lead_service_server::LeadService};
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 use crate::wire::{self, read};
 
 /// See `lead_service.proto`.
@@ -105,6 +105,7 @@ impl LeadService for LeadApi {
         if query.is_empty() {
             violations.add(
                 "query",
+                Reason::Required,
                 "is required: give a part of a name, company, email or phone",
             );
         }
@@ -126,7 +127,7 @@ impl LeadService for LeadApi {
         let request_id = read::request_id(&mut violations, &mut body.request_id);
         call.key = RequestKey::of(request_id, call.rpc, &body);
         let lead = body.lead.unwrap_or_else(|| {
-            violations.add("lead", "is required");
+            violations.add("lead", Reason::Required, "is required");
             proto::Lead::default()
         });
         let id = read::id(&mut violations, "lead.id", &lead.id);
@@ -258,6 +259,7 @@ fn ordering(violations: &mut Violations, order_by: &str) -> Ordering {
     Ordering::parse(order_by).unwrap_or_else(|| {
         violations.add(
             "order_by",
+            Reason::ValueUnknown,
             "must be create_time, update_time, last_name or company, with \" desc\" behind it for \
              the reverse",
         );

@@ -12,7 +12,7 @@ use crate::changes::desk::Desk;
 use crate::config::Refusal;
 use crate::db::{Db, Verdict};
 use crate::error::Result;
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 use model::Operator;
 
 /// Notes when a record's owner is no operator. `owner` is the field's path and its value, which may
@@ -25,7 +25,11 @@ pub async fn check_owner(
     if let Ok(id) = Uuid::try_parse(value)
         && !store::exists(desk.db.read(), id).await?
     {
-        violations.add(field, "is not the id of an operator");
+        violations.add(
+            field,
+            Reason::ReferenceInvalid,
+            "is not the id of an operator",
+        );
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::operators;
 use crate::wire::money::Money;
 use crate::wire::proto::{self, opportunity_service_server::OpportunityService};
 use crate::wire::render::{principal, time};
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 use crate::wire::{self, read};
 
 /// See `opportunity_service.proto`.
@@ -96,13 +96,13 @@ fn details(
     opportunity: Option<proto::Opportunity>,
 ) -> (Uuid, Details) {
     let given = opportunity.unwrap_or_else(|| {
-        violations.add("opportunity", "is required");
+        violations.add("opportunity", Reason::Required, "is required");
         proto::Opportunity::default()
     });
     let lead_id = read::id(violations, "opportunity.lead_id", &given.lead_id);
     let name = read::text(violations, "opportunity.name", &given.name, 200);
     if name.is_empty() {
-        violations.add("opportunity.name", "is required");
+        violations.add("opportunity.name", Reason::Required, "is required");
     }
     let stage = if given.stage == 0 {
         Some(Stage::Contact)
@@ -110,7 +110,11 @@ fn details(
         Stage::from_wire(given.stage)
     };
     if stage.is_none() {
-        violations.add("opportunity.stage", "is not one of the enum's values");
+        violations.add(
+            "opportunity.stage",
+            Reason::ValueUnknown,
+            "is not one of the enum's values",
+        );
     }
     if given
         .probability
@@ -118,6 +122,7 @@ fn details(
     {
         violations.add(
             "opportunity.probability",
+            Reason::OutOfRange,
             "must be from 0 to 100, or absent",
         );
     }
@@ -155,7 +160,11 @@ fn date(violations: &mut Violations, field: &str, text: &str) -> Option<NaiveDat
     if let Some(Ok(date)) = date {
         return Some(date);
     }
-    violations.add(field, "must be a date as YYYY-MM-DD, or empty");
+    violations.add(
+        field,
+        Reason::FormatInvalid,
+        "must be a date as YYYY-MM-DD, or empty",
+    );
     None
 }
 

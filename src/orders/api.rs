@@ -13,10 +13,11 @@ use super::{Created, NewOrder, Ran, RunAction};
 use crate::changes::RequestKey;
 use crate::changes::desk::Desk;
 use crate::leads::api::render as leads;
+use crate::wire::bounded::Echo;
 use crate::wire::money::Money;
 use crate::wire::proto::{self, order_service_server::OrderService};
 use crate::wire::render::{principal, time};
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 use crate::wire::{self, read};
 
 /// See `order_service.proto`.
@@ -94,6 +95,7 @@ impl OrderService for OrderApi {
         if body.action.is_empty() {
             violations.add(
                 "action",
+                Reason::Required,
                 "is required: give the action's key, such as provision-client",
             );
         }
@@ -153,7 +155,7 @@ fn render_ran(ran: Ran, run: fn(ActionRun) -> proto::ActionRun) -> proto::RunAct
 
 fn new_order(violations: &mut Violations, order: Option<proto::Order>) -> NewOrder {
     let order = order.unwrap_or_else(|| {
-        violations.add("order", "is required");
+        violations.add("order", Reason::Required, "is required");
         proto::Order::default()
     });
     NewOrder {
@@ -170,7 +172,11 @@ fn new_order(violations: &mut Violations, order: Option<proto::Order>) -> NewOrd
 
 fn items(violations: &mut Violations, items: Vec<proto::OrderItem>) -> Vec<Item> {
     if items.len() > ITEMS {
-        violations.add("order.items", format!("must be at most {ITEMS}"));
+        violations.add(
+            "order.items",
+            Reason::TooMany,
+            format_args!("must be at most {ITEMS}"),
+        );
         return Vec::new();
     }
     let mut read = Vec::with_capacity(items.len());
@@ -179,11 +185,12 @@ fn items(violations: &mut Violations, items: Vec<proto::OrderItem>) -> Vec<Item>
         let name = format!("{field}.description");
         let description = read::text(violations, &name, &item.description, 500);
         if description.is_empty() {
-            violations.add(name, "is required");
+            violations.add(name, Reason::Required, "is required");
         }
         if !(1..=1_000_000_000).contains(&item.quantity) {
             violations.add(
-                format!("{field}.quantity"),
+                format_args!("{field}.quantity"),
+                Reason::OutOfRange,
                 "must be from 1 to 1,000,000,000",
             );
         }
@@ -204,7 +211,11 @@ fn actions(violations: &mut Violations, actions: Vec<proto::OrderAction>) -> Vec
         return vec![Action::provision_client()];
     }
     if actions.len() > ACTIONS {
-        violations.add("order.actions", format!("must be at most {ACTIONS}"));
+        violations.add(
+            "order.actions",
+            Reason::TooMany,
+            format_args!("must be at most {ACTIONS}"),
+        );
         return Vec::new();
     }
     let keys: BTreeSet<String> = actions.iter().map(|action| action.key.clone()).collect();
@@ -213,25 +224,30 @@ fn actions(violations: &mut Violations, actions: Vec<proto::OrderAction>) -> Vec
     for (index, action) in actions.into_iter().enumerate() {
         let field = format!("order.actions[{index}]");
         if !is_slug(&action.key) {
-            let problem = "must be 1 to 64 characters of a-z, 0-9 and -";
-            violations.add(format!("{field}.key"), problem);
+            violations.add(
+                format_args!("{field}.key"),
+                match action.key.as_str() {
+                    "" => Reason::Required,
+                    _ => Reason::FormatInvalid,
+                },
+                "must be 1 to 64 characters of a-z, 0-9 and -",
+            );
         } else if !seen.insert(action.key.clone()) {
-            violations.add(format!("{field}.key"), "must be unique in the order");
+            violations.add(
+                format_args!("{field}.key"),
+                Reason::NotUnique,
+                "must be unique in the order",
+            );
         }
         let r#type = ActionType::from_wire(action.r#type).unwrap_or_else(|| {
             violations.add(
-                format!("{field}.type"),
+                format_args!("{field}.type"),
+                Reason::ValueUnknown,
                 "must be PROVISION_CLIENT or MANUAL",
             );
             ActionType::Manual
         });
-        let mut prerequisites = action.prerequisites;
-        prerequisites.sort_unstable();
-        prerequisites.dedup();
-        for key in prerequisites.iter().filter(|key| !keys.contains(*key)) {
-            let problem = format!("names {key:?}, which is not an action of this order");
-            violations.add(format!("{field}.prerequisites"), problem);
-        }
+        let prerequisites = prerequisites(violations, &field, action.prerequisites, &keys);
         read.push(Action {
             name: read::text(violations, &format!("{field}.name"), &action.name, 200),
             key: action.key,
@@ -242,10 +258,42 @@ fn actions(violations: &mut Violations, actions: Vec<proto::OrderAction>) -> Vec
         });
     }
     if let Some(key) = find_cycle(&read) {
-        let problem = format!("wait for each other in a circle, beginning at {key:?}");
-        violations.add("order.actions", problem);
+        let problem = format_args!(
+            "wait for each other in a circle, beginning at {}",
+            Echo(key)
+        );
+        violations.add("order.actions", Reason::Cycle, problem);
     }
     read
+}
+
+/// The keys of the actions that must be done before, without repetition.
+fn prerequisites(
+    violations: &mut Violations,
+    action: &str,
+    mut prerequisites: Vec<String>,
+    keys: &BTreeSet<String>,
+) -> Vec<String> {
+    if prerequisites.len() > ACTIONS {
+        violations.add(
+            format_args!("{action}.prerequisites"),
+            Reason::TooMany,
+            format_args!("must be at most {ACTIONS}"),
+        );
+        return Vec::new();
+    }
+    for (index, key) in prerequisites.iter().enumerate() {
+        if !keys.contains(key) {
+            violations.add(
+                format_args!("{action}.prerequisites[{index}]"),
+                Reason::ReferenceInvalid,
+                format_args!("is {}, which is not an action of this order", Echo(key)),
+            );
+        }
+    }
+    prerequisites.sort_unstable();
+    prerequisites.dedup();
+    prerequisites
 }
 
 fn is_slug(key: &str) -> bool {

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::leads::model::{Effect, Lead, Transition};
 use crate::leads::{self, state_change};
 use crate::wire::page::{Page, Window};
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 use model::{
     Action, ActionRun, ActionState, ActionType, Filter, Item, Order, OrderState, RunOutcome,
 };
@@ -116,7 +116,11 @@ fn check_opportunity(draft: &Draft<'_>, id: Uuid, lead_id: Uuid) -> Result<()> {
     let found = draft.opportunity(id);
     let mut violations = Violations::default();
     if found.is_none_or(|view| view.opportunity.lead_id != lead_id) {
-        violations.add("order.opportunity_id", "is not an opportunity of this lead");
+        violations.add(
+            "order.opportunity_id",
+            Reason::ReferenceInvalid,
+            "is not an opportunity of this lead",
+        );
     }
     violations.finish()
 }

@@ -1,5 +1,6 @@
 //! What the rooms share on the wire: the generated code and how its parts are read and written.
 
+pub mod bounded;
 pub mod money;
 pub mod page;
 pub mod read;

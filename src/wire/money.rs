@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::proto;
-use super::violations::Violations;
+use super::violations::{Reason, Violations};
 
 /// An amount of money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,11 @@ impl Money {
     ) -> Self {
         if iso_currency::Currency::from_code(&money.currency_code).is_none() {
             violations.add(
-                format!("{field}.currency_code"),
+                format_args!("{field}.currency_code"),
+                match money.currency_code.as_str() {
+                    "" => Reason::Required,
+                    _ => Reason::ValueUnknown,
+                },
                 "must be an ISO 4217 code in upper case, such as EUR",
             );
         }
@@ -36,12 +40,17 @@ impl Money {
         };
         if money.nanos.unsigned_abs() > 999_999_999 || !signs_agree {
             violations.add(
-                format!("{field}.nanos"),
+                format_args!("{field}.nanos"),
+                Reason::OutOfRange,
                 "must be from -999,999,999 to 999,999,999 and of the same sign as the units",
             );
         }
         if !negative && (money.units < 0 || money.nanos < 0) {
-            violations.add(format!("{field}.units"), "must not be negative");
+            violations.add(
+                format_args!("{field}.units"),
+                Reason::OutOfRange,
+                "must not be negative",
+            );
         }
         Self {
             currency_code: money.currency_code,

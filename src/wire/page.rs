@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::Sha256;
 
 use super::proto;
-use super::violations::Violations;
+use super::violations::{Reason, Violations};
 use crate::auth::Call;
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
@@ -34,6 +34,7 @@ fn size(violations: &mut Violations, page_size: i32) -> u64 {
         Err(_) => {
             violations.add(
                 "page_size",
+                Reason::OutOfRange,
                 "must not be negative: 0 means 50, at most 1,000",
             );
             DEFAULT_SIZE

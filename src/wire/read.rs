@@ -4,17 +4,20 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::violations::Violations;
+use super::violations::{Reason, Violations};
 
 /// A record's id. Nil when it is not one, which the violation keeps from being used.
 pub fn id(violations: &mut Violations, field: &str, text: &str) -> Uuid {
     Uuid::try_parse(text).unwrap_or_else(|_| {
-        let problem = if text.is_empty() {
-            "is required: give the record's id, a UUID"
+        let (reason, problem) = if text.is_empty() {
+            (
+                Reason::Required,
+                "is required: give the record's id, a UUID",
+            )
         } else {
-            "must be the record's id, a UUID"
+            (Reason::FormatInvalid, "must be the record's id, a UUID")
         };
-        violations.add(field, problem);
+        violations.add(field, reason, problem);
         Uuid::nil()
     })
 }
@@ -26,7 +29,11 @@ pub fn request_id(violations: &mut Violations, text: &mut String) -> Option<Uuid
         return None;
     }
     let Ok(id) = Uuid::try_parse(text) else {
-        violations.add("request_id", "must be a UUID of your choice, or empty");
+        violations.add(
+            "request_id",
+            Reason::FormatInvalid,
+            "must be a UUID of your choice, or empty",
+        );
         return None;
     };
     *text = id.to_string();
@@ -43,11 +50,16 @@ pub fn optional_id(violations: &mut Violations, field: &str, text: &str) -> Opti
 pub fn text(violations: &mut Violations, field: &str, text: &str, limit: usize) -> String {
     let text = text.trim();
     if text.chars().count() > limit {
-        violations.add(field, format!("must be at most {limit} characters long"));
+        violations.add(
+            field,
+            Reason::TooLong,
+            format_args!("must be at most {limit} characters long"),
+        );
     }
     if has_control(text) {
         violations.add(
             field,
+            Reason::CharacterInvalid,
             "must not contain control characters other than tab and newline",
         );
     }
@@ -66,6 +78,7 @@ pub fn country(violations: &mut Violations, field: &str, code: &str) {
     if !code.is_empty() && (!upper || rust_iso3166::from_alpha2(code).is_none()) {
         violations.add(
             field,
+            Reason::ValueUnknown,
             "must be an ISO 3166-1 alpha-2 code in upper case, such as DE",
         );
     }
@@ -86,11 +99,15 @@ pub fn time(
     if read.is_none() {
         violations.add(
             field,
+            Reason::OutOfRange,
             "must be a moment from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z",
         );
     }
     read
 }
+
+/// How many values a list of enum values may have. No enum has as many.
+const ENUMS: usize = 100;
 
 /// Enum values without repetition; a number that is not one is noted. UNSPECIFIED, which is 0, is as if
 /// it were not there, and is taken out where it stands: read these before the page, whose token is bound
@@ -101,6 +118,14 @@ pub fn enums<T: Copy + Ord>(
     numbers: &mut Vec<i32>,
     read: fn(i32) -> Option<T>,
 ) -> Vec<T> {
+    if numbers.len() > ENUMS {
+        violations.add(
+            field,
+            Reason::TooMany,
+            format_args!("must be at most {ENUMS}: give each value once"),
+        );
+        return Vec::new();
+    }
     let mut values: Vec<T> = Vec::new();
     for (index, number) in numbers.iter().enumerate() {
         if *number == 0 {
@@ -109,7 +134,8 @@ pub fn enums<T: Copy + Ord>(
         match read(*number) {
             Some(value) => values.push(value),
             None => violations.add(
-                format!("{field}[{index}]"),
+                format_args!("{field}[{index}]"),
+                Reason::ValueUnknown,
                 "is not one of the enum's values",
             ),
         }

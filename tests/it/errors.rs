@@ -1,6 +1,7 @@
 //! Every error as its caller sees it: a snapshot of each reason's whole answer, to be read as a
 //! caller would.
 
+mod bounds;
 mod raw;
 
 use std::time::Duration;

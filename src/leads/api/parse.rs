@@ -7,11 +7,12 @@ use unicode_normalization::char::is_combining_mark;
 use uuid::Uuid;
 
 use crate::leads::model::{
-    Address, CUSTOM_KEY, CUSTOM_VALUE, CustomPatch, Details, FIELDS, Field, Patch,
+    Address, CUSTOM_FIELDS, CUSTOM_KEY, CUSTOM_VALUE, CustomPatch, Details, FIELDS, Field, Patch,
 };
+use crate::wire::bounded::{Bare, Echo};
 use crate::wire::proto;
 use crate::wire::read;
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 
 const OUTPUT_ONLY: [&str; 7] = [
     "id",
@@ -26,14 +27,16 @@ const OUTPUT_ONLY: [&str; 7] = [
 /// The details of a lead that is to be created.
 pub fn details(violations: &mut Violations, lead: Option<proto::Lead>) -> Details {
     let Some(lead) = lead else {
-        violations.add("lead", "is required");
+        violations.add("lead", Reason::Required, "is required");
         return Details::default();
     };
     let mut details = raw(lead);
     for field in FIELDS {
         check(violations, field, &mut details);
     }
-    check_custom(violations, &details, |_| true);
+    if details.custom_fields.len() <= CUSTOM_FIELDS {
+        check_custom(violations, &details, |_| true);
+    }
     details.check_whole(violations);
     details
 }
@@ -59,10 +62,12 @@ pub fn patch(
     for field in &patch.fields {
         check(violations, field, &mut patch.values);
     }
-    check_custom(violations, &patch.values, |key| match &patch.custom {
-        CustomPatch::All => true,
-        CustomPatch::Keys(keys) => keys.iter().any(|named| named == key),
-    });
+    if patch.values.check_custom_count(violations) {
+        check_custom(violations, &patch.values, |key| match &patch.custom {
+            CustomPatch::All => true,
+            CustomPatch::Keys(keys) => keys.iter().any(|named| named == key),
+        });
+    }
     patch
 }
 
@@ -80,7 +85,16 @@ fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>
     let mut fields: Vec<&'static Field> = Vec::new();
     let mut keys = Vec::new();
     let mut all_custom = false;
-    for path in paths {
+    if paths.len() > MASK_PATHS {
+        violations.add(
+            "update_mask.paths",
+            Reason::TooMany,
+            format_args!("must be at most {MASK_PATHS}: name a field once, or * for all"),
+        );
+        return (fields, CustomPatch::Keys(keys));
+    }
+    for (index, path) in paths.iter().enumerate() {
+        let wrong = format_args!("update_mask.paths[{index}]");
         match path.as_str() {
             "*" => {
                 fields.extend(FIELDS);
@@ -99,12 +113,14 @@ fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>
                     if is_custom_key(key) {
                         keys.push(key.to_owned());
                     } else {
-                        violations.add("update_mask", format!("names {path:?}: {CUSTOM_KEY_RULE}"));
+                        let problem = format_args!("is {}: {CUSTOM_KEY_RULE}", Echo(path));
+                        violations.add(wrong, Reason::FormatInvalid, problem);
                     }
                 } else if let Some(field) = FIELDS.iter().find(|field| field.path == path) {
                     fields.push(field);
                 } else {
-                    violations.add("update_mask", format!("names {path:?}, {}", problem(path)));
+                    let (reason, problem) = problem(path);
+                    violations.add(wrong, reason, format_args!("is {}, {problem}", Echo(path)));
                 }
             }
         }
@@ -120,14 +136,23 @@ fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>
 }
 
 /// Why a path cannot be updated.
-fn problem(path: &str) -> &'static str {
+fn problem(path: &str) -> (Reason, &'static str) {
     let top = path.split('.').next().unwrap_or_default();
     if top == "state" {
-        "which only Deactivate, Reactivate and Convert change: call one of these"
+        (
+            Reason::FieldOutputOnly,
+            "which only Deactivate, Reactivate and Convert change: call one of these",
+        )
     } else if OUTPUT_ONLY.contains(&top) {
-        "which is output only: leave it out"
+        (
+            Reason::FieldOutputOnly,
+            "which is output only: leave it out",
+        )
     } else {
-        "which is not a field of a lead: name fields as in lead.proto, such as address.city"
+        (
+            Reason::FieldUnknown,
+            "which is not a field of a lead: name fields as in lead.proto, such as address.city",
+        )
     }
 }
 
@@ -159,9 +184,10 @@ fn raw(lead: proto::Lead) -> Details {
 /// Cleans one text and notes what is wrong with it.
 fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
     let name = format!("lead.{}", field.path);
+    let before = violations.count();
     let value = read::text(violations, &name, field.of(details), field.limit);
     let value = match field.path {
-        _ if value.is_empty() => value,
+        _ if value.is_empty() || violations.count() > before => value,
         "email" => {
             let options = Options::default()
                 .without_display_text()
@@ -170,7 +196,11 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
             // need; the parser does not know them.
             let bare: String = value.chars().filter(|c| !is_combining_mark(*c)).collect();
             if EmailAddress::parse_with_options(&bare, options).is_err() {
-                violations.add(name, "must be one email address, such as ada@example.com");
+                violations.add(
+                    name,
+                    Reason::FormatInvalid,
+                    "must be one email address, such as ada@example.com",
+                );
             }
             value
         }
@@ -180,14 +210,22 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
         }
         "language" => {
             if oxilangtag::LanguageTag::parse(value.as_str()).is_err() {
-                violations.add(name, "must be a BCP 47 language tag, such as pt-BR");
+                violations.add(
+                    name,
+                    Reason::FormatInvalid,
+                    "must be a BCP 47 language tag, such as pt-BR",
+                );
             }
             value
         }
         "owner_id" => match Uuid::from_str(&value) {
             Ok(id) => id.to_string(),
             Err(_) => {
-                violations.add(name, "must be an operator's id, a UUID");
+                violations.add(
+                    name,
+                    Reason::FormatInvalid,
+                    "must be an operator's id, a UUID",
+                );
                 value
             }
         },
@@ -196,7 +234,11 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
     *field.of_mut(details) = value;
 }
 
-const CUSTOM_KEY_RULE: &str = "a custom field's key is 1 to 64 characters of a-z, 0-9 and _";
+const CUSTOM_KEY_RULE: &str = "the key must be 1 to 64 characters of a-z, 0-9 and _";
+
+/// How many paths an update mask may have: every field of a lead, and as many custom fields again as
+/// it may have, to remove them.
+const MASK_PATHS: usize = 256;
 
 fn is_custom_key(key: &str) -> bool {
     (1..=CUSTOM_KEY).contains(&key.len())
@@ -207,18 +249,22 @@ fn is_custom_key(key: &str) -> bool {
 
 fn check_custom(violations: &mut Violations, details: &Details, used: impl Fn(&str) -> bool) {
     for (key, value) in details.custom_fields.iter().filter(|(key, _)| used(key)) {
+        let name = format_args!("lead.custom_fields[{}]", Bare(key));
         if !is_custom_key(key) {
-            let problem = format!("has the key {key:?}: {CUSTOM_KEY_RULE}");
-            violations.add("lead.custom_fields", problem);
+            violations.add(name, Reason::FormatInvalid, CUSTOM_KEY_RULE);
             continue;
         }
-        let name = format!("lead.custom_fields.{key}");
         if value.len() > CUSTOM_VALUE {
-            violations.add(&name, format!("must be at most {CUSTOM_VALUE} bytes long"));
+            violations.add(
+                name,
+                Reason::TooLong,
+                format_args!("must be at most {CUSTOM_VALUE} bytes long"),
+            );
         }
         if read::has_control(value) {
             violations.add(
                 name,
+                Reason::CharacterInvalid,
                 "must not contain control characters other than tab and newline",
             );
         }

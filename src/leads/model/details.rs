@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::changes::FieldChange;
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 
 /// The caller's own fields, by key.
 pub type CustomFields = BTreeMap<String, String>;
@@ -121,13 +121,21 @@ impl Details {
         if !self.is_named() {
             violations.add(
                 "lead",
+                Reason::Required,
                 "needs a name: give at least one of first_name, last_name and company",
             );
         }
-        if self.custom_fields.len() > CUSTOM_FIELDS {
-            let problem = format!("must have at most {CUSTOM_FIELDS} keys");
-            violations.add("lead.custom_fields", problem);
+        self.check_custom_count(violations);
+    }
+
+    /// Notes when there are too many custom fields. Returns whether their number is within the limit.
+    pub fn check_custom_count(&self, violations: &mut Violations) -> bool {
+        let within = self.custom_fields.len() <= CUSTOM_FIELDS;
+        if !within {
+            let problem = format_args!("must have at most {CUSTOM_FIELDS} keys");
+            violations.add("lead.custom_fields", Reason::TooMany, problem);
         }
+        within
     }
 
     /// First and last name, with one blank between them.

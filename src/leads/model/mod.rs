@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::wire::words::{on_the_wire, words};
 
 pub use details::{
-    Address, CUSTOM_KEY, CUSTOM_VALUE, CustomFields, CustomPatch, Details, FIELDS, Field, Patch,
-    fold,
+    Address, CUSTOM_FIELDS, CUSTOM_KEY, CUSTOM_VALUE, CustomFields, CustomPatch, Details, FIELDS,
+    Field, Patch, fold,
 };
 pub use listing::{Filter, OrderKey, Ordering, Position, PositionKey};
 

@@ -28,6 +28,17 @@ pub fn frame(message: &[u8]) -> Bytes {
 /// Calls with these very bytes and headers, which no client of ours stands behind. The token is
 /// that of `sales` unless the headers bring another.
 pub async fn raw(h: &Harness, path: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
+    measured(h, path, headers, body).await.0
+}
+
+/// The same, with how many bytes the headers have that the status came in, as HTTP/2 counts them
+/// (RFC 9113, section 6.5.2): this is what clients limit.
+pub async fn measured(
+    h: &Harness,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> (Status, usize) {
     let bearer = format!("Bearer {}", h.sales.token);
     let mut all = vec![("authorization", bearer.as_str())];
     all.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
@@ -37,7 +48,12 @@ pub async fn raw(h: &Harness, path: &str, headers: &[(&str, &str)], body: Bytes)
     answer.expect("an answer")
 }
 
-async fn send(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
+async fn send(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> (Status, usize) {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -60,7 +76,8 @@ async fn send(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: B
     );
     if let Some(status) = Status::from_header_map(response.headers()) {
         connection.abort();
-        return status;
+        // With the `:status`, which is no header here.
+        return (status, size(response.headers()) + 42);
     }
     let mut body = response.into_body();
     while let Some(data) = body.data().await {
@@ -69,7 +86,15 @@ async fn send(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: B
     }
     let trailers = body.trailers().await.unwrap().expect("trailers");
     connection.abort();
-    Status::from_header_map(&trailers).expect("a status")
+    let status = Status::from_header_map(&trailers).expect("a status");
+    (status, size(&trailers))
+}
+
+fn size(headers: &http::HeaderMap) -> usize {
+    let headers = headers.iter();
+    headers
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
 }
 
 on_both! {

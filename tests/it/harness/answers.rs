@@ -60,7 +60,12 @@ pub fn whole(status: &Status) -> String {
     }
     if let Some(bad) = details.bad_request() {
         for violation in &bad.field_violations {
-            writeln!(text, "field {}: {}", violation.field, violation.description).unwrap();
+            writeln!(
+                text,
+                "field {}: {} {}",
+                violation.field, violation.reason, violation.description
+            )
+            .unwrap();
         }
     }
     if let Some(failure) = details.precondition_failure() {

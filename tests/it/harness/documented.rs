@@ -51,7 +51,8 @@ pub fn promised(comment: &str) -> BTreeSet<String> {
     let (_, reasons) = comment.split_once("Reasons:").unwrap_or_default();
     reasons
         .split(|character: char| !character.is_ascii_uppercase() && character != '_')
-        .filter(|word| word.len() > 1)
+        // What is left of other words: "RPC", and first letters.
+        .filter(|word| word.len() > 3)
         .map(str::to_owned)
         .collect()
 }

@@ -177,7 +177,7 @@ on_both! {
         let refused = h.sales.create(custom("note", "a\0b")).await.unwrap_err();
         assert_eq!(
             violations(&refused),
-            [("lead.custom_fields.note".to_owned(), CONTROL.to_owned())]
+            [("lead.custom_fields[note]".to_owned(), CONTROL.to_owned())]
         );
     }
 
@@ -243,8 +243,8 @@ on_both! {
         };
         let of_the_lead = [
             "lead.address.country_code",
-            "lead.custom_fields",
-            "lead.custom_fields.note",
+            "lead.custom_fields[Tier]",
+            "lead.custom_fields[note]",
             "lead.email",
             "lead.first_name",
             "lead.language",
@@ -266,7 +266,12 @@ on_both! {
         let refused = h.sales.leads().update(request).await.unwrap_err();
         let mut found = fields(&refused);
         found.sort();
-        let others = ["lead.id", "request_id", "update_mask", "update_mask"];
+        let others = [
+            "lead.id",
+            "request_id",
+            "update_mask.paths[1]",
+            "update_mask.paths[2]",
+        ];
         let mut expected = [of_the_lead.as_slice(), &others].concat();
         expected.sort_unstable();
         assert_eq!(found, expected);

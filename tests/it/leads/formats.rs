@@ -120,7 +120,7 @@ on_both! {
         assert_eq!(
             violations(&refused),
             [(
-                "lead.custom_fields.note".to_owned(),
+                "lead.custom_fields[note]".to_owned(),
                 "must be at most 4096 bytes long".to_owned()
             )]
         );
@@ -128,8 +128,9 @@ on_both! {
             let refused = h.sales.create(custom(key, "x")).await.unwrap_err();
             let found = violations(&refused);
             assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!(found[0].0, "lead.custom_fields");
-            assert!(found[0].1.contains(&format!("{key:?}")), "{found:?}");
+            let shown: String = key.chars().take(48).collect();
+            let cut = if shown == key { "" } else { "…" };
+            assert_eq!(found[0].0, format!("lead.custom_fields[{shown}{cut}]"));
         }
         let mut lead = named();
         for number in 0..100 {

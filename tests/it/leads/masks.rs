@@ -206,8 +206,8 @@ on_both! {
             let change = edit(&lead.id, |lead| lead.phone = "1".into());
             let refused = h.sales.update(change, &["phone", path]).await.unwrap_err();
             let expected = (
-                "update_mask".to_owned(),
-                format!("names {path:?}, {problem}"),
+                "update_mask.paths[1]".to_owned(),
+                format!("is {path:?}, {problem}"),
             );
             assert_eq!(violations(&refused), [expected]);
         }
@@ -222,7 +222,7 @@ on_both! {
             assert!(
                 found[0]
                     .1
-                    .starts_with(&format!("names {path:?}: a custom field's key is")),
+                    .starts_with(&format!("is {path:?}: the key must be 1 to 64")),
                 "{found:?}"
             );
         }

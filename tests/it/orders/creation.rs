@@ -168,7 +168,7 @@ on_both! {
                 "order.actions[1].key",
                 "order.actions[2].key",
                 "order.actions[4].key",
-                "order.actions[5].prerequisites",
+                "order.actions[5].prerequisites[0]",
                 "order.actions[6].type",
                 "order.actions[7].type",
                 "order.actions[8].name",
