@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::server::tls::TlsSettings;
+use crate::text;
 
 /// Why the program does not start: one sentence that says what to do.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&text::printable(&self.0))
     }
 }
 
@@ -341,7 +342,7 @@ impl ServeSettings {
         ];
         lines
             .iter()
-            .map(|(name, value)| format!("{name:<30}{value}\n"))
+            .map(|(name, value)| format!("{name:<30}{}\n", text::printable(value)))
             .collect()
     }
 }

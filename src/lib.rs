@@ -21,4 +21,5 @@ pub mod seeded;
 pub mod server;
 pub mod service_accounts;
 pub mod telemetry;
+pub mod text;
 pub mod wire;

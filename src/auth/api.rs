@@ -8,10 +8,13 @@ use tonic::{Request, Response, Status};
 use super::passwords;
 use super::peer::Peer;
 use crate::changes::desk::Desk;
-use crate::operators::model::Operator;
+use crate::text;
 use crate::wire::proto::{self, auth_service_server::AuthService};
 use crate::wire::violations::{Reason, Violations};
-use crate::wire::{self, read, render};
+use crate::wire::{self, render};
+
+/// How many bytes a username may be sent in: 64 letters, each with the accents it is composed of.
+const USERNAME: usize = 1_024;
 
 /// See `auth_service.proto`.
 pub struct AuthApi(pub Arc<Desk>);
@@ -25,20 +28,20 @@ impl AuthService for AuthApi {
         let address = request.extensions().get::<Peer>().map(|peer| peer.address);
         let body = request.into_inner();
         let mut violations = Violations::default();
-        let length = "must be 1 to 254 bytes long";
+        let length = "must be 1 to 1,024 bytes long";
         if body.username.trim().is_empty() {
             violations.add("username", Reason::Required, length);
-        } else if body.username.len() > 254 {
+        } else if body.username.len() > USERNAME {
             violations.add("username", Reason::TooLong, length);
         }
-        if read::has_control(&body.username) {
+        if text::has_control(&body.username) {
             violations.add(
                 "username",
                 Reason::CharacterInvalid,
                 "must not contain control characters",
             );
         }
-        check_given(&mut violations, "password", &body.password);
+        passwords::check_given(&mut violations, "password", &body.password);
         violations.finish()?;
         let password = SecretString::from(body.password);
         if body.validate_only {
@@ -86,30 +89,11 @@ impl AuthService for AuthApi {
             return Err(crate::error::Error::CurrentPasswordRequired.into());
         }
         let mut violations = Violations::default();
-        check_given(&mut violations, "current_password", &body.current_password);
+        passwords::check_given(&mut violations, "current_password", &body.current_password);
         passwords::check_new(&mut violations, "new_password", &body.new_password);
         violations.finish()?;
         let (current, new) = (body.current_password.into(), body.new_password.into());
         super::change_password(&self.0, &call, current, new, body.validate_only).await?;
         Ok(Response::new(proto::ChangePasswordResponse {}))
-    }
-}
-
-fn render_operator(operator: Operator) -> proto::Operator {
-    proto::Operator {
-        id: operator.id.to_string(),
-        username: operator.username,
-        display_name: operator.display_name,
-        role: operator.role.to_wire(),
-    }
-}
-
-/// A password that is to be verified: only what argon2 must not be fed is refused.
-fn check_given(violations: &mut Violations, field: &str, password: &str) {
-    let length = "must be 1 to 1,024 bytes long";
-    if password.is_empty() {
-        violations.add(field, Reason::Required, length);
-    } else if password.len() > *passwords::LENGTH.end() {
-        violations.add(field, Reason::TooLong, length);
     }
 }

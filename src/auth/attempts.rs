@@ -72,7 +72,7 @@ impl Bucket {
         }]
     }
 
-    /// Signing in with a username, known or not, from an address.
+    /// Signing in with a username, known or not, by its key, from an address.
     pub fn sign_in(username: &str, address: Option<IpAddr>) -> Vec<Self> {
         let name = sign_in_name(username);
         let address = address.map_or_else(|| "local".to_owned(), |address| address.to_string());

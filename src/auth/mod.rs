@@ -28,7 +28,10 @@ use crate::changes::RequestKey;
 use crate::changes::desk::Desk;
 use crate::db::{Db, Verdict};
 use crate::error::{Error, Result};
-use crate::operators::{self, model::Operator};
+use crate::operators::{
+    self,
+    model::{Operator, Username},
+};
 use crate::wire::words::{on_the_wire, words};
 use attempts::Bucket;
 use claim::Claim;
@@ -279,8 +282,8 @@ async fn verify_sign_in(
     password: SecretString,
     address: Option<IpAddr>,
 ) -> Result<(Claim, Operator, String)> {
-    let username = crate::operators::model::username(username);
-    let mut claim = attempts::claim(desk, Bucket::sign_in(&username, address)).await?;
+    let username = Username::new(username);
+    let mut claim = attempts::claim(desk, Bucket::sign_in(&username.key, address)).await?;
     let found = store::operator_by_username(desk.db.read(), &username).await?;
     let hash = found.as_ref().map(|(_, hash)| hash.clone());
     let right = claim.verify(&desk.passwords, password, hash).await?;

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
+use crate::text;
 use crate::wire::violations::{Reason, Violations};
 
 /// How many may wait for their turn; more are refused.
@@ -60,14 +61,14 @@ impl Passwords {
         })
     }
 
-    /// The PHC string of `password` with a random salt.
+    /// The PHC string of `password`, in NFC, with a random salt.
     ///
     /// # Errors
     /// As [`Passwords::core`].
     pub async fn hash(&self, password: SecretString) -> Result<String> {
         let hash = move || {
             Argon2::default()
-                .hash_password(password.expose_secret().as_bytes())
+                .hash_password(in_nfc(&password).expose_secret().as_bytes())
                 .map(|hash| hash.to_string())
                 .map_err(Error::internal)
         };
@@ -82,7 +83,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// Whether `password` is what `hash` was made from. Without a hash it takes as long and is not.
+    /// Whether `password` is what `hash` was made from, however its accents are composed. Without a hash
+    /// it takes as long and is not.
     ///
     /// # Errors
     /// [`Error::Internal`] for a hash that is none.
@@ -94,10 +96,14 @@ impl Core {
             }
             let hash = hash.unwrap_or_else(|| DECOY.to_owned());
             let hash = PasswordHash::new(&hash).map_err(Error::internal)?;
-            let matches = Argon2::default()
-                .verify_password(password.expose_secret().as_bytes(), &hash)
-                .is_ok();
-            Ok(matches && known)
+            let matches = |password: &SecretString| {
+                let password = password.expose_secret().as_bytes();
+                Argon2::default().verify_password(password, &hash).is_ok()
+            };
+            let normal = in_nfc(&password);
+            // A hash from before passwords were normalised is of what was sent.
+            let other = normal.expose_secret() != password.expose_secret();
+            Ok((matches(&normal) || (other && matches(&password))) && known)
         })
         .await
     }
@@ -130,14 +136,39 @@ fn step_back() {
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// Notes what is wrong with a password that somebody wants to have.
+/// A password as it is hashed: keyboards and systems differ in how they compose an accent.
+fn in_nfc(password: &SecretString) -> SecretString {
+    text::nfc(password.expose_secret()).into()
+}
+
+/// Notes what is wrong with a password that somebody wants to have. Its length is that of its NFC.
 pub fn check_new(violations: &mut Violations, field: &str, password: &str) {
-    let reason = match password.len() {
-        0 => Reason::Required,
-        length if length < *LENGTH.start() => Reason::TooShort,
-        length if length > *LENGTH.end() => Reason::TooLong,
-        _ => return,
+    let reason = match text::nfc(password).len() {
+        0 => Some(Reason::Required),
+        length if length < *LENGTH.start() => Some(Reason::TooShort),
+        length if length > *LENGTH.end() => Some(Reason::TooLong),
+        _ => None,
     };
-    let problem = format_args!("must be {} to {} bytes long", LENGTH.start(), LENGTH.end());
-    violations.add(field, reason, problem);
+    if let Some(reason) = reason {
+        let problem = format_args!("must be {} to {} bytes long", LENGTH.start(), LENGTH.end());
+        violations.add(field, reason, problem);
+    }
+    if password.chars().any(char::is_control) {
+        violations.add(
+            field,
+            Reason::CharacterInvalid,
+            "must not contain control characters such as tab or line ends, which cannot be typed at \
+             every prompt",
+        );
+    }
+}
+
+/// Notes what is wrong with a password that is to be verified: only what argon2 must not be fed.
+pub fn check_given(violations: &mut Violations, field: &str, password: &str) {
+    let length = "must be 1 to 1,024 bytes long";
+    if password.is_empty() {
+        violations.add(field, Reason::Required, length);
+    } else if text::nfc(password).len() > *LENGTH.end() {
+        violations.add(field, Reason::TooLong, length);
+    }
 }

@@ -14,8 +14,8 @@ use super::{Principal, PrincipalKind, Role};
 use crate::db::Tx;
 use crate::db::entities::{api_key, operator, password_attempt, service_account, session};
 use crate::error::{Error, Result};
-use crate::operators::model::Operator;
-use crate::operators::store::from_row;
+use crate::operators::model::{Operator, Username};
+use crate::operators::{self, store::from_row};
 
 /// The operator of a session that is valid now, and when it ends.
 pub async fn session(
@@ -131,14 +131,11 @@ pub async fn delete_session(tx: &Tx, hash: &TokenHash) -> Result<()> {
 /// The enabled operator with this username, and their password's hash.
 pub async fn operator_by_username(
     db: &impl ConnectionTrait,
-    username: &str,
+    username: &Username,
 ) -> Result<Option<(Operator, String)>> {
-    let found = operator::Entity::find()
-        .filter(operator::Column::Username.eq(username))
-        .filter(operator::Column::DisableTime.is_null())
-        .one(db)
-        .await?;
+    let found = operators::store::by_username(db, username).await?;
     found
+        .filter(|row| row.disable_time.is_none())
         .map(|row| {
             let hash = row.password_hash.clone();
             Ok((from_row(row)?, hash))

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::config::{DatabaseSettings, Refusal};
 use crate::db::backup::{self, Content};
 use crate::db::connect::Target;
+use crate::text::printable;
 
 #[derive(Args, Debug)]
 pub struct BackupSettings {
@@ -47,7 +48,7 @@ pub async fn restore(settings: &BackupSettings) -> Result<(), Refusal> {
 fn print(file: &Path, content: &Content) {
     println!(
         "{}: {} bytes, {} leads, up to event {}",
-        file.display(),
+        printable(&file.display().to_string()),
         content.bytes,
         content.leads,
         content.last_event

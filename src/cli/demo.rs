@@ -16,6 +16,7 @@ use crate::config::{DatabaseSettings, Limits, Refusal, ServeSettings};
 use crate::error::Result as CallResult;
 use crate::leads::api::render;
 use crate::leads::model::{Details, Lead};
+use crate::operators::model::Ownership;
 use crate::opportunities::model::{Details as OpportunityDetails, Stage};
 use crate::orders::model::Action;
 use crate::server::tls::TlsSettings;
@@ -197,7 +198,12 @@ async fn seed(desk: &Desk) -> Result<Story, Refusal> {
             lead: Some(render::lead(lead)),
         };
         let call = call("leadsmith.v1.LeadService/Create");
-        let answer = leads::create(desk, call, details, false, false, render).await?;
+        let new = leads::NewLead {
+            details,
+            owner: Ownership::Allowed,
+            allow_duplicate: false,
+        };
+        let answer = leads::create(desk, call, new, false, render).await?;
         let id = answer.lead.unwrap_or_default().id;
         let id = uuid::Uuid::try_parse(&id).map_err(crate::error::Error::internal)?;
         created.push(leads::get(desk, id).await?);
@@ -289,7 +295,12 @@ async fn opportunity(
         description: String::new(),
     };
     let render = |_| proto::CreateOpportunityResponse::default();
-    opportunities::create(desk, call, lead.id, details, false, render).await?;
+    let new = opportunities::NewOpportunity {
+        lead_id: lead.id,
+        details,
+        owner: Ownership::Allowed,
+    };
+    opportunities::create(desk, call, new, false, render).await?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::roles::Role;
 use crate::config::{DatabaseSettings, Refusal};
 use crate::operators;
+use crate::text::printable;
 
 #[derive(Debug, Subcommand)]
 pub enum OperatorCommand {
@@ -68,7 +69,8 @@ pub async fn run(command: OperatorCommand) -> Result<(), Refusal> {
             let operator =
                 operators::create(&db, &passwords, &username, &display_name, role, password)
                     .await?;
-            println!("{} {} {}", operator.id, operator.username, operator.role);
+            let username = printable(&operator.username);
+            println!("{} {username} {}", operator.id, operator.role);
             db.close().await;
         }
         OperatorCommand::List(database) => {
@@ -84,8 +86,8 @@ pub async fn run(command: OperatorCommand) -> Result<(), Refusal> {
                     operator.id,
                     operator.role.word(),
                     state,
-                    operator.username,
-                    operator.display_name
+                    printable(&operator.username),
+                    printable(&operator.display_name)
                 );
             }
             db.close().await;

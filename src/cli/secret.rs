@@ -1,20 +1,27 @@
 //! Passwords on the command line: by prompt or standard input, never by argument, where the shell's
 //! history and every user of the machine would see them.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Read};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Refusal;
 
-/// Reads a new password: asked for twice at a terminal, else the first line of standard input.
+/// How many bytes of standard input are read: more than any password has.
+const LINE: u64 = 8_192;
+
+/// Reads a new password: asked for twice at a terminal, else the first line of standard input, without
+/// its line end and without the byte order mark that some tools begin with.
 pub fn new_password() -> Result<SecretString, Refusal> {
     let unreadable = |error| Refusal::new(format!("the password cannot be read: {error}"));
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         let mut line = String::new();
-        stdin.lock().read_line(&mut line).map_err(unreadable)?;
-        return Ok(line.trim_end_matches(['\r', '\n']).into());
+        let mut input = stdin.lock().take(LINE);
+        input.read_line(&mut line).map_err(unreadable)?;
+        let line = line.strip_suffix('\n').unwrap_or(&line);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        return Ok(line.strip_prefix('\u{feff}').unwrap_or(line).into());
     }
     let first: SecretString = rpassword::prompt_password("New password: ")
         .map_err(unreadable)?

@@ -9,6 +9,7 @@ use super::operator::role;
 use crate::auth::roles::Role;
 use crate::config::{DatabaseSettings, Refusal};
 use crate::service_accounts::{self, ServiceAccount};
+use crate::text::{nfc, printable};
 
 #[derive(Debug, Subcommand)]
 pub enum ServiceAccountCommand {
@@ -68,7 +69,7 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
         } => {
             let db = open(&database).await?;
             let id = service_accounts::create(&db, &name, role).await?;
-            println!("{id} {name} {role}");
+            println!("{id} {} {role}", printable(&nfc(name.trim())));
             db.close().await;
         }
         ServiceAccountCommand::List(database) => {
@@ -103,12 +104,12 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
 
 /// An account, and its keys below it.
 fn print(account: &ServiceAccount) {
-    let certificate = account.certificate_name.as_deref().unwrap_or_default();
+    let certificate = printable(account.certificate_name.as_deref().unwrap_or_default());
     let line = format!(
         "{} {:<8} {} {certificate}",
         account.id,
         account.role.word(),
-        account.name
+        printable(&account.name)
     );
     println!("{}", line.trim_end());
     let day = |time: &DateTime<Utc>| time.format("%Y-%m-%d");

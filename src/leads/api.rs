@@ -9,10 +9,10 @@ use tonic::{Request, Response, Status};
 
 use super::erase::Erase;
 use super::model::{Filter, LeadState, Ordering};
-use super::{Deactivate, Update, model};
+use super::{Deactivate, NewLead, Update, model};
 use crate::changes::RequestKey;
 use crate::changes::desk::Desk;
-use crate::operators;
+use crate::operators::{self, model::Ownership};
 use crate::wire::proto::{self, lead_service_server::LeadService};
 use crate::wire::violations::{Reason, Violations};
 use crate::wire::{self, read};
@@ -37,7 +37,7 @@ impl LeadService for LeadApi {
         call.key = RequestKey::of(request_id, call.rpc, &body);
         let details = parse::details(&mut violations, body.lead);
         let owner = ("lead.owner_id", details.owner_id.as_str());
-        operators::check_owner(&self.0, &mut violations, owner).await?;
+        let owner = operators::check_owner(&self.0, &mut violations, owner).await?;
         violations.finish()?;
         let render: fn(model::Lead) -> _ = if body.validate_only {
             |lead| proto::CreateLeadResponse {
@@ -48,16 +48,12 @@ impl LeadService for LeadApi {
                 lead: Some(render::lead(lead)),
             }
         };
-        let (allow_duplicate, validate_only) = (body.allow_duplicate, body.validate_only);
-        let answer = super::create(
-            &self.0,
-            call,
+        let new = NewLead {
             details,
-            allow_duplicate,
-            validate_only,
-            render,
-        )
-        .await?;
+            owner,
+            allow_duplicate: body.allow_duplicate,
+        };
+        let answer = super::create(&self.0, call, new, body.validate_only, render).await?;
         Ok(Response::new(answer))
     }
 
@@ -133,15 +129,17 @@ impl LeadService for LeadApi {
         let id = read::id(&mut violations, "lead.id", &lead.id);
         let etag = lead.etag.clone();
         let patch = parse::patch(&mut violations, lead, body.update_mask);
+        let mut owner = Ownership::Allowed;
         if patch.names("owner_id") {
-            let owner = ("lead.owner_id", patch.values.owner_id.as_str());
-            operators::check_owner(&self.0, &mut violations, owner).await?;
+            let given = ("lead.owner_id", patch.values.owner_id.as_str());
+            owner = operators::check_owner(&self.0, &mut violations, given).await?;
         }
         violations.finish()?;
         let update = Update {
             id,
             etag,
             patch,
+            owner,
             current_password: (!password.is_empty()).then(|| password.into()),
             validate_only: body.validate_only,
         };

@@ -25,6 +25,7 @@ use crate::changes::{Change, FieldChange, Subject, check_etag, idempotency, time
 use crate::db::Verdict;
 use crate::db::json::to_json;
 use crate::error::{Error, Result};
+use crate::operators::model::Ownership;
 use crate::seeded::{Bug, sown};
 use crate::wire::page::{Page, Window};
 use crate::wire::violations::Violations;
@@ -36,15 +37,25 @@ use model::{
 /// How often an update whose email turned out to change meanwhile is begun anew.
 const UPDATE_TRIES: usize = 3;
 
+/// A lead that is to be created.
+pub struct NewLead {
+    /// What is known of it.
+    pub details: Details,
+    /// Whether the owner named there may become it.
+    pub owner: Ownership,
+    /// Whether another lead may have its email.
+    pub allow_duplicate: bool,
+}
+
 /// Creates an OPEN lead.
 ///
 /// # Errors
-/// [`Error::DuplicateLead`] when another lead has the email and `allow_duplicate` does not say so.
+/// [`Error::DuplicateLead`] when another lead has the email and none may; [`Error::FieldInvalid`] when
+/// the owner is disabled.
 pub async fn create<R: Message + Default + 'static>(
     desk: &Desk,
     call: Call,
-    details: Details,
-    allow_duplicate: bool,
+    new: NewLead,
     validate_only: bool,
     render: fn(Lead) -> R,
 ) -> Result<R> {
@@ -53,13 +64,16 @@ pub async fn create<R: Message + Default + 'static>(
         lead: |lead| lead.id,
     };
     // Two who create the same lead at once: the second waits and finds the first.
-    let email = details.email_key();
+    let email = new.details.email_key();
     let needs = Needs {
-        email: (!email.is_empty() && !allow_duplicate).then_some(email),
+        email: (!email.is_empty() && !new.allow_duplicate).then_some(email),
         ..Needs::default()
     };
     let asked = needs.email.clone().unwrap_or_default();
     desk.change(call, needs, answering, move |draft| {
+        let mut violations = Violations::default();
+        new.owner.check(&mut violations, "lead.owner_id");
+        violations.finish()?;
         if let Some((id, state)) = draft.lead_with_email(&asked) {
             return Err(Error::DuplicateLead { id, state });
         }
@@ -68,7 +82,7 @@ pub async fn create<R: Message + Default + 'static>(
             id: draft.clock.new_id(),
             seq: 0,
             version: 1,
-            details: details.clone(),
+            details: new.details.clone(),
             status: Status::Open,
             erasure: None,
             create_time: now,
@@ -155,6 +169,8 @@ pub struct Update {
     pub etag: String,
     /// What to change.
     pub patch: Patch,
+    /// Whether the owner it names may become the lead's.
+    pub owner: Ownership,
     /// The operator's own password, for when the email changes.
     pub current_password: Option<SecretString>,
     /// Check only.
@@ -207,6 +223,9 @@ impl Update {
         let after = self.patch.apply(&lead.details);
         let mut violations = Violations::default();
         after.check_whole(&mut violations);
+        if after.owner_id != lead.details.owner_id {
+            self.owner.check(&mut violations, "lead.owner_id");
+        }
         violations.finish()?;
         Ok(after)
     }

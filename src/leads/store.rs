@@ -74,7 +74,8 @@ pub async fn lock_emails(
     Ok(held.map(|(email, _)| email.clone()).collect())
 }
 
-/// For each normalised email, the first lead that has it.
+/// For each normalised email, the lead to go on with of those that have it: an OPEN one, else a
+/// CONVERTED one, else a DEACTIVATED one, and of several the newest.
 pub async fn with_emails(
     tx: &Tx,
     emails: BTreeSet<String>,
@@ -86,10 +87,17 @@ pub async fn with_emails(
     let backend = tx.get_database_backend();
     let (from, values) = texts(backend, emails.iter().cloned().collect());
     // Not empty, said apart, so that the index, which leaves out empty ones, can be used.
+    let newest = |state: LeadState| {
+        format!(
+            "(SELECT f.id FROM leads AS f WHERE f.email_key = v.v AND f.email_key <> '' \
+             AND f.state = '{state}' ORDER BY f.seq DESC LIMIT 1)"
+        )
+    };
     let sql = format!(
-        "SELECT v.v, l.id, l.state FROM {from} JOIN leads AS l ON l.id = (SELECT f.id \
-         FROM leads AS f WHERE f.email_key = v.v AND f.email_key <> '' \
-         ORDER BY f.create_time LIMIT 1)"
+        "SELECT v.v, l.id, l.state FROM {from} JOIN leads AS l ON l.id = COALESCE({}, {}, {})",
+        newest(LeadState::Open),
+        newest(LeadState::Converted),
+        newest(LeadState::Deactivated),
     );
     let statement = Statement::from_sql_and_values(backend, sql, values);
     for row in tx.query_all_raw(statement).await? {

@@ -12,26 +12,34 @@ use crate::changes::desk::Desk;
 use crate::config::Refusal;
 use crate::db::{Db, Verdict};
 use crate::error::Result;
+use crate::text;
 use crate::wire::violations::{Reason, Violations};
-use model::Operator;
+use model::{Operator, Ownership, Username};
 
-/// Notes when a record's owner is no operator. `owner` is the field's path and its value, which may
-/// be empty or not an id at all; the latter is noted elsewhere.
+/// Notes when a record's owner is no operator, and returns whether they may become it. `owner` is the
+/// field's path and its value, which may be empty or not an id at all; the latter is noted elsewhere.
 pub async fn check_owner(
     desk: &Desk,
     violations: &mut Violations,
     (field, value): (&str, &str),
-) -> Result<()> {
-    if let Ok(id) = Uuid::try_parse(value)
-        && !store::exists(desk.db.read(), id).await?
-    {
+) -> Result<Ownership> {
+    let Ok(id) = Uuid::try_parse(value) else {
+        return Ok(Ownership::Allowed);
+    };
+    let found = store::by_id(desk.db.read(), id).await?;
+    if found.is_none() {
         violations.add(
             field,
             Reason::ReferenceInvalid,
             "is not the id of an operator",
         );
     }
-    Ok(())
+    let disabled = found.is_some_and(|operator| operator.disable_time.is_some());
+    Ok(if disabled {
+        Ownership::Disabled
+    } else {
+        Ownership::Allowed
+    })
 }
 
 /// Creates an operator.
@@ -46,29 +54,30 @@ pub async fn create(
     role: Role,
     password: SecretString,
 ) -> Result<Operator, Refusal> {
-    let username = model::username(username);
-    let ok = |character: char| character.is_alphanumeric() || "._-@+".contains(character);
-    if username.is_empty() || username.chars().count() > 64 || !username.chars().all(ok) {
+    let Some(username) = text::identifier(username, "._-@+") else {
         return Err(Refusal::new(
             "a username is 1 to 64 letters, digits and characters of . _ - @ +",
         ));
+    };
+    let username = Username::new(&username);
+    let Some(mut display_name) = text::name(display_name) else {
+        return Err(Refusal::new(format!("a display name {}", text::NAME_RULE)));
+    };
+    if display_name.is_empty() {
+        display_name.clone_from(&username.shown);
     }
     check_password(&password)?;
     let hash = passwords.hash(password).await?;
-    let display_name = match display_name.trim() {
-        "" => username.clone(),
-        name => name.to_owned(),
-    };
     let created = db
         .write(move |tx| {
             Box::pin(async move {
                 tx.lock("operators").await?;
                 if store::by_username(&**tx, &username).await?.is_some() {
-                    return Ok(Verdict::Checked(Err(username)));
+                    return Ok(Verdict::Checked(Err(username.shown)));
                 }
                 let operator = Operator {
                     id: tx.clock.new_id(),
-                    username,
+                    username: username.shown,
                     display_name,
                     role,
                     disable_time: None,
@@ -98,13 +107,14 @@ pub async fn list(db: &Db) -> Result<Vec<Operator>> {
 /// # Errors
 /// A sentence when there is none.
 pub async fn find(db: &Db, username: &str) -> Result<Operator, Refusal> {
-    let username = model::username(username);
-    let found = store::by_username(db.read(), &username).await?;
-    found.ok_or_else(|| {
-        Refusal::new(format!(
-            "there is no operator {username:?}: leadsmith operator list shows them all"
-        ))
-    })
+    let username = Username::new(username);
+    let Some(found) = store::by_username(db.read(), &username).await? else {
+        return Err(Refusal::new(format!(
+            "there is no operator {:?}: leadsmith operator list shows them all",
+            username.shown
+        )));
+    };
+    Ok(store::from_row(found)?)
 }
 
 /// Sets an operator's password and ends all their sessions.
@@ -153,7 +163,8 @@ pub async fn disable(db: &Db, username: &str) -> Result<(), Refusal> {
 /// A sentence when there is no such operator.
 pub async fn unlock(db: &Db, username: &str) -> Result<(), Refusal> {
     let operator = find(db, username).await?;
-    Ok(crate::auth::attempts::unlock(db, operator.id, &operator.username).await?)
+    let username = Username::new(&operator.username);
+    Ok(crate::auth::attempts::unlock(db, operator.id, &username.key).await?)
 }
 
 fn check_password(password: &SecretString) -> Result<(), Refusal> {

@@ -1,30 +1,36 @@
 //! Every query about operators.
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
 };
 use uuid::Uuid;
 
-use super::model::Operator;
+use super::model::{Operator, Username};
 use crate::auth::roles::Role;
 use crate::auth::tokens::TokenHash;
 use crate::db::Tx;
 use crate::db::entities::operator::{ActiveModel, Column, Entity, Model};
 use crate::db::entities::session;
 use crate::error::{Error, Result};
+use crate::text;
 
-pub async fn exists(db: &impl ConnectionTrait, id: Uuid) -> Result<bool> {
-    Ok(Entity::find_by_id(id).one(db).await?.is_some())
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Operator>> {
+    let row = Entity::find_by_id(id).one(db).await?;
+    row.map(from_row).transpose()
 }
 
-pub async fn by_username(db: &impl ConnectionTrait, username: &str) -> Result<Option<Operator>> {
-    let row = Entity::find()
-        .filter(Column::Username.eq(username))
-        .one(db)
+/// The operator with this username. The exact spelling comes first: two that were created before
+/// usernames were compared by their keys may share one.
+pub async fn by_username(db: &impl ConnectionTrait, username: &Username) -> Result<Option<Model>> {
+    let spelled = Column::Username.eq(&username.shown);
+    let rows = Entity::find()
+        .filter(spelled.or(Column::UsernameKey.eq(&username.key)))
+        .all(db)
         .await?;
-    row.map(from_row).transpose()
+    let exact = |row: &Model| row.username == username.shown;
+    Ok(rows.into_iter().max_by_key(exact))
 }
 
 pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Operator>> {
@@ -39,6 +45,7 @@ pub async fn insert(tx: &Tx, operator: &Operator, hash: String, now: DateTime<Ut
     let row = ActiveModel {
         id: Set(operator.id),
         username: Set(operator.username.clone()),
+        username_key: Set(Some(text::fold(&operator.username))),
         display_name: Set(operator.display_name.clone()),
         role: Set(operator.role.word().to_owned()),
         password_hash: Set(hash),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use chrono::NaiveDate;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::NewOpportunity;
 use super::model::{Details, Filter, OpportunityState, Stage, View};
 use crate::changes::desk::Desk;
 use crate::changes::{self, RequestKey};
@@ -31,7 +31,7 @@ impl OpportunityService for OpportunityApi {
         call.key = RequestKey::of(request_id, call.rpc, &body);
         let (lead_id, details) = details(&mut violations, body.opportunity);
         let owner = ("opportunity.owner_id", details.owner_id.as_str());
-        operators::check_owner(&self.0, &mut violations, owner).await?;
+        let owner = operators::check_owner(&self.0, &mut violations, owner).await?;
         violations.finish()?;
         let render: fn(View) -> _ = if body.validate_only {
             |view| proto::CreateOpportunityResponse {
@@ -43,7 +43,12 @@ impl OpportunityService for OpportunityApi {
             }
         };
         let validate_only = body.validate_only;
-        let answer = super::create(&self.0, call, lead_id, details, validate_only, render).await?;
+        let new = NewOpportunity {
+            lead_id,
+            details,
+            owner,
+        };
+        let answer = super::create(&self.0, call, new, validate_only, render).await?;
         Ok(Response::new(answer))
     }
 
@@ -109,12 +114,18 @@ fn details(
     } else {
         Stage::from_wire(given.stage)
     };
-    if stage.is_none() {
-        violations.add(
+    match stage {
+        None => violations.add(
             "opportunity.stage",
             Reason::ValueUnknown,
             "is not one of the enum's values",
-        );
+        ),
+        Some(Stage::Closed) => violations.add(
+            "opportunity.stage",
+            Reason::ValueNotAllowed,
+            "must not be CLOSED: a new opportunity is open, so give the stage it has reached",
+        ),
+        Some(_) => {}
     }
     if given
         .probability
@@ -134,7 +145,7 @@ fn details(
             .amount
             .map(|amount| Money::parse(violations, "opportunity.amount", amount, false)),
         probability: given.probability,
-        expected_close_date: date(
+        expected_close_date: read::date(
             violations,
             "opportunity.expected_close_date",
             &given.expected_close_date,
@@ -149,23 +160,6 @@ fn details(
         ),
     };
     (lead_id, details)
-}
-
-fn date(violations: &mut Violations, field: &str, text: &str) -> Option<NaiveDate> {
-    if text.is_empty() {
-        return None;
-    }
-    // chrono alone would take 2026-1-2 and years beyond four digits too.
-    let date = (text.len() == 10).then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d"));
-    if let Some(Ok(date)) = date {
-        return Some(date);
-    }
-    violations.add(
-        field,
-        Reason::FormatInvalid,
-        "must be a date as YYYY-MM-DD, or empty",
-    );
-    None
 }
 
 fn render(view: View) -> proto::Opportunity {

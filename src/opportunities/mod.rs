@@ -16,18 +16,30 @@ use crate::db::Verdict;
 use crate::db::json::to_json;
 use crate::error::{Error, Result};
 use crate::leads::model::Transition;
+use crate::operators::model::Ownership;
 use crate::wire::page::{Page, Window};
+use crate::wire::violations::Violations;
 use model::{Details, Filter, Opportunity, OpportunityState, View};
+
+/// An opportunity that is to be created.
+pub struct NewOpportunity {
+    /// The lead it belongs to.
+    pub lead_id: Uuid,
+    /// What is known of it.
+    pub details: Details,
+    /// Whether the owner named there may become it.
+    pub owner: Ownership,
+}
 
 /// Creates an OPEN opportunity of a lead.
 ///
 /// # Errors
-/// [`Error::LeadNotFound`]; [`Error::LeadRefused`] when it is erased.
+/// [`Error::LeadNotFound`]; [`Error::LeadRefused`] when it is erased; [`Error::FieldInvalid`] when the
+/// owner is disabled.
 pub async fn create<R: Message + Default + 'static>(
     desk: &Desk,
     call: Call,
-    lead_id: Uuid,
-    details: Details,
+    new: NewOpportunity,
     validate_only: bool,
     render: fn(View) -> R,
 ) -> Result<R> {
@@ -35,16 +47,20 @@ pub async fn create<R: Message + Default + 'static>(
         render,
         lead: |view| view.opportunity.lead_id,
     };
+    let lead_id = new.lead_id;
     desk.change(call, Needs::lead(lead_id), answering, move |draft| {
         let lead = draft.lead(lead_id)?;
         lead.effect(Transition::Attach)?;
+        let mut violations = Violations::default();
+        new.owner.check(&mut violations, "opportunity.owner_id");
+        violations.finish()?;
         let now = draft.clock.now();
         let opportunity = Opportunity {
             id: draft.clock.new_id(),
             lead_id,
             version: 1,
             state: OpportunityState::Open,
-            details: details.clone(),
+            details: new.details.clone(),
             close: None,
             create_time: now,
             update_time: now,

@@ -10,19 +10,18 @@ use crate::auth::tokens::{self, Secret, TokenKind};
 use crate::config::Refusal;
 use crate::db::{Db, Verdict};
 use crate::error::{self, Error};
+use crate::text;
 
 /// Creates a service account.
 ///
 /// # Errors
 /// A sentence when the name is taken or not as it must be.
 pub async fn create(db: &Db, name: &str, role: Role) -> Result<Uuid, Refusal> {
-    let name = name.trim().to_owned();
-    let ok = |character: char| character.is_alphanumeric() || "._-".contains(character);
-    if name.is_empty() || name.chars().count() > 64 || !name.chars().all(ok) {
+    let Some(name) = text::identifier(name, "._-") else {
         return Err(Refusal::new(
             "a service account's name is 1 to 64 letters, digits and characters of . _ -",
         ));
-    }
+    };
     let created = db
         .write(move |tx| {
             Box::pin(async move {
@@ -114,10 +113,14 @@ pub async fn set_certificate(
     let name = certificate_name.map(|name| name.trim().to_owned());
     if let Some(name) = &name {
         let bare = name.strip_prefix("DNS:").or(name.strip_prefix("URI:"));
-        if bare.is_none_or(|bare| bare.is_empty() || bare.contains('*')) || name.len() > 300 {
+        // Certificates have no other characters in these.
+        let fits = |character: char| character.is_ascii_graphic() && character != '*';
+        if bare.is_none_or(|bare| bare.is_empty() || !bare.chars().all(fits))
+            || name.len() > text::NAME
+        {
             return Err(Refusal::new(
-                "a certificate's name is DNS:NAME or URI:NAME, as in its subject alternative names \
-                 and without *, at most 300 bytes",
+                "a certificate's name is DNS:NAME or URI:NAME, as in its subject alternative names: \
+                 at most 200 visible ASCII characters, without *",
             ));
         }
     }

@@ -11,10 +11,13 @@ use crate::auth::tokens::TokenHash;
 use crate::db::Tx;
 use crate::db::entities::{api_key, service_account};
 use crate::error::Result;
+use crate::text;
 
 pub async fn id_by_name(db: &impl ConnectionTrait, name: &str) -> Result<Option<Uuid>> {
+    // Those created before names were normalised have the spelling they were given.
+    let spellings = [name.to_owned(), text::nfc(name)];
     let row = service_account::Entity::find()
-        .filter(service_account::Column::Name.eq(name))
+        .filter(service_account::Column::Name.is_in(spellings))
         .one(db)
         .await?;
     Ok(row.map(|row| row.id))

@@ -1,25 +1,29 @@
 //! Reading the parts of a request. Each function notes what is wrong and goes on, so that the caller
 //! is told everything at once.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
 use super::violations::{Reason, Violations};
+use crate::text::{self, Limit};
 
 /// A record's id. Nil when it is not one, which the violation keeps from being used.
 pub fn id(violations: &mut Violations, field: &str, text: &str) -> Uuid {
-    Uuid::try_parse(text).unwrap_or_else(|_| {
-        let (reason, problem) = if text.is_empty() {
-            (
-                Reason::Required,
-                "is required: give the record's id, a UUID",
-            )
-        } else {
-            (Reason::FormatInvalid, "must be the record's id, a UUID")
-        };
-        violations.add(field, reason, problem);
-        Uuid::nil()
-    })
+    match Uuid::try_parse(text) {
+        Ok(id) if !id.is_nil() => id,
+        _ => {
+            let (reason, problem) = if text.is_empty() {
+                (
+                    Reason::Required,
+                    "is required: give the record's id, a UUID",
+                )
+            } else {
+                (Reason::FormatInvalid, "must be the record's id, a UUID")
+            };
+            violations.add(field, reason, problem);
+            Uuid::nil()
+        }
+    }
 }
 
 /// A request id, which may be left out. It is spelt anew where it stands: capitals or braces make no
@@ -28,11 +32,14 @@ pub fn request_id(violations: &mut Violations, text: &mut String) -> Option<Uuid
     if text.is_empty() {
         return None;
     }
-    let Ok(id) = Uuid::try_parse(text) else {
+    let read = Uuid::try_parse(text).ok();
+    // The nil and the max UUID stand for "none": a client that sends one for every call would get the
+    // first call's answer to all of them.
+    let Some(id) = read.filter(|id| !id.is_nil() && !id.is_max()) else {
         violations.add(
             "request_id",
             Reason::FormatInvalid,
-            "must be a UUID of your choice, or empty",
+            "must be a UUID of your choice, neither nil nor max, or empty",
         );
         return None;
     };
@@ -42,46 +49,82 @@ pub fn request_id(violations: &mut Violations, text: &mut String) -> Option<Uuid
 
 /// A record's id that may be left out.
 pub fn optional_id(violations: &mut Violations, field: &str, text: &str) -> Option<Uuid> {
-    (!text.is_empty()).then(|| id(violations, field, text))
+    if text.is_empty() {
+        return None;
+    }
+    Some(id(violations, field, text)).filter(|id| !id.is_nil())
 }
 
-/// Text of at most `limit` characters, without blank at its ends and without control characters
-/// other than tab and newline.
+/// Text of at most `limit` characters, cleaned, without control characters other than tab and newline.
 pub fn text(violations: &mut Violations, field: &str, text: &str, limit: usize) -> String {
-    let text = text.trim();
-    if text.chars().count() > limit {
+    let text = text::clean(text);
+    check_text(violations, field, &text, Limit::Characters(limit));
+    text
+}
+
+/// Notes when text is longer than `limit` or has control characters other than tab and newline.
+pub fn check_text(violations: &mut Violations, field: impl Display, text: &str, limit: Limit) {
+    if limit.is_exceeded_by(text) {
         violations.add(
-            field,
+            &field,
             Reason::TooLong,
-            format_args!("must be at most {limit} characters long"),
+            format_args!("must be at most {limit} long"),
         );
     }
-    if has_control(text) {
+    if text::has_control(text) {
         violations.add(
             field,
             Reason::CharacterInvalid,
             "must not contain control characters other than tab and newline",
         );
     }
-    text.to_owned()
 }
 
-/// Whether text has characters that are neither kept nor shown.
-pub fn has_control(text: &str) -> bool {
-    text.chars()
-        .any(|character| character.is_control() && !matches!(character, '\t' | '\n'))
-}
+/// Kosovo's, which ISO leaves to its users to assign, as the European Union and many others do.
+const KOSOVO: &str = "XK";
 
-/// An ISO 3166-1 alpha-2 code, or nothing.
+/// An ISO 3166-1 alpha-2 code or XK, or nothing.
 pub fn country(violations: &mut Violations, field: &str, code: &str) {
     let upper = code.chars().all(|character| character.is_ascii_uppercase());
-    if !code.is_empty() && (!upper || rust_iso3166::from_alpha2(code).is_none()) {
+    let known = code == KOSOVO || (upper && rust_iso3166::from_alpha2(code).is_some());
+    if !code.is_empty() && !known {
         violations.add(
             field,
             Reason::ValueUnknown,
             "must be an ISO 3166-1 alpha-2 code in upper case, such as DE",
         );
     }
+}
+
+/// A date that may be left out, strictly `YYYY-MM-DD`, from 0001-01-01 to 9999-12-31.
+pub fn date(violations: &mut Violations, field: &str, text: &str) -> Option<NaiveDate> {
+    if text.is_empty() {
+        return None;
+    }
+    let date = parse_date(text);
+    if date.is_none() {
+        violations.add(
+            field,
+            "must be a date as YYYY-MM-DD, from 0001-01-01 to 9999-12-31, or empty",
+        );
+    }
+    date
+}
+
+/// By hand, because chrono takes signs, spaces and years beyond four digits too.
+fn parse_date(text: &str) -> Option<NaiveDate> {
+    let number = |digits: &[u8]| {
+        digits.iter().try_fold(0_u32, |number, digit| {
+            let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
+            Some(10 * number + digit)
+        })
+    };
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text.as_bytes() else {
+        return None;
+    };
+    let year = number(&[y1, y2, y3, y4]).filter(|year| *year > 0)?;
+    let (month, day) = (number(&[m1, m2])?, number(&[d1, d2])?);
+    NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)
 }
 
 /// A moment that may be left out.
@@ -93,6 +136,8 @@ pub fn time(
     let time = time?;
     let read = u32::try_from(time.nanos)
         .ok()
+        // chrono has more of them in a leap second, google.protobuf.Timestamp has none of those.
+        .filter(|nanos| *nanos < 1_000_000_000)
         .and_then(|nanos| DateTime::from_timestamp(time.seconds, nanos))
         // What google.protobuf.Timestamp allows, and PostgreSQL takes.
         .filter(|read| (1..=9999).contains(&chrono::Datelike::year(read)));
@@ -100,7 +145,8 @@ pub fn time(
         violations.add(
             field,
             Reason::OutOfRange,
-            "must be a moment from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z",
+            "must be a moment from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z, its nanos \
+             from 0 to 999,999,999",
         );
     }
     read
@@ -144,4 +190,69 @@ pub fn enums<T: Copy + Ord>(
     values.sort_unstable();
     values.dedup();
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_four_two_and_two_digits_of_a_real_day() {
+        for date in ["0001-01-01", "2024-02-29", "2026-11-30", "9999-12-31"] {
+            assert_eq!(parse_date(date).unwrap().to_string(), date);
+        }
+        for wrong in [
+            "0000-01-01",
+            "-001-01-01",
+            "+2024-1-01",
+            "+99999-1-1",
+            "2026- 1- 2",
+            "2026-1-2",
+            "2026-02-29",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-01-00",
+            "2026-04-31",
+            " 2026-01-02",
+            "2026-01-02 ",
+            "20260102",
+            "2026/01/02",
+            "10000-01-01",
+            "२०२६-01-02",
+            "2026-01-0a",
+            "2026-01-02T00:00:00Z",
+        ] {
+            assert_eq!(parse_date(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_moment_has_less_than_a_second_of_nanos() {
+        let read = |seconds, nanos| {
+            let mut violations = Violations::default();
+            let stamp = prost_types::Timestamp { seconds, nanos };
+            let read = time(&mut violations, "time", Some(stamp));
+            assert_eq!(read.is_none(), violations.finish().is_err());
+            read
+        };
+        let (first, last) = (-62_135_596_800, 253_402_300_799);
+        for (seconds, nanos) in [(first, 0), (last, 999_999_999), (59, 999_999_999), (0, 0)] {
+            assert!(read(seconds, nanos).is_some(), "{seconds} {nanos}");
+        }
+        for (seconds, nanos) in [
+            (59, 1_000_000_000),
+            (59, 1_999_999_999),
+            (60, 1_000_000_000),
+            (0, -1),
+            (first - 1, 999_999_999),
+            (last + 1, 0),
+            (last, 1_000_000_000),
+            (i64::MAX, 0),
+            (i64::MIN, 0),
+            (0, i32::MIN),
+            (0, i32::MAX),
+        ] {
+            assert!(read(seconds, nanos).is_none(), "{seconds} {nanos}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod lockout;
+mod spelling;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

@@ -205,11 +205,14 @@ on_both! {
                 "not-a-uuid",
                 " ",
                 "11111111-1111-4111-8111-11111111111g",
+                "00000000-0000-0000-0000-000000000000",
+                "{00000000-0000-0000-0000-000000000000}",
+                "FFFFFFFF-ffff-ffff-ffff-ffffffffffff",
             ] {
                 let refused = call.clone().with_id(id).send(&h.sales).await.unwrap_err();
                 let expected = (
                     "request_id".to_owned(),
-                    "must be a UUID of your choice, or empty".to_owned(),
+                    "must be a UUID of your choice, neither nil nor max, or empty".to_owned(),
                 );
                 assert_eq!(violations(&refused), [expected], "{call:?} {id:?}");
             }

@@ -1,6 +1,7 @@
 //! Leads, through the wire: what they may hold, how they are edited, and what each change leaves
 //! behind.
 
+mod blanks;
 mod checks;
 mod dry_runs;
 mod duplicates;

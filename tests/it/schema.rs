@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use leadsmith::clock::Clock;
 use leadsmith::config::Refusal;
 use leadsmith::db::entities::{
     action_run, api_key, event, history, idempotency_record, lead, operator, opportunity, order,
     password_attempt, server_key, service_account, session,
 };
 use leadsmith::db::migrate;
+use leadsmith::leads::model::email;
+use leadsmith::{operators, server};
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, IdenStatic, Iterable,
@@ -19,7 +22,7 @@ use crate::harness::{Backend, TestDatabase, connect, count};
 use crate::on_both_empty;
 use crate::program::{Ended, leadsmith};
 
-const MIGRATIONS: u32 = 8;
+const MIGRATIONS: u32 = 9;
 
 /// A table as an entity has it.
 struct Expected {
@@ -204,6 +207,42 @@ async fn down(database: &TestDatabase, steps: u32) -> Result<(), Refusal> {
     migrate::down(&database.url.clone().into(), steps).await
 }
 
+/// How many migrations there are since the one that made keys anew, itself among them.
+const SINCE_KEYS: u32 = 1;
+
+/// An id, as SQL.
+fn id(db: &DatabaseConnection, number: usize) -> String {
+    if db.get_database_backend() == DbBackend::Postgres {
+        format!("'{}'", uuid::Uuid::from_u128(number as u128 + 1))
+    } else {
+        format!("x'{:032x}'", number + 1)
+    }
+}
+
+/// A lead as it was stored before keys were made anew.
+async fn insert_lead(db: &DatabaseConnection, number: usize, email: &str, key: &str) {
+    let id = id(db, number);
+    let sql = format!(
+        "INSERT INTO leads (id, version, state, first_name, last_name, company, email, phone, fax, vat_id, \
+         street, city, region, postal_code, country_code, language, owner_id, source, custom_fields, \
+         last_name_key, company_key, email_key, create_time, update_time) VALUES ({id}, 1, 'OPEN', '', \
+         'x', '', '{email}', '', '', '', '', '', '', '', '', '', '', '', '{{}}', 'x', '', '{key}', \
+         '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00')"
+    );
+    db.execute_unprepared(&sql).await.unwrap();
+}
+
+/// An operator as they were stored before keys came in.
+async fn insert_operator(db: &DatabaseConnection, number: usize, username: &str) {
+    let id = id(db, number);
+    let sql = format!(
+        "INSERT INTO operators (id, username, display_name, role, password_hash, create_time, update_time) \
+         VALUES ({id}, '{username}', '', 'SALES', '', '2026-01-01 00:00:00+00:00', \
+         '2026-01-01 00:00:00+00:00')"
+    );
+    db.execute_unprepared(&sql).await.unwrap();
+}
+
 /// The program said no in one sentence.
 fn refused(ended: &Ended, why: &str) {
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -225,6 +264,7 @@ fn obstacles(backend: Backend) -> [&'static str; MIGRATIONS as usize] {
         "idempotency_records_create_time",
         "password_attempts_expire",
         "service_accounts_certificate_name",
+        "operators_by_username_key",
         "leads_owner_converted",
     ]
 }
@@ -284,6 +324,55 @@ on_both_empty! {
             down(&database, MIGRATIONS - u32::try_from(before).unwrap()).await.unwrap();
             assert_eq!(schema(&db).await, left, "{obstacle}");
             down(&database, u32::try_from(before).unwrap()).await.unwrap();
+        }
+    }
+
+    async fn keys_of_what_is_there_are_made_anew(database: TestDatabase) {
+        up(&database).await.unwrap();
+        down(&database, SINCE_KEYS).await.unwrap();
+        let db = database.connect().await;
+        // More than are looked at together, and among them those whose keys differ.
+        let odd = [
+            ("J\u{30c}AN@example.com", "\u{1f0}an@example.com", "j\u{30c}an@example.com"),
+            ("ada@bücher.example", "ada@xn--bcher-kva.example", "ada@bücher.example"),
+            ("bob@XN--BCHER-KVA.example", "bob@bücher.example", "bob@xn--bcher-kva.example"),
+            ("Strauß@example.com", "STRAUSS@example.com", "strauß@example.com"),
+        ];
+        for number in 0..1_200 {
+            let plain = format!("é{number}@example.com");
+            let (email, key) = match odd.get(number / 300).filter(|_| number % 300 == 299) {
+                Some((email, _, key)) => ((*email).to_owned(), (*key).to_owned()),
+                None => (plain.clone(), plain),
+            };
+            insert_lead(&db, number, &email, &key).await;
+        }
+        for (number, username) in ["jürgen", "strauß", "strauss"].iter().enumerate() {
+            insert_operator(&db, number, username).await;
+        }
+        up(&database).await.unwrap();
+        let keys = "SELECT username || '=' || coalesce(username_key, '') FROM operators";
+        let expected = ["jürgen=jürgen", "strauß=strauss", "strauss="].map(str::to_owned);
+        assert_eq!(texts(&db, keys).await, BTreeSet::from(expected));
+
+        let server = server::start(&database.settings(), Clock::default()).await.unwrap();
+        let desk = &server.desk;
+        for username in ["strauss", "strauß", "JU\u{308}RGEN"] {
+            let found = operators::find(&desk.db, username).await.unwrap();
+            let expected = if username.starts_with('J') { "jürgen" } else { username };
+            assert_eq!(found.username, expected);
+        }
+        for (email, spelled, key) in odd {
+            let sql = format!("SELECT count(*) FROM leads WHERE email = '{email}' AND email_key = ");
+            let now = email::key(spelled);
+            assert_eq!(email::key(email), now);
+            assert_eq!(count(&db, &format!("{sql}'{now}'")).await, 1, "{email}");
+            assert_eq!(count(&db, &format!("{sql}'{key}'")).await, i64::from(key == now), "{email}");
+        }
+        server.stop().await.unwrap();
+        down(&database, SINCE_KEYS).await.unwrap();
+        for (email, _, key) in odd {
+            let sql = format!("SELECT count(*) FROM leads WHERE email = '{email}' AND email_key = '{key}'");
+            assert_eq!(count(&db, &sql).await, 1, "{email}");
         }
     }
 

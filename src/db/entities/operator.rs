@@ -13,6 +13,8 @@ pub struct Model {
     pub disable_time: Option<DateTimeUtc>,
     pub create_time: DateTimeUtc,
     pub update_time: DateTimeUtc,
+    /// None of operators that shared it when keys came in.
+    pub username_key: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

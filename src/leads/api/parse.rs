@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
-use email_address::{EmailAddress, Options};
-use unicode_normalization::char::is_combining_mark;
 use uuid::Uuid;
 
 use crate::leads::model::{
     Address, CUSTOM_FIELDS, CUSTOM_KEY, CUSTOM_VALUE, CustomPatch, Details, FIELDS, Field, Patch,
+    email,
 };
+use crate::text::{self, Limit};
 use crate::wire::bounded::{Bare, Echo};
 use crate::wire::proto;
 use crate::wire::read;
@@ -30,7 +30,7 @@ pub fn details(violations: &mut Violations, lead: Option<proto::Lead>) -> Detail
         violations.add("lead", Reason::Required, "is required");
         return Details::default();
     };
-    let mut details = raw(lead);
+    let mut details = cleaned(lead);
     for field in FIELDS {
         check(violations, field, &mut details);
     }
@@ -47,7 +47,7 @@ pub fn patch(
     lead: proto::Lead,
     mask: Option<prost_types::FieldMask>,
 ) -> Patch {
-    let values = raw(lead);
+    let values = cleaned(lead);
     let paths = mask.map(|mask| mask.paths).unwrap_or_default();
     let (fields, custom) = if paths.is_empty() {
         populated(&values)
@@ -71,7 +71,7 @@ pub fn patch(
     patch
 }
 
-/// Without a mask: every field that has a value.
+/// Without a mask: every field that has a value. One that shows nothing has none.
 fn populated(values: &Details) -> (Vec<&'static Field>, CustomPatch) {
     let fields = FIELDS
         .iter()
@@ -156,10 +156,12 @@ fn problem(path: &str) -> (Reason, &'static str) {
     }
 }
 
-/// The texts as they came.
-fn raw(lead: proto::Lead) -> Details {
+/// The texts, cleaned; those of custom fields only as far as their line ends go. A custom field that
+/// shows nothing is the same as none.
+fn cleaned(lead: proto::Lead) -> Details {
     let address = lead.address.unwrap_or_default();
-    Details {
+    let custom = lead.custom_fields.into_iter();
+    let mut details = Details {
         first_name: lead.first_name,
         last_name: lead.last_name,
         company: lead.company,
@@ -177,37 +179,34 @@ fn raw(lead: proto::Lead) -> Details {
         language: lead.language,
         owner_id: lead.owner_id,
         source: lead.source,
-        custom_fields: lead.custom_fields,
+        custom_fields: custom
+            .filter(|(_, value)| !text::is_blank(value))
+            .map(|(key, value)| (key, text::with_line_feeds(&value)))
+            .collect(),
+    };
+    for field in FIELDS {
+        let value = field.of_mut(&mut details);
+        *value = text::clean(value);
     }
+    details
 }
 
-/// Cleans one text and notes what is wrong with it.
+/// Notes what is wrong with one text, and spells an id as ids are.
 fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
     let name = format!("lead.{}", field.path);
     let before = violations.count();
-    let value = read::text(violations, &name, field.of(details), field.limit);
-    let value = match field.path {
-        _ if value.is_empty() || violations.count() > before => value,
+    let value = field.of_mut(details);
+    read::check_text(violations, &name, value, field.limit);
+    if value.is_empty() || violations.count() > before {
+        return;
+    }
+    match field.path {
         "email" => {
-            let options = Options::default()
-                .without_display_text()
-                .with_minimum_sub_domains(0);
-            // RFC 6531 allows combining marks, which accents may be typed with and several scripts
-            // need; the parser does not know them.
-            let bare: String = value.chars().filter(|c| !is_combining_mark(*c)).collect();
-            if EmailAddress::parse_with_options(&bare, options).is_err() {
-                violations.add(
-                    name,
-                    Reason::FormatInvalid,
-                    "must be one email address, such as ada@example.com",
-                );
+            if let Some(problem) = email::problem(value) {
+                violations.add(name, Reason::FormatInvalid, problem);
             }
-            value
         }
-        "address.country_code" => {
-            read::country(violations, &name, &value);
-            value
-        }
+        "address.country_code" => read::country(violations, &name, value),
         "language" => {
             if oxilangtag::LanguageTag::parse(value.as_str()).is_err() {
                 violations.add(
@@ -216,22 +215,17 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
                     "must be a BCP 47 language tag, such as pt-BR",
                 );
             }
-            value
         }
-        "owner_id" => match Uuid::from_str(&value) {
-            Ok(id) => id.to_string(),
-            Err(_) => {
-                violations.add(
-                    name,
-                    Reason::FormatInvalid,
-                    "must be an operator's id, a UUID",
-                );
-                value
-            }
+        "owner_id" => match Uuid::from_str(value) {
+            Ok(id) => *value = id.to_string(),
+            Err(_) => violations.add(
+                name,
+                Reason::FormatInvalid,
+                "must be an operator's id, a UUID",
+            ),
         },
-        _ => value,
-    };
-    *field.of_mut(details) = value;
+        _ => {}
+    }
 }
 
 const CUSTOM_KEY_RULE: &str = "the key must be 1 to 64 characters of a-z, 0-9 and _";
@@ -254,19 +248,6 @@ fn check_custom(violations: &mut Violations, details: &Details, used: impl Fn(&s
             violations.add(name, Reason::FormatInvalid, CUSTOM_KEY_RULE);
             continue;
         }
-        if value.len() > CUSTOM_VALUE {
-            violations.add(
-                name,
-                Reason::TooLong,
-                format_args!("must be at most {CUSTOM_VALUE} bytes long"),
-            );
-        }
-        if read::has_control(value) {
-            violations.add(
-                name,
-                Reason::CharacterInvalid,
-                "must not contain control characters other than tab and newline",
-            );
-        }
+        read::check_text(violations, name, value, Limit::Bytes(CUSTOM_VALUE));
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use unicode_normalization::UnicodeNormalization;
 
+use super::email;
 use crate::changes::FieldChange;
+use crate::text::{Limit, fold, is_blank};
 use crate::wire::violations::{Reason, Violations};
 
 /// The caller's own fields, by key.
@@ -44,8 +45,8 @@ pub struct Details {
 pub struct Field {
     /// Its path, as update masks and the history call it.
     pub path: &'static str,
-    /// How many characters it may have.
-    pub limit: usize,
+    /// How long it may be.
+    pub limit: Limit,
     get: fn(&Details) -> &String,
     get_mut: fn(&mut Details) -> &mut String,
 }
@@ -69,10 +70,10 @@ impl Field {
 }
 
 macro_rules! fields {
-    ($($path:literal $limit:literal $($part:ident).+;)+) => {
+    ($($path:literal $unit:ident $limit:expr, $($part:ident).+;)+) => {
         &[$(Field {
             path: $path,
-            limit: $limit,
+            limit: Limit::$unit($limit),
             get: |details| &details.$($part).+,
             get_mut: |details| &mut details.$($part).+,
         },)+]
@@ -81,21 +82,21 @@ macro_rules! fields {
 
 /// Every text of a lead: validation, update masks and the history go by this table.
 pub static FIELDS: &[Field] = fields! {
-    "first_name" 200 first_name;
-    "last_name" 200 last_name;
-    "company" 200 company;
-    "email" 254 email;
-    "phone" 32 phone;
-    "fax" 32 fax;
-    "vat_id" 32 vat_id;
-    "address.street" 500 address.street;
-    "address.city" 100 address.city;
-    "address.region" 100 address.region;
-    "address.postal_code" 20 address.postal_code;
-    "address.country_code" 2 address.country_code;
-    "language" 35 language;
-    "owner_id" 36 owner_id;
-    "source" 100 source;
+    "first_name" Characters 200, first_name;
+    "last_name" Characters 200, last_name;
+    "company" Characters 200, company;
+    "email" Bytes email::LIMIT, email;
+    "phone" Characters 32, phone;
+    "fax" Characters 32, fax;
+    "vat_id" Characters 32, vat_id;
+    "address.street" Characters 500, address.street;
+    "address.city" Characters 100, address.city;
+    "address.region" Characters 100, address.region;
+    "address.postal_code" Characters 20, address.postal_code;
+    "address.country_code" Characters 2, address.country_code;
+    "language" Characters 35, language;
+    "owner_id" Characters 36, owner_id;
+    "source" Characters 100, source;
 };
 
 /// How many custom fields a lead may have.
@@ -113,7 +114,7 @@ impl Details {
     fn is_named(&self) -> bool {
         [&self.first_name, &self.last_name, &self.company]
             .iter()
-            .any(|name| !name.trim().is_empty())
+            .any(|name| !is_blank(name))
     }
 
     /// Notes what is wrong with the details as a whole.
@@ -155,10 +156,9 @@ impl Details {
         }
     }
 
-    /// The email as it is compared: two that differ only in letter case or in how an accent is
-    /// composed are the same.
+    /// The email as it is compared, see [`email::key`].
     pub fn email_key(&self) -> String {
-        self.email.trim().nfc().collect::<String>().to_lowercase()
+        email::key(&self.email)
     }
 
     /// What the lead is found by, folded.
@@ -188,27 +188,15 @@ impl Details {
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
-            let (from, to) = (before.custom_fields.get(key), self.custom_fields.get(key));
+            let text = |details: &Self| details.custom_fields.get(key).cloned().unwrap_or_default();
+            let (from, to) = (text(before), text(self));
             if from != to {
-                let text = |value: Option<&String>| value.cloned().unwrap_or_default();
                 let path = format!("custom_fields.{key}");
-                found.push(FieldChange::new(path, text(from), text(to)));
+                found.push(FieldChange::new(path, from, to));
             }
         }
         found
     }
-}
-
-/// Text as it is compared and ordered without regard to letter case, by Unicode's canonical caseless
-/// matching, the same whatever the database or its locale. It is composed last, because folding can
-/// take a letter apart (ΐ) that its capital (Ϊ́) only half is.
-pub fn fold(text: &str) -> String {
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
-    let decomposed: String = text.nfd().collect();
-    let folded = unicase::UniCase::unicode(decomposed).to_folded_case();
-    folded.nfc().collect()
 }
 
 /// What an update does to a lead's details.

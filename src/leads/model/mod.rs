@@ -1,6 +1,7 @@
 //! The lead and its rules, with nothing of the wire or the database in them.
 
 mod details;
+pub mod email;
 mod listing;
 
 use chrono::{DateTime, Utc};
@@ -12,9 +13,10 @@ use crate::changes;
 use crate::error::{Error, Result};
 use crate::wire::words::{on_the_wire, words};
 
+pub use crate::text::fold;
 pub use details::{
     Address, CUSTOM_FIELDS, CUSTOM_KEY, CUSTOM_VALUE, CustomFields, CustomPatch, Details, FIELDS,
-    Field, Patch, fold,
+    Field, Patch,
 };
 pub use listing::{Filter, OrderKey, Ordering, Position, PositionKey};
 

@@ -76,6 +76,23 @@ on_both! {
         );
     }
 
+    async fn another_spelling_of_the_same_address_needs_no_password(h: Harness) {
+        for spellings in [
+            ["\u{1f0}an@example.com", "J\u{30c}AN@example.com"],
+            ["ada@bücher.example", "ada@xn--bcher-kva.example"],
+            ["strauß@example.com", "STRAUSS@example.com"],
+        ] {
+            let lead = h.sales.create(with_email(spellings[0])).await.unwrap();
+            for email in [spellings[1], spellings[0]] {
+                let after = send(&h.sales, change(&lead.id, email, "")).await.unwrap();
+                assert_eq!(after.email, email);
+            }
+            let other = change(&lead.id, "ada@bucher.example", "");
+            let refused = send(&h.sales, other).await.unwrap_err();
+            assert_eq!(reason(&refused), "CURRENT_PASSWORD_REQUIRED");
+        }
+    }
+
     async fn a_new_email_needs_the_password(h: Harness) {
         for (from, to) in [
             ("ada@example.com", "ada@example.org"),

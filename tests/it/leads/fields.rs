@@ -162,7 +162,7 @@ on_both! {
 
     async fn no_text_takes_control_characters(h: Harness) {
         for field in FIELDS {
-            for control in ['\0', '\r', '\u{1b}', '\u{7f}', '\u{85}'] {
+            for control in ['\0', '\u{1b}', '\u{7f}', '\u{85}'] {
                 let problems = problems(&h.sales, field.path, &format!("a{control}b")).await;
                 assert!(
                     problems.iter().any(|problem| problem == CONTROL),

@@ -1,6 +1,7 @@
 //! The fields of a lead that have a format: what they take and what they refuse.
 
 use leadsmith::auth::roles::Role;
+use leadsmith::wire::proto::{self, Lead};
 use uuid::Uuid;
 
 use super::fields::{accepted, custom, problems};
@@ -18,6 +19,8 @@ on_both! {
             "Ada+desk@Example.com",
             "zoe\u{308}@exämple.com",
             "root@localhost",
+            "विक्रम@उदाहरण.भारत",
+            "\"Ada L\"@example.com",
             &longest,
         ] {
             accepted(&h.sales, "email", email).await;
@@ -25,7 +28,7 @@ on_both! {
         let too_long = format!("{}@{}", "l".repeat(64), domain(62));
         let found = problems(&h.sales, "email", &too_long).await;
         assert!(
-            found.contains(&"must be at most 254 characters long".to_owned()),
+            found.contains(&"must be at most 254 bytes long".to_owned()),
             "{found:?}"
         );
         for email in [
@@ -49,11 +52,46 @@ on_both! {
         }
     }
 
+    async fn an_email_hides_nothing(h: Harness) {
+        for email in [
+            "ada@example.com\u{fe0f}",
+            "ad\u{34f}a@example.com",
+            "\u{feff}ada@example.com",
+            "ada@exam\u{ad}ple.com",
+            "a\u{200b}da@example.com",
+            "ada\u{202e}@example.com",
+            "\u{3164}@example.com",
+        ] {
+            let found = problems(&h.sales, "email", email).await;
+            assert!(found[0].contains("characters that are not shown"), "{email:?}: {found:?}");
+        }
+        for email in [
+            "\u{301}ada@example.com",
+            "ada@\u{301}example.com",
+            "ada@example.\u{301}com",
+            "ada.\u{301}b@example.com",
+        ] {
+            let found = problems(&h.sales, "email", email).await;
+            assert!(found[0].contains("combining mark"), "{email:?}: {found:?}");
+        }
+        let many_marks = format!("a{}@example.com", "\u{301}".repeat(240));
+        let found = problems(&h.sales, "email", &many_marks).await;
+        assert_eq!(found[0], "must be at most 254 bytes long");
+        let fewer = format!("a{}@example.com", "\u{301}".repeat(60));
+        for email in [&fewer, "ada@xn--a.example", "ada\u{2800}@example.com", "a\u{a0}b@example.com"] {
+            assert_eq!(
+                problems(&h.sales, "email", email).await,
+                ["must be one email address, such as ada@example.com"],
+                "{email}"
+            );
+        }
+    }
+
     async fn a_country_is_an_assigned_code_in_upper_case(h: Harness) {
-        for code in ["DE", "GB", "ZW"] {
+        for code in ["DE", "GB", "ZW", "XK"] {
             accepted(&h.sales, "address.country_code", code).await;
         }
-        for code in ["de", "De", "D", "ZZ", "XX", "12", "UK", "🇩🇪"] {
+        for code in ["de", "De", "D", "ZZ", "XX", "xk", "12", "UK", "🇩🇪"] {
             assert_eq!(
                 problems(&h.sales, "address.country_code", code).await,
                 ["must be an ISO 3166-1 alpha-2 code in upper case, such as DE"],
@@ -103,11 +141,47 @@ on_both! {
         assert_eq!(h.sales.get(&lead.id).await, lead);
     }
 
+    async fn a_disabled_operator_becomes_no_owner_and_stays_one(h: Harness) {
+        let ada = h.operator("ada", Role::Sales).await.id.to_string();
+        let owned = h.sales.create(Lead { owner_id: ada.clone(), ..named() }).await.unwrap();
+        let other = h.sales.create_lead("Hopper").await;
+        let request = proto::CreateLeadRequest {
+            lead: Some(Lead { owner_id: ada.clone(), ..named() }),
+            request_id: Uuid::now_v7().to_string(),
+            ..Default::default()
+        };
+        let first = h.sales.leads().create(request.clone()).await.unwrap().into_inner();
+        leadsmith::operators::disable(&h.server.desk.db, "ada").await.unwrap();
+
+        let disabled = [(
+            "lead.owner_id".to_owned(),
+            "is the id of an operator who is disabled: choose one who is enabled".to_owned(),
+        )];
+        let mine = Lead { owner_id: ada.clone(), ..named() };
+        assert_eq!(violations(&h.sales.create(mine).await.unwrap_err()), disabled);
+        let stray = edit(&other.id, |lead| lead.owner_id = ada.clone());
+        for paths in [&["owner_id"][..], &[]] {
+            let refused = h.sales.update(stray.clone(), paths).await.unwrap_err();
+            assert_eq!(violations(&refused), disabled);
+        }
+        assert_eq!(h.sales.get(&other.id).await, other);
+
+        let again = h.sales.leads().create(request).await.unwrap().into_inner();
+        assert_eq!(again, first, "a repeat gets the first answer");
+        let renamed = Lead { last_name: "King".into(), ..owned.clone() };
+        let renamed = h.sales.update(renamed, &["*"]).await.unwrap();
+        assert_eq!((renamed.last_name.as_str(), renamed.owner_id.as_str()), ("King", ada.as_str()));
+        let freed = h.sales.update(edit(&owned.id, |_| {}), &["owner_id"]).await.unwrap();
+        assert_eq!(freed.owner_id, "");
+        let back = edit(&owned.id, |lead| lead.owner_id = ada.clone());
+        let refused = h.sales.update(back, &["owner_id"]).await.unwrap_err();
+        assert_eq!(violations(&refused), disabled);
+    }
+
     async fn custom_fields_are_measured_in_bytes(h: Harness) {
         let longest_key = "k".repeat(64);
         let longest_value = "é".repeat(2_048);
         for (key, value) in [
-            ("a", ""),
             ("tier_2", " kept as given\n"),
             (&longest_key, &longest_value),
         ] {

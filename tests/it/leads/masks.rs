@@ -53,13 +53,13 @@ on_both! {
                 city: "Paris".into(),
                 ..Address::default()
             });
-            lead.custom_fields = custom([("tier", "silver"), ("new", "")]);
+            lead.custom_fields = custom([("tier", "silver"), ("new", "x")]);
         });
         let after = h.sales.update(change.clone(), &[]).await.unwrap();
         let expected = changed(&before, &after, |lead| {
             lead.phone = "1".into();
             lead.address.as_mut().unwrap().city = "Paris".into();
-            lead.custom_fields = custom([("tier", "silver"), ("seats", "12"), ("new", "")]);
+            lead.custom_fields = custom([("tier", "silver"), ("seats", "12"), ("new", "x")]);
         });
         assert_eq!(after, expected);
         assert_eq!(h.sales.get(&before.id).await, expected);

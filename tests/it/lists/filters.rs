@@ -6,7 +6,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::{choices_of_states, ids, list, numbers};
-use crate::harness::{Harness, reason};
+use crate::harness::{Harness, reason, violations};
 use crate::on_both;
 
 /// Leads of every owner, country and source there is here, minutes apart, some changed later.
@@ -185,6 +185,41 @@ on_both! {
                 "update_time_before",
             ]
         );
+    }
+
+    async fn a_moment_has_less_than_a_second_of_nanos(h: Harness) {
+        type Field = fn(&mut ListLeadsRequest) -> &mut Option<Timestamp>;
+        let fields: [(&str, Field); 4] = [
+            ("create_time_after", |request| &mut request.create_time_after),
+            ("create_time_before", |request| &mut request.create_time_before),
+            ("update_time_after", |request| &mut request.update_time_after),
+            ("update_time_before", |request| &mut request.update_time_before),
+        ];
+        let (first, last) = (-62_135_596_800, 253_402_300_799);
+        for (name, field) in fields {
+            for (seconds, nanos, taken) in [
+                (first, 0, true),
+                (last, 999_999_999, true),
+                (59, 999_999_999, true),
+                (59, 1_999_999_999, false),
+                (59, 1_000_000_000, false),
+                (60, 1_999_999_999, false),
+                (0, -1, false),
+                (first - 1, 999_999_999, false),
+                (last + 1, 0, false),
+                (i64::MIN, i32::MIN, false),
+            ] {
+                let mut request = ListLeadsRequest::default();
+                *field(&mut request) = Some(Timestamp { seconds, nanos });
+                match list(&h.viewer, request).await {
+                    Ok(_) => assert!(taken, "{name} {seconds} {nanos}"),
+                    Err(status) => {
+                        assert!(!taken, "{name} {seconds} {nanos}: {status:?}");
+                        assert_eq!(violations(&status)[0].0, name);
+                    }
+                }
+            }
+        }
     }
 
     async fn an_order_is_one_of_four_with_or_without_desc(h: Harness) {
