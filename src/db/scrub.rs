@@ -2,7 +2,7 @@
 //!
 //! SQLite overwrites them in its file (`secure_delete`, and FTS5's own), but the log beside it keeps
 //! the pages as they were until it is cut. PostgreSQL keeps the rows as they were until they are
-//! vacuumed.
+//! vacuumed, and a sample of their values in its statistics until these are made anew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,24 +104,27 @@ impl Db {
         Err(Error::internal("readers keep SQLite's log from being cut"))
     }
 
-    /// Takes as long as it takes, and pauses on the way as PostgreSQL's own vacuum does. With the
-    /// indexes, which it would leave for another time when little is to be removed.
+    /// Takes as long as it takes, and pauses on the way as PostgreSQL's own vacuum does. First makes
+    /// the statistics anew, which is quickly done, then vacuums with the indexes, which it would leave
+    /// for another time when little is to be removed.
     async fn vacuum(&self) -> Result<()> {
         let failed = |error: sqlx::Error| Error::DatabaseUnavailable(error.to_string());
         let pool = self.readers.pool().get_postgres_connection_pool();
         // Of its own, so that the settings end with it.
         let mut connection = pool.acquire().await.map_err(failed)?.detach();
-        let vacuum = format!("VACUUM (INDEX_CLEANUP ON) {TABLES}");
-        let settings = ["statement_timeout = 0", "vacuum_cost_delay = 2"];
-        for setting in settings {
-            let set = sqlx::AssertSqlSafe(format!("SET {setting}"));
-            sqlx::Executor::execute(&mut connection, set)
+        let statements = [
+            "SET statement_timeout = 0".to_owned(),
+            // Another ANALYZE or VACUUM of the same table, which began earlier, is waited for.
+            "SET lock_timeout = 0".to_owned(),
+            "SET vacuum_cost_delay = 2".to_owned(),
+            format!("ANALYZE {TABLES}"),
+            format!("VACUUM (INDEX_CLEANUP ON) {TABLES}"),
+        ];
+        for statement in statements {
+            sqlx::Executor::execute(&mut connection, sqlx::AssertSqlSafe(statement))
                 .await
                 .map_err(failed)?;
         }
-        sqlx::Executor::execute(&mut connection, sqlx::AssertSqlSafe(vacuum))
-            .await
-            .map_err(failed)?;
         sqlx::Connection::close(connection).await.map_err(failed)
     }
 }
