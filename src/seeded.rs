@@ -64,6 +64,8 @@ words! {
         SpoiltConnection = "spoilt-connection",
         /// A backup is a plain copy of the database's file, without its log.
         TornBackup = "torn-backup",
+        /// What was read before a token was revoked is kept after it.
+        RevokedComesBack = "revoked-comes-back",
         /// A change and its history are two transactions.
         HistoryApart = "history-apart",
     }

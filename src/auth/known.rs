@@ -2,11 +2,12 @@
 //!
 //! What was found out is trusted for `TRUSTED`, counted from before the question was put. So a
 //! token that is revoked, anywhere, is refused on every replica within that time; on the replica
-//! that revokes it, at once. In the second half of it the next caller is still let in, and the
+//! that revokes it, at once: a look-up that was under way then is not taken in ([`Asked`]). In the
+//! second half of it the next caller is still let in, and the
 //! question is put anew in the background: who calls all the time never waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use super::Identity;
 use super::tokens::TokenHash;
+use crate::seeded::{Bug, sown};
 
 /// For how long what was found out about a token is trusted. The contract says 5 s.
 const TRUSTED: Duration = Duration::from_secs(4);
@@ -26,7 +28,21 @@ const TOKENS: usize = 10_000;
 
 /// Who called lately.
 #[derive(Debug)]
-pub struct Known(Cache<TokenHash, Arc<Entry>>);
+pub struct Known {
+    entries: Cache<TokenHash, Arc<Entry>>,
+    /// How often something was forgotten. Held while an entry is taken in or forgotten, so that one
+    /// cannot come between the two halves of the other.
+    forgotten: Mutex<u64>,
+}
+
+/// When a question was put, and what had been forgotten until then. An answer to a question that was
+/// put before something was forgotten may be about that, and is not kept: it may have been read before
+/// the token was revoked and arrive after.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    time: Instant,
+    forgotten: u64,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -52,14 +68,17 @@ pub enum Who {
 
 impl Default for Known {
     fn default() -> Self {
-        Self(Cache::new(TOKENS))
+        Self {
+            entries: Cache::new(TOKENS),
+            forgotten: Mutex::new(0),
+        }
     }
 }
 
 impl Known {
     /// Who a token belongs to.
     pub fn get(&self, hash: &TokenHash, now: DateTime<Utc>) -> Who {
-        let Some(entry) = self.0.get(hash) else {
+        let Some(entry) = self.entries.get(hash) else {
             return Who::Unknown;
         };
         let age = entry.asked.elapsed();
@@ -72,30 +91,102 @@ impl Known {
         }
     }
 
-    /// Takes in what the question put at `asked` was answered.
+    /// To be called before the question of whose a token is is put.
+    pub fn ask(&self) -> Asked {
+        Asked {
+            forgotten: *self.lock(),
+            time: Instant::now(),
+        }
+    }
+
+    /// Takes in what a question was answered, unless something was forgotten since it was put.
     pub fn put(
         &self,
         hash: TokenHash,
         identity: Identity,
         expire_time: Option<DateTime<Utc>>,
-        asked: Instant,
+        asked: Asked,
     ) {
         let entry = Entry {
             identity,
             expire_time,
-            asked,
+            asked: asked.time,
             asked_anew: AtomicBool::new(false),
         };
-        self.0.insert(hash, Arc::new(entry));
+        let forgotten = self.lock();
+        if *forgotten == asked.forgotten || sown(Bug::RevokedComesBack) {
+            self.entries.insert(hash, Arc::new(entry));
+        }
     }
 
-    /// Forgets a token.
+    /// Forgets a token, once it is revoked in the database.
     pub fn forget(&self, hash: &TokenHash) {
-        self.0.remove(hash);
+        let mut forgotten = self.lock();
+        *forgotten += 1;
+        self.entries.remove(hash);
     }
 
-    /// Forgets every token of a principal.
+    /// Forgets every token of a principal, once they are revoked in the database.
     pub fn forget_principal(&self, id: Uuid) {
-        self.0.retain(|_, entry| entry.identity.principal.id != id);
+        let mut forgotten = self.lock();
+        *forgotten += 1;
+        self.entries
+            .retain(|_, entry| entry.identity.principal.id != id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.forgotten
+            .lock()
+            .unwrap_or_else(|held| held.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::roles::Role;
+    use crate::auth::{Principal, PrincipalKind};
+
+    const TOKEN: TokenHash = [7; 32];
+
+    fn identity() -> Identity {
+        Identity {
+            principal: Principal {
+                kind: PrincipalKind::Operator,
+                id: Uuid::from_u128(1),
+                name: "ada".to_owned(),
+            },
+            role: Role::Sales,
+            session: Some(TOKEN),
+        }
+    }
+
+    fn is_known(known: &Known, hash: &TokenHash) -> bool {
+        matches!(known.get(hash, Utc::now()), Who::Known { .. })
+    }
+
+    #[test]
+    fn an_answer_read_before_a_revocation_is_not_kept_after_it() {
+        let forget: [fn(&Known); 2] = [
+            |known| known.forget(&TOKEN),
+            |known| known.forget_principal(Uuid::from_u128(1)),
+        ];
+        for forget in forget {
+            let known = Known::default();
+            let asked = known.ask();
+            known.put(TOKEN, identity(), None, asked);
+            assert!(is_known(&known, &TOKEN));
+            // Two look-ups are under way while the token is revoked.
+            let under_way = [known.ask(), known.ask()];
+            forget(&known);
+            for asked in under_way {
+                known.put(TOKEN, identity(), None, asked);
+                assert!(!is_known(&known, &TOKEN));
+            }
+            // One that begins afterwards is about what is there now.
+            let asked = known.ask();
+            known.put(TOKEN, identity(), None, asked);
+            assert!(is_known(&known, &TOKEN));
+        }
     }
 }

@@ -21,7 +21,6 @@ use std::time::Duration as StdDuration;
 use chrono::{DateTime, Duration, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::changes::RequestKey;
@@ -178,7 +177,7 @@ pub async fn authenticate(desk: &Arc<Desk>, credential: Credential) -> Result<Id
 
 /// Asks the database whose a credential is, and prolongs the session it stands for.
 async fn look_up(desk: &Desk, credential: &Credential) -> Result<Identity> {
-    let (asked, now) = (Instant::now(), desk.clock.now());
+    let (asked, now) = (desk.known.ask(), desk.clock.now());
     let hash = *credential.hash();
     let (identity, expire_time) = match credential {
         Credential::Token(TokenKind::Session, _) => {

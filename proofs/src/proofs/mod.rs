@@ -23,6 +23,7 @@ mod linearizable;
 mod lockout;
 mod matrix;
 mod pool;
+mod revoke;
 mod secrets;
 mod sync;
 mod timing;
@@ -109,6 +110,13 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[(Bug::ClaimAfterwards, BOTH)],
         run: |context| Box::pin(lockout::run(context)),
+    },
+    Proof {
+        name: "revoke",
+        promise: "A token that is revoked is refused at once where it was, and soon everywhere",
+        databases: BOTH,
+        bugs: &[(Bug::RevokedComesBack, BOTH)],
+        run: |context| Box::pin(revoke::run(context)),
     },
     Proof {
         name: "drain",
