@@ -13,6 +13,7 @@ mod m0004_orders;
 mod m0005_ledgers;
 mod m0006_erasure;
 mod m0007_certificates;
+mod m0008_order_of_creation;
 mod m0011_keys;
 mod m0015_contract;
 mod schema;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_ledgers::Migration),
             Box::new(m0006_erasure::Migration),
             Box::new(m0007_certificates::Migration),
+            Box::new(m0008_order_of_creation::Migration),
             Box::new(m0011_keys::Migration),
             Box::new(m0015_contract::Migration),
         ]

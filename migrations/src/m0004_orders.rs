@@ -6,44 +6,44 @@ use sea_orm_migration::prelude::*;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
+/// The columns of an order.
+pub fn columns() -> Vec<ColumnDef> {
+    vec![
+        id("id").primary_key().take(),
+        id("lead_id"),
+        optional(id("opportunity_id")),
+        integer("version"),
+        text("state"),
+        // An order is read and changed as a whole, under its version.
+        json("items"),
+        json("actions"),
+        time("create_time"),
+        time("update_time"),
+    ]
+}
+
+/// The columns of an attempt to run an action.
+pub fn run_columns() -> Vec<ColumnDef> {
+    vec![
+        id("id").primary_key().take(),
+        id("order_id"),
+        id("lead_id"),
+        text("action"),
+        time("time"),
+        json("actor"),
+        text("outcome"),
+        flag("no_change"),
+        flag("automatic"),
+        text("error_reason"),
+        text("error_message"),
+    ]
+}
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        create(
-            manager,
-            "orders",
-            [
-                id("id").primary_key().take(),
-                id("lead_id"),
-                optional(id("opportunity_id")),
-                integer("version"),
-                text("state"),
-                // An order is read and changed as a whole, under its version.
-                json("items"),
-                json("actions"),
-                time("create_time"),
-                time("update_time"),
-            ],
-        )
-        .await?;
-        create(
-            manager,
-            "action_runs",
-            [
-                id("id").primary_key().take(),
-                id("order_id"),
-                id("lead_id"),
-                text("action"),
-                time("time"),
-                json("actor"),
-                text("outcome"),
-                flag("no_change"),
-                flag("automatic"),
-                text("error_reason"),
-                text("error_message"),
-            ],
-        )
-        .await?;
+        create(manager, "orders", columns()).await?;
+        create(manager, "action_runs", run_columns()).await?;
         run(
             manager,
             &[

@@ -57,6 +57,7 @@ pub async fn create<R: Message + Default + 'static>(
         let now = draft.clock.now();
         let opportunity = Opportunity {
             id: draft.clock.new_id(),
+            seq: 0,
             lead_id,
             version: 1,
             state: OpportunityState::Open,
@@ -114,5 +115,5 @@ pub async fn list<R: Message>(
 ) -> Result<Page<R>> {
     let before = window.begin()?;
     let rows = store::list(desk.db.read(), filter, before, window.limit()).await?;
-    window.cut(rows, |last| last.opportunity.id, render)
+    window.cut(rows, |last| last.opportunity.seq, render)
 }

@@ -77,8 +77,11 @@ pub struct Close {
 /// A possible sale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Opportunity {
-    /// A UUIDv7: newer ones are greater.
+    /// A UUIDv7.
     pub id: Uuid,
+    /// Its place in the order of creation; 0 until it is stored.
+    #[serde(skip)]
+    pub seq: i64,
     /// The lead it belongs to for life.
     pub lead_id: Uuid,
     /// Counts its changes, from 1.

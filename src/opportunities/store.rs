@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -23,17 +23,17 @@ pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>> {
     row.map(view).transpose()
 }
 
-/// Opportunities by filter, newest first, from below the id `before`.
+/// Opportunities by filter, newest first, from below the number `before`.
 pub async fn list(
     db: &impl ConnectionTrait,
     filter: &Filter,
-    before: Option<Uuid>,
+    before: Option<i64>,
     limit: u64,
 ) -> Result<Vec<View>> {
     let mut query = Entity::find()
         .find_also_related(lead::Entity)
         .filter(Column::State.is_in(filter.states.iter().map(|state| state.word())))
-        .order_by_desc(Column::Id)
+        .order_by_desc(Column::Seq)
         .limit(limit);
     if let Some(lead_id) = filter.lead_id {
         query = query.filter(Column::LeadId.eq(lead_id));
@@ -46,7 +46,7 @@ pub async fn list(
             .filter(Expr::cust("opportunities.owner_id <> ''"));
     }
     if let Some(before) = before {
-        query = query.filter(Column::Id.lt(before));
+        query = query.filter(Column::Seq.lt(before));
     }
     query.all(db).await?.into_iter().map(view).collect()
 }
@@ -85,6 +85,7 @@ pub fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
     let details = opportunity.details.clone();
     let close = opportunity.close.as_ref();
     Ok(ActiveModel {
+        seq: NotSet,
         id: Set(opportunity.id),
         lead_id: Set(opportunity.lead_id),
         version: Set(opportunity.version),
@@ -126,6 +127,7 @@ fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
     let stage = Stage::from_word(&row.stage).ok_or_else(broken)?;
     let opportunity = Opportunity {
         id: row.id,
+        seq: row.seq,
         lead_id: row.lead_id,
         version: row.version,
         state,

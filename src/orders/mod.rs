@@ -80,6 +80,7 @@ pub async fn create<R: Message + Default + 'static>(
         let now = draft.clock.now();
         let order = Order {
             id: draft.clock.new_id(),
+            seq: 0,
             lead_id: lead.id,
             opportunity_id: new.opportunity_id,
             version: 1,
@@ -146,7 +147,7 @@ pub async fn list<R: Message>(
 ) -> Result<Page<R>> {
     let before = window.begin()?;
     let rows = store::list(desk.db.read(), filter, before, window.limit()).await?;
-    window.cut(rows, |last| last.id, render)
+    window.cut(rows, |last| last.seq, render)
 }
 
 /// A page of an order's runs, newest first.
@@ -162,7 +163,7 @@ pub async fn list_runs<R: Message>(
     let before = window.begin()?;
     get(desk, order_id).await?;
     let rows = store::list_runs(desk.db.read(), order_id, before, window.limit()).await?;
-    window.cut(rows, |last| last.id, render)
+    window.cut(rows, |last| last.seq, render)
 }
 
 /// What came of running an action.
@@ -312,6 +313,7 @@ impl<'a, 'b> Work<'a, 'b> {
         };
         self.runs.push(ActionRun {
             id: self.draft.clock.new_id(),
+            seq: 0,
             order_id: self.order.id,
             lead_id: self.lead.id,
             action: action.key.clone(),

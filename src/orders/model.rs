@@ -120,8 +120,11 @@ impl Action {
 /// What was sold to a lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Order {
-    /// A UUIDv7: newer ones are greater.
+    /// A UUIDv7.
     pub id: Uuid,
+    /// Its place in the order of creation; 0 until it is stored.
+    #[serde(skip)]
+    pub seq: i64,
     /// The lead it was sold to.
     pub lead_id: Uuid,
     /// The opportunity it came from.
@@ -272,8 +275,11 @@ pub fn find_cycle(actions: &[Action]) -> Option<&str> {
 /// One attempt to run an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActionRun {
-    /// A UUIDv7: newer ones are greater.
+    /// A UUIDv7.
     pub id: Uuid,
+    /// Its place in the order of creation; 0 until it is stored.
+    #[serde(skip)]
+    pub seq: i64,
     /// The order.
     pub order_id: Uuid,
     /// The order's lead.

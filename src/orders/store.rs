@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -86,14 +86,14 @@ pub async fn erase(tx: &Tx, lead_id: Uuid, time: DateTime<Utc>) -> Result<Vec<Uu
     Ok(ids)
 }
 
-/// Orders by filter, newest first, from below the id `before`.
+/// Orders by filter, newest first, from below the number `before`.
 pub async fn list(
     db: &impl ConnectionTrait,
     filter: &Filter,
-    before: Option<Uuid>,
+    before: Option<i64>,
     limit: u64,
 ) -> Result<Vec<Order>> {
-    let mut query = Entity::find().order_by_desc(Column::Id).limit(limit);
+    let mut query = Entity::find().order_by_desc(Column::Seq).limit(limit);
     if let Some(lead_id) = filter.lead_id {
         query = query.filter(Column::LeadId.eq(lead_id));
     }
@@ -101,7 +101,7 @@ pub async fn list(
         query = query.filter(Column::State.is_in(filter.states.iter().map(|state| state.word())));
     }
     if let Some(before) = before {
-        query = query.filter(Column::Id.lt(before));
+        query = query.filter(Column::Seq.lt(before));
     }
     query.all(db).await?.into_iter().map(from_row).collect()
 }
@@ -126,6 +126,7 @@ pub fn writes(orders: impl Iterator<Item = Held<Order>>) -> Result<Vec<Rows>> {
 
 fn to_row(order: &Order) -> Result<ActiveModel> {
     Ok(ActiveModel {
+        seq: NotSet,
         id: Set(order.id),
         lead_id: Set(order.lead_id),
         opportunity_id: Set(order.opportunity_id),
@@ -141,6 +142,7 @@ fn to_row(order: &Order) -> Result<ActiveModel> {
 /// The row of an attempt.
 pub fn run_to_row(run: &ActionRun) -> Result<action_run::ActiveModel> {
     Ok(action_run::ActiveModel {
+        seq: NotSet,
         id: Set(run.id),
         order_id: Set(run.order_id),
         lead_id: Set(run.lead_id),
@@ -155,19 +157,20 @@ pub fn run_to_row(run: &ActionRun) -> Result<action_run::ActiveModel> {
     })
 }
 
-/// An order's runs, newest first, from below the id `before`.
+/// An order's runs, newest first, from below the number `before`. The numbers are given while the
+/// order is locked, so they are in the order in which the runs were made.
 pub async fn list_runs(
     db: &impl ConnectionTrait,
     order_id: Uuid,
-    before: Option<Uuid>,
+    before: Option<i64>,
     limit: u64,
 ) -> Result<Vec<ActionRun>> {
     let mut query = action_run::Entity::find()
         .filter(action_run::Column::OrderId.eq(order_id))
-        .order_by_desc(action_run::Column::Id)
+        .order_by_desc(action_run::Column::Seq)
         .limit(limit);
     if let Some(before) = before {
-        query = query.filter(action_run::Column::Id.lt(before));
+        query = query.filter(action_run::Column::Seq.lt(before));
     }
     query.all(db).await?.into_iter().map(run_from_row).collect()
 }
@@ -177,6 +180,7 @@ fn from_row(row: Model) -> Result<Order> {
         .ok_or_else(|| Error::internal(format!("unknown order state {}", row.state)))?;
     Ok(Order {
         id: row.id,
+        seq: row.seq,
         lead_id: row.lead_id,
         opportunity_id: row.opportunity_id,
         version: row.version,
@@ -193,6 +197,7 @@ fn run_from_row(row: action_run::Model) -> Result<ActionRun> {
         .ok_or_else(|| Error::internal(format!("unknown run outcome {}", row.outcome)))?;
     Ok(ActionRun {
         id: row.id,
+        seq: row.seq,
         order_id: row.order_id,
         lead_id: row.lead_id,
         action: row.action,

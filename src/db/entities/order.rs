@@ -4,6 +4,7 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "orders")]
 pub struct Model {
+    pub seq: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub lead_id: Uuid,
