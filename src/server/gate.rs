@@ -17,6 +17,8 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
+use super::LARGEST_REQUEST;
+use super::arrivals::Arrivals;
 use super::bodies::{Answer, Timely};
 use super::headers;
 use super::listener::Line;
@@ -55,6 +57,8 @@ struct Gate {
     exit: Arc<Semaphore>,
     /// For signing in: who is not known yet must leave the others their room.
     porch: Arc<Places<IpAddr>>,
+    /// Messages of those who sign in, on their way.
+    arrivals: Arrivals,
     /// For streams that anybody may open, of health and of reflection.
     gallery: Arc<Places<IpAddr>>,
     /// For each who calls: whoever leaves answers unread must leave the others room.
@@ -83,6 +87,7 @@ impl GateLayer {
             room: Arc::new(Semaphore::new(limits.max_calls)),
             exit: Arc::new(Semaphore::new(EXIT)),
             porch: Places::new(limits.max_calls.div_ceil(4), limits.max_calls.div_ceil(8)),
+            arrivals: Arrivals::new(limits.max_calls),
             // One for each connection, as it were.
             gallery: Places::new(limits.max_connections, limits.max_connections_per_address),
             shares: Places::new(limits.max_calls, (limits.max_calls * 3).div_ceil(4)),
@@ -186,6 +191,10 @@ impl Gate {
         }
         let deadline = self.deadline(request.headers());
         let work = async {
+            let request = match known {
+                Some((_, Access::Open)) => self.arrivals.whole(request, address).await?,
+                _ => request,
+            };
             let room = self.room(known, address)?;
             let unread = line.as_ref().map(|line| line.unread.begin());
             let (request, share) = self.admit(request, known, line).await?;

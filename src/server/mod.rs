@@ -2,6 +2,7 @@
 //! how all of it stops.
 
 mod authority;
+mod arrivals;
 mod bodies;
 mod gate;
 mod headers;
