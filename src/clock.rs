@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use chrono::{DateTime, Duration, SubsecRound, Utc};
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -9,8 +10,11 @@ use uuid::{ContextV7, Timestamp, Uuid};
 /// The time now and the ids made from it.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    /// How far a test has moved the clock on, in microseconds.
-    ahead: Arc<AtomicI64>,
+    started: Instant,
+    /// How much time a test has let pass, in microseconds.
+    passed: Arc<AtomicI64>,
+    /// By how much a test has the clock be wrong, in microseconds.
+    wrong: Arc<AtomicI64>,
     /// Keeps ids made in the same millisecond in order.
     ids: Arc<std::sync::Mutex<ContextV7>>,
 }
@@ -18,7 +22,9 @@ pub struct Clock {
 impl Default for Clock {
     fn default() -> Self {
         Self {
-            ahead: Arc::default(),
+            started: Instant::now(),
+            passed: Arc::default(),
+            wrong: Arc::default(),
             ids: Arc::new(std::sync::Mutex::new(ContextV7::new())),
         }
     }
@@ -28,14 +34,36 @@ impl Clock {
     /// The time now in UTC, cut to the microsecond: what both databases can keep.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn now(&self) -> DateTime<Utc> {
-        let ahead = Duration::microseconds(self.ahead.load(Ordering::Relaxed));
-        (Utc::now() + ahead).trunc_subsecs(6)
+        let wrong = Duration::microseconds(self.wrong.load(Ordering::Relaxed));
+        (Utc::now() + self.passed() + wrong).trunc_subsecs(6)
     }
 
-    /// Moves the clock on. For tests: nothing in the service calls it.
+    /// How much time has passed since the process started. Setting the clock does not change it.
+    pub fn uptime(&self) -> Duration {
+        let uptime = Duration::from_std(self.started.elapsed()).unwrap_or(Duration::MAX);
+        uptime + self.passed()
+    }
+
+    /// What another clock that shows `time` would show if the time that a test has let pass here had
+    /// passed there too.
+    pub fn passed_since(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        time + self.passed()
+    }
+
+    fn passed(&self) -> Duration {
+        Duration::microseconds(self.passed.load(Ordering::Relaxed))
+    }
+
+    /// Lets time pass. For tests: nothing in the service calls it.
     pub fn advance(&self, by: Duration) {
         let by = by.num_microseconds().unwrap_or(i64::MAX);
-        self.ahead.fetch_add(by, Ordering::Relaxed);
+        self.passed.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Has the clock be wrong by this much. For tests: nothing in the service calls it.
+    pub fn set_wrong(&self, by: Duration) {
+        let by = by.num_microseconds().unwrap_or(i64::MAX);
+        self.wrong.store(by, Ordering::Relaxed);
     }
 
     /// A new UUIDv7. Ids of one process are in the order in which they were made.

@@ -214,7 +214,7 @@ pub struct Limits {
     #[arg(
         long,
         env = "LEADSMITH_KEEP_EVENTS",
-        default_value_t = 0,
+        default_value_t = 30,
         value_name = "DAYS"
     )]
     pub keep_events: u32,
@@ -239,7 +239,7 @@ impl Default for Limits {
             sqlite_write_wait: Duration::from_secs(5),
             statement_time: Duration::from_secs(10),
             keep_request_ids: 48,
-            keep_events: 0,
+            keep_events: 30,
             retention_interval: Duration::from_secs(600),
         }
     }

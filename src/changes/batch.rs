@@ -2,10 +2,10 @@
 //! written together, answered after the commit. A commit costs a sync of the disk, and a statement a
 //! trip to the database; both are shared by everybody in the batch.
 //!
-//! In a batch nobody waits for a lock that somebody outside holds: who would have to is put off, and
-//! goes on in a batch of those who wait ([`Patience`]). So a record that is locked for long holds up
-//! only those who want it. Locks are taken in one order (request ids, emails, orders, leads, each
-//! sorted), so that no two batches can wait for each other.
+//! A batch waits for no lock that somebody outside holds: a change that would have to is put off, and
+//! tried again in another batch ([`Patience::None`]). So a record that is locked for long holds up only
+//! those who want it. Locks are taken in one order all the same (request ids, emails, orders,
+//! opportunities, leads, each sorted).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -13,10 +13,11 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::draft::{Held, Needs, Records, Writes};
+use super::draft::{self, Held, Needs, Records, Versioned, Writes};
 use super::fate::{Trace, Witness};
 use super::idempotency::{self, Found};
-use super::{Change, erase, events, history};
+use super::queue::Pending;
+use super::{Change, erase, events, history, packed};
 use crate::auth::Call;
 use crate::clock::Clock;
 use crate::db::rows::{self, Rows};
@@ -72,25 +73,27 @@ pub(super) struct Ran {
 }
 
 /// Runs the jobs. Those that are not answered afterwards were put off.
-pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) -> Result<Ran> {
-    replay(tx, jobs).await?;
-    let open: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(|job| !job.is_answered()).collect();
+pub(super) async fn run(tx: &Tx, jobs: &mut [Pending]) -> Result<Ran> {
+    let mut open: Vec<&mut Box<dyn Job>> =
+        jobs.iter_mut().map(|pending| &mut pending.job).collect();
+    replay(tx, &mut open).await?;
+    open.retain(|job| !job.is_answered());
     if open.is_empty() {
         return Ok(Ran::default());
     }
     let needs: Vec<Needs> = open.iter().map(|job| job.needs().clone()).collect();
-    let loaded = load(tx, needs, patience).await?;
+    let loaded = load(tx, needs).await?;
     let mut records = loaded.records;
     let mut written = Written::default();
     let mut all_erased = Vec::new();
-    for job in open {
+    for mut job in open {
         if loaded.busy.meets(job.needs(), &records) {
             continue;
         }
         let decided = job.decide(&records, &tx.clock);
         // It may be refused for what the first call with its request id did on another replica, just after
         // this one looked for it.
-        if job.is_refused() && replay(tx, std::slice::from_mut(job)).await? {
+        if job.is_refused() && replay(tx, std::slice::from_mut(&mut job)).await? {
             continue;
         }
         let Some(decided) = decided else {
@@ -110,16 +113,17 @@ pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) 
         for run in &runs {
             written.runs.push(orders::store::run_to_row(run)?);
         }
-        for opportunity in &opportunities {
-            written
-                .opportunities
-                .push(opportunities::store::to_row(opportunity)?);
-        }
-        if let Some((lead, response)) = decided.kept {
-            let row = idempotency::to_row(job.call(), lead, response, tx.clock.now());
+        records.take_over(leads, orders, opportunities);
+        if let Some((lead_id, response)) = decided.kept {
+            let lead = records.leads.get(&lead_id).map(|held| &held.now);
+            let order = job.needs().order.and_then(|id| records.orders.get(&id));
+            let response = match lead {
+                Some(lead) => packed::pack(response, lead, order.map(|held| &held.now)),
+                None => response,
+            };
+            let row = idempotency::to_row(job.call(), lead_id, response, tx.clock.now());
             written.answers.extend(row);
         }
-        records.take_over(leads, orders);
         let name = idempotency::name(job.call());
         all_erased.extend(erased.into_iter().map(|lead| (lead, name)));
     }
@@ -137,9 +141,9 @@ pub(super) async fn run(tx: &Tx, jobs: &mut [Box<dyn Job>], patience: Patience) 
 
 /// Answers those whose request was answered before or is being worked on elsewhere; says whether there
 /// were any.
-async fn replay(tx: &Tx, jobs: &mut [Box<dyn Job>]) -> Result<bool> {
-    let with_key = |job: &&mut Box<dyn Job>| job.call().key.is_some();
-    let mut jobs: Vec<&mut Box<dyn Job>> = jobs.iter_mut().filter(with_key).collect();
+async fn replay(tx: &Tx, jobs: &mut [&mut Box<dyn Job>]) -> Result<bool> {
+    let with_key = |job: &&mut &mut Box<dyn Job>| job.call().key.is_some();
+    let mut jobs: Vec<_> = jobs.iter_mut().filter(with_key).collect();
     let keys: Vec<_> = jobs
         .iter()
         .filter_map(|job| idempotency::name(job.call()))
@@ -152,7 +156,11 @@ async fn replay(tx: &Tx, jobs: &mut [Box<dyn Job>]) -> Result<bool> {
         match found {
             Found::Nothing => {}
             Found::InFlight => job.fail(Error::RequestInFlight),
-            Found::Kept(kept) => job.replay(kept),
+            Found::Kept(kept) => match kept.unpack(&**tx, job.call()).await {
+                Ok(kept) => job.replay(kept),
+                Err(error @ Error::LeadErased(_)) => job.fail(error),
+                Err(error) => return Err(error),
+            },
         }
     }
     if answers {
@@ -172,9 +180,8 @@ struct Loaded {
 struct Busy {
     emails: BTreeSet<String>,
     orders: BTreeSet<Uuid>,
+    opportunities: BTreeSet<Uuid>,
     leads: BTreeSet<Uuid>,
-    /// The orders of the leads that are wanted with all of them.
-    all_orders: HashMap<Uuid, Vec<Uuid>>,
 }
 
 impl Busy {
@@ -184,70 +191,87 @@ impl Busy {
             .lead
             .into_iter()
             .chain(order.map(|held| held.now.lead_id));
+        let holds = |set: &BTreeSet<Uuid>, id: Option<Uuid>| id.is_some_and(|id| set.contains(&id));
         needs
             .email
             .as_ref()
             .is_some_and(|email| self.emails.contains(email))
-            || needs.order.is_some_and(|id| self.orders.contains(&id))
+            || holds(&self.orders, needs.order)
+            || holds(&self.opportunities, needs.opportunity)
             || leads.into_iter().any(|id| self.leads.contains(&id))
-            || (needs.all_orders && needs.lead.is_some_and(|id| self.has_order_of(id)))
     }
 }
 
-impl Busy {
-    fn has_order_of(&self, lead_id: Uuid) -> bool {
-        let orders = self.all_orders.get(&lead_id);
-        orders.is_some_and(|ids| ids.iter().any(|id| self.orders.contains(id)))
+/// The orders and opportunities of a lead.
+#[derive(Default, PartialEq, Eq)]
+struct Attached {
+    orders: BTreeSet<Uuid>,
+    opportunities: BTreeSet<Uuid>,
+}
+
+impl Attached {
+    async fn of(tx: &Tx, lead_id: Uuid) -> Result<Self> {
+        Ok(Self {
+            orders: orders::store::ids(tx, lead_id).await?,
+            opportunities: opportunities::store::ids(tx, lead_id).await?,
+        })
     }
 }
 
-async fn load(tx: &Tx, all: Vec<Needs>, patience: Patience) -> Result<Loaded> {
+async fn load(tx: &Tx, all: Vec<Needs>) -> Result<Loaded> {
     let (mut emails, mut order_ids) = (BTreeSet::new(), BTreeSet::new());
     let (mut lead_ids, mut opportunity_ids) = (BTreeSet::new(), BTreeSet::new());
-    let mut all_orders = HashMap::new();
+    let mut attached = HashMap::new();
     for needs in all {
-        if let Some(lead_id) = needs.lead.filter(|_| needs.all_orders) {
-            let ids = orders::store::ids(&**tx, lead_id).await?;
-            order_ids.extend(ids.iter().copied());
-            all_orders.insert(lead_id, ids);
+        if let Some(lead_id) = needs.lead.filter(|_| needs.attached) {
+            let found = Attached::of(tx, lead_id).await?;
+            order_ids.extend(found.orders.iter().copied());
+            opportunity_ids.extend(found.opportunities.iter().copied());
+            attached.insert(lead_id, found);
         }
         emails.extend(needs.email);
         order_ids.extend(needs.order);
         lead_ids.extend(needs.lead);
         opportunity_ids.extend(needs.opportunity);
     }
+    let patience = Patience::None;
     let busy_emails = leads::store::lock_emails(tx, &emails, patience).await?;
     emails.retain(|email| !busy_emails.contains(email));
     let emails = leads::store::with_emails(tx, emails).await?;
     let (orders, busy_orders) = orders::store::hold(tx, order_ids, patience).await?;
+    let (opportunities, busy_opportunities) =
+        opportunities::store::hold(tx, opportunity_ids, patience).await?;
     lead_ids.extend(orders.iter().map(|order| order.lead_id));
-    let (leads, busy_leads) = leads::store::hold(tx, lead_ids, patience).await?;
-    let mut opportunities = HashMap::new();
-    for id in opportunity_ids {
-        if let Some(view) = opportunities::store::get(&**tx, id).await? {
-            opportunities.insert(id, view);
+    let (leads, mut busy_leads) = leads::store::hold(tx, lead_ids, patience).await?;
+    for (lead_id, before) in attached {
+        let held = |id: &Uuid| !busy_orders.contains(id) && !busy_opportunities.contains(id);
+        let is_held = before.orders.iter().chain(&before.opportunities).all(held);
+        // Nothing is attached to a lead that is held; but something may have been just before.
+        if !is_held || Attached::of(tx, lead_id).await? != before {
+            busy_leads.insert(lead_id);
         }
     }
     Ok(Loaded {
         records: Records {
-            leads: leads
-                .into_iter()
-                .map(|lead| (lead.id, Held::stored(lead)))
-                .collect(),
-            orders: orders
-                .into_iter()
-                .map(|order| (order.id, Held::stored(order)))
-                .collect(),
-            opportunities,
+            leads: held(leads),
+            orders: held(orders),
+            opportunities: held(opportunities),
             emails,
         },
         busy: Busy {
             emails: busy_emails,
             orders: busy_orders,
+            opportunities: busy_opportunities,
             leads: busy_leads,
-            all_orders,
         },
     })
+}
+
+fn held<T: Versioned + Clone>(records: Vec<T>) -> HashMap<Uuid, Held<T>> {
+    let held = records
+        .into_iter()
+        .map(|record| (record.id(), Held::stored(record)));
+    held.collect()
 }
 
 /// The rows of a batch.
@@ -257,7 +281,6 @@ struct Written {
     events: Vec<crate::db::entities::event::ActiveModel>,
     answers: Vec<crate::db::entities::idempotency_record::ActiveModel>,
     runs: Vec<crate::db::entities::action_run::ActiveModel>,
-    opportunities: Vec<crate::db::entities::opportunity::ActiveModel>,
 }
 
 impl Written {
@@ -287,8 +310,12 @@ impl Written {
         changed.sort_unstable_by_key(|(stored, _)| stored.id);
         let mut all = leads::store::insert(tx, created.into_values().collect()).await?;
         all.extend(leads::store::updates(tx, changed)?);
-        all.extend(orders::store::writes(records.orders.into_values())?);
-        all.extend(Rows::insert(self.opportunities)?);
+        let opportunities = records.opportunities.into_values();
+        all.extend(draft::rows(opportunities, opportunities::store::to_row)?);
+        all.extend(draft::rows(
+            records.orders.into_values(),
+            orders::store::to_row,
+        )?);
         all.extend(Rows::insert(self.runs)?);
         if sown(Bug::HistoryApart) {
             rows::write(tx, std::mem::take(&mut all)).await?;

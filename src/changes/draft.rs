@@ -4,16 +4,18 @@
 //! written. It queries nothing and waits for nothing, so many of them can be decided one after the
 //! other inside one transaction, each on what those before it left.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use sea_orm::ActiveModelTrait;
 use uuid::Uuid;
 
 use super::Change;
 use crate::auth::Call;
 use crate::clock::Clock;
+use crate::db::rows::{self, Rows};
 use crate::error::{Error, Result};
 use crate::leads::model::{Lead, LeadState};
-use crate::opportunities::model::{Opportunity, View};
+use crate::opportunities::model::Opportunity;
 use crate::orders::model::{ActionRun, Order};
 
 /// What a change has to know. Each is locked until the change is written.
@@ -25,8 +27,8 @@ pub struct Needs {
     pub order: Option<Uuid>,
     /// A lead.
     pub lead: Option<Uuid>,
-    /// With the lead, all of its orders.
-    pub all_orders: bool,
+    /// With the lead, all of its orders and opportunities.
+    pub attached: bool,
     /// An opportunity.
     pub opportunity: Option<Uuid>,
 }
@@ -39,6 +41,14 @@ impl Needs {
             ..Self::default()
         }
     }
+}
+
+/// A record whose changes are counted.
+pub trait Versioned {
+    /// Which record.
+    fn id(&self) -> Uuid;
+    /// Counts its changes, from 1.
+    fn version(&self) -> i64;
 }
 
 /// A record that is being changed.
@@ -60,6 +70,30 @@ impl<T: Clone> Held<T> {
     }
 }
 
+/// The rows of new records, in the order of their creation, and of the next versions of others. Each
+/// is written over the version that was read and no other.
+pub fn rows<T: Versioned, A: ActiveModelTrait>(
+    records: impl Iterator<Item = Held<T>>,
+    to_row: fn(&T) -> Result<A>,
+) -> Result<Vec<Rows>> {
+    let (mut created, mut changed) = (BTreeMap::new(), Vec::new());
+    for Held { stored, now } in records {
+        match stored {
+            None => {
+                created.insert(now.id(), to_row(&now)?);
+            }
+            Some(stored) if stored.version() != now.version() => {
+                let row = rows::difference(&to_row(&stored)?, to_row(&now)?);
+                changed.push((stored.id(), stored.version(), row));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut all = Rows::update(changed)?;
+    all.extend(Rows::insert(created.into_values().collect())?);
+    Ok(all)
+}
+
 /// The records that a batch of changes is decided on.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -68,7 +102,7 @@ pub struct Records {
     /// Orders by id.
     pub orders: HashMap<Uuid, Held<Order>>,
     /// Opportunities by id.
-    pub opportunities: HashMap<Uuid, View>,
+    pub opportunities: HashMap<Uuid, Held<Opportunity>>,
     /// For each normalised email that was asked for, the lead that has it.
     pub emails: HashMap<String, Option<(Uuid, LeadState)>>,
 }
@@ -80,14 +114,22 @@ pub struct Writes {
     pub leads: Vec<Lead>,
     /// Orders, new ones and next versions.
     pub orders: Vec<Order>,
-    /// New opportunities.
+    /// Opportunities, new ones and next versions.
     pub opportunities: Vec<Opportunity>,
     /// Attempts to run actions.
     pub runs: Vec<ActionRun>,
     /// What is recorded of it.
     pub changes: Vec<Change>,
-    /// Leads that are erased by it, as they are now.
-    pub erased: Vec<Lead>,
+    /// Leads that are erased by it, with what is attached to them.
+    pub erased: Vec<Erased>,
+}
+
+/// A lead whose past is to be erased.
+pub struct Erased {
+    /// Which lead.
+    pub lead_id: Uuid,
+    /// Its orders and opportunities.
+    pub attached: Vec<Uuid>,
 }
 
 /// One change while it is decided.
@@ -128,9 +170,25 @@ impl<'a> Draft<'a> {
         held.map(|held| &held.now).ok_or(Error::OrderNotFound(id))
     }
 
-    /// An opportunity.
-    pub fn opportunity(&self, id: Uuid) -> Option<&'a View> {
-        self.records.opportunities.get(&id)
+    /// An opportunity that nobody else can change meanwhile.
+    pub fn opportunity(&self, id: Uuid) -> Option<&'a Opportunity> {
+        self.records.opportunities.get(&id).map(|held| &held.now)
+    }
+
+    /// Of a lead that is held with all that is attached to it, the orders.
+    pub fn orders_of(&self, lead_id: Uuid) -> Vec<&'a Order> {
+        let orders = self.records.orders.values().map(|held| &held.now);
+        let mut orders: Vec<&Order> = orders.filter(|order| order.lead_id == lead_id).collect();
+        orders.sort_unstable_by_key(|order| order.id);
+        orders
+    }
+
+    /// Of a lead that is held with all that is attached to it, the opportunities.
+    pub fn opportunities_of(&self, lead_id: Uuid) -> Vec<&'a Opportunity> {
+        let all = self.records.opportunities.values().map(|held| &held.now);
+        let mut all: Vec<&Opportunity> = all.filter(|one| one.lead_id == lead_id).collect();
+        all.sort_unstable_by_key(|one| one.id);
+        all
     }
 
     /// The lead that has this normalised email.
@@ -148,7 +206,7 @@ impl<'a> Draft<'a> {
         self.writes.orders.push(order);
     }
 
-    /// Writes a new opportunity.
+    /// Writes a new opportunity, or an opportunity's next version.
     pub fn put_opportunity(&mut self, opportunity: Opportunity) {
         self.writes.opportunities.push(opportunity);
     }
@@ -158,9 +216,9 @@ impl<'a> Draft<'a> {
         self.writes.runs.push(run);
     }
 
-    /// Erases everything that was kept of a lead up to this version of it.
-    pub fn erase_past(&mut self, lead: Lead) {
-        self.writes.erased.push(lead);
+    /// Erases everything that was kept of a lead and of what is attached to it.
+    pub fn erase_past(&mut self, erased: Erased) {
+        self.writes.erased.push(erased);
     }
 
     /// Writes the history row and the event of an accepted change.
@@ -171,24 +229,32 @@ impl<'a> Draft<'a> {
 
 impl Records {
     /// Takes over what a change left, for those behind it in the same batch.
-    pub fn take_over(&mut self, leads: Vec<Lead>, orders: Vec<Order>) {
+    pub fn take_over(
+        &mut self,
+        leads: Vec<Lead>,
+        orders: Vec<Order>,
+        opportunities: Vec<Opportunity>,
+    ) {
         for lead in leads {
             if let Some(holder @ None) = self.emails.get_mut(&lead.details.email_key()) {
                 *holder = Some((lead.id, lead.state()));
             }
-            put(&mut self.leads, lead.id, lead);
+            put(&mut self.leads, lead);
         }
         for order in orders {
-            put(&mut self.orders, order.id, order);
+            put(&mut self.orders, order);
+        }
+        for opportunity in opportunities {
+            put(&mut self.opportunities, opportunity);
         }
     }
 }
 
-fn put<T>(records: &mut HashMap<Uuid, Held<T>>, id: Uuid, now: T) {
-    match records.get_mut(&id) {
+fn put<T: Versioned>(records: &mut HashMap<Uuid, Held<T>>, now: T) {
+    match records.get_mut(&now.id()) {
         Some(held) => held.now = now,
         None => {
-            records.insert(id, Held { stored: None, now });
+            records.insert(now.id(), Held { stored: None, now });
         }
     }
 }

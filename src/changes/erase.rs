@@ -6,6 +6,7 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter
 use uuid::Uuid;
 
 use super::FieldChange;
+use super::draft::Erased;
 use super::history;
 use super::idempotency::Name;
 use crate::db::entities::{event, history as row, idempotency_record};
@@ -13,23 +14,24 @@ use crate::db::json::to_json;
 use crate::db::rows::{self, Rows};
 use crate::db::{Tx, any_of};
 use crate::error::Result;
-use crate::leads::model::Lead;
-use crate::{opportunities, orders};
+use crate::orders;
 
 /// How many history rows are erased at once.
 const TOGETHER: u64 = 500;
 
+/// The events of an erasure. They say nothing of what was erased, and so stay.
+const ERASURES: [&str; 3] = ["lead.erased", "opportunity.erased", "order.erased"];
+
 /// Erases the past of a lead that was just erased by the call of this request id.
-pub(super) async fn past(tx: &Tx, lead: &Lead, name: Option<Name>) -> Result<()> {
-    let time = lead.update_time;
-    let mut subjects = vec![lead.id];
-    subjects.extend(opportunities::store::erase(tx, lead.id, time).await?);
-    subjects.extend(orders::store::erase(tx, lead.id, time).await?);
+pub(super) async fn past(tx: &Tx, erased: &Erased, name: Option<Name>) -> Result<()> {
+    let mut subjects = erased.attached.clone();
+    subjects.push(erased.lead_id);
     for subject in &subjects {
         history_of(tx, *subject).await?;
     }
-    events_of(tx, lead, subjects).await?;
-    answers_about(tx, lead.id, name).await
+    events_of(tx, subjects).await?;
+    orders::store::erase_runs(tx, erased.lead_id).await?;
+    answers_about(tx, erased.lead_id, name).await
 }
 
 async fn history_of(tx: &Tx, subject: Uuid) -> Result<()> {
@@ -55,16 +57,12 @@ async fn history_of(tx: &Tx, subject: Uuid) -> Result<()> {
     }
 }
 
-/// All but the event of the erasure itself.
-async fn events_of(tx: &Tx, lead: &Lead, subjects: Vec<Uuid>) -> Result<()> {
-    let itself = Condition::all()
-        .add(event::Column::SubjectId.eq(lead.id))
-        .add(event::Column::Version.eq(lead.version));
+async fn events_of(tx: &Tx, subjects: Vec<Uuid>) -> Result<()> {
     let erased = serde_json::json!({ "erased": true });
     event::Entity::update_many()
         .col_expr(event::Column::Record, Expr::value(erased))
         .filter(any_of(Expr::col(event::Column::SubjectId), subjects))
-        .filter(itself.not())
+        .filter(event::Column::Type.is_not_in(ERASURES))
         .exec(&**tx)
         .await?;
     Ok(())

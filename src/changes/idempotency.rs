@@ -15,6 +15,7 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, EntityTrait, QueryRe
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::packed;
 use crate::auth::Call;
 use crate::db::{Db, Tx, entities::idempotency_record, lock_number, rows};
 use crate::error::{Error, Result};
@@ -88,19 +89,37 @@ pub struct Kept {
     /// The lead the call was about.
     lead_id: Option<Uuid>,
     fingerprint: Vec<u8>,
-    /// Empty once it is erased with the lead: no answer is.
+    /// Empty once it is erased with the lead: no answer is. May be packed.
     response: Vec<u8>,
 }
 
 impl Kept {
+    /// Puts the answer together again, if the same was asked.
+    ///
+    /// # Errors
+    /// [`Error::LeadErased`] when it was erased with its lead.
+    pub(super) async fn unpack(mut self, db: &impl ConnectionTrait, call: &Call) -> Result<Self> {
+        if self.is_asked_by(call) {
+            self.response = packed::unpack(db, self.lead_id, self.response).await?;
+        }
+        Ok(self)
+    }
+
+    fn is_asked_by(&self, call: &Call) -> bool {
+        call.key
+            .is_some_and(|key| self.fingerprint == key.fingerprint)
+    }
+
     /// The answer, if the same was asked.
     ///
     /// # Errors
     /// [`Error::RequestIdReused`] when something else was asked under the id;
     /// [`Error::LeadErased`] when the answer was erased with its lead.
     pub fn answer<R: Message + Default>(self, call: &Call) -> Result<Option<R>> {
-        let Some(key) = call.key else { return Ok(None) };
-        if self.fingerprint != key.fingerprint {
+        if call.key.is_none() {
+            return Ok(None);
+        }
+        if !self.is_asked_by(call) {
             return Err(Error::RequestIdReused);
         }
         if let (Some(lead_id), true) = (self.lead_id, self.response.is_empty()) {
@@ -128,7 +147,7 @@ pub async fn replay<R: Message + Default>(db: &Db, call: &Call) -> Result<Option
         fingerprint: record.fingerprint,
         response: record.response,
     };
-    kept.answer(call)
+    kept.unpack(db.read(), call).await?.answer(call)
 }
 
 /// The answer to a call that was to be refused before its transaction: where the first call with its

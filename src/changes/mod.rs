@@ -1,6 +1,6 @@
 //! What every change carries along, in its own transaction: a history row (who, when, which RPC,
-//! from what to what), an event with the whole record after it for those outside, and the answer
-//! kept under the request id. A change is decided on a [`draft`], waits in the [`queue`], and is
+//! from what to what), an event for those outside, and the answer kept under the request id. What is
+//! kept is in proportion to the change, however large the record is. A change is decided on a [`draft`], waits in the [`queue`], and is
 //! written with others in a `batch`; [`desk::Desk::change`] is the one door to all that.
 
 mod batch;
@@ -11,6 +11,8 @@ pub mod events;
 mod fate;
 pub mod history;
 pub mod idempotency;
+mod lane;
+mod packed;
 pub mod queue;
 
 use chrono::{DateTime, Utc};
@@ -22,6 +24,7 @@ use crate::error::Result;
 use crate::seeded::{Bug, sown};
 use crate::wire::words::words;
 
+pub use events::Record;
 pub use idempotency::RequestKey;
 
 words! {
@@ -81,8 +84,8 @@ pub struct Change {
     pub time: DateTime<Utc>,
     /// From what to what.
     pub changes: Vec<FieldChange>,
-    /// The whole record after it, and what changed beside it, as JSON.
-    pub record: serde_json::Value,
+    /// What became of the record, and what changed beside it.
+    pub record: Record,
 }
 
 impl Change {
@@ -96,10 +99,19 @@ impl Change {
     }
 }
 
-/// The time of a change to a record last changed at `before`: now, but always later than before, so
-/// that a clock that is set back, or another replica's, does not turn a record's history around.
+/// By how much the clocks of replicas may differ without a record showing it, in seconds.
+const SKEW: i64 = 60;
+
+/// The time of a change to a record last changed at `before`: now, but later than before, so that
+/// clocks that differ a little do not turn a record's history around. Where `before` is further ahead,
+/// a clock was wrong then, and the time is that of now: a record does not stay in a future that never
+/// was. The order of a record's changes is that of their versions.
 pub fn time_after(clock: &Clock, before: DateTime<Utc>) -> DateTime<Utc> {
-    clock.now().max(before + chrono::Duration::microseconds(1))
+    let now = clock.now();
+    if before > now + chrono::Duration::seconds(SKEW) {
+        return now;
+    }
+    now.max(before + chrono::Duration::microseconds(1))
 }
 
 /// The version of a record as the caller sees it.

@@ -22,16 +22,18 @@ pub mod search;
 pub mod select;
 pub mod shared;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, LockBehavior, LockType, Value};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    QuerySelect, Select, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    QueryFilter, QueryOrder, QuerySelect, Select, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
 };
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -335,6 +337,19 @@ impl Patience {
 }
 
 impl Tx {
+    /// The time now by a clock that all replicas share: that of PostgreSQL. Beside SQLite there is
+    /// one machine, and its clock is the server's own.
+    pub async fn time(&self) -> Result<DateTime<Utc>, DbErr> {
+        if self.get_database_backend() != DbBackend::Postgres {
+            return Ok(self.clock.now());
+        }
+        let sql = "SELECT clock_timestamp()";
+        let row = self.query_one_raw(Statement::from_string(DbBackend::Postgres, sql));
+        let missing = || DbErr::RecordNotFound("the time".to_owned());
+        let time: DateTime<Utc> = row.await?.ok_or_else(missing)?.try_get_by_index(0)?;
+        Ok(self.clock.passed_since(time))
+    }
+
     /// Makes everyone else who locks the same `name` wait until this transaction ends. SQLite's one
     /// writer has that by itself.
     pub async fn lock(&self, name: &str) -> Result<(), DbErr> {
@@ -394,6 +409,46 @@ impl Tx {
             .map(|number| had.get(number).copied().unwrap_or(false));
         Ok(had.collect())
     }
+}
+
+/// Records that nobody else can change until the transaction ends, and which of these ids somebody
+/// else holds: with patience, none. What there is not is in neither.
+pub async fn hold<E: EntityTrait, T>(
+    tx: &Tx,
+    id: E::Column,
+    ids: BTreeSet<Uuid>,
+    patience: Patience,
+    record: fn(E::Model) -> Result<T>,
+) -> Result<(Vec<T>, BTreeSet<Uuid>)>
+where
+    T: crate::changes::draft::Versioned,
+{
+    if ids.is_empty() {
+        return Ok((Vec::new(), ids));
+    }
+    let select = E::find().filter(any_of(Expr::col(id), ids.iter().copied().collect()));
+    let held = patience.lock(select.order_by_asc(id)).all(&**tx).await?;
+    let held: Vec<T> = held.into_iter().map(record).collect::<Result<_>>()?;
+    let mut missing = ids;
+    for record in &held {
+        missing.remove(&record.id());
+    }
+    Ok((held, there::<E>(tx, id, missing).await?))
+}
+
+/// Which of these ids there are.
+pub async fn there<E: EntityTrait>(
+    tx: &Tx,
+    id: E::Column,
+    ids: BTreeSet<Uuid>,
+) -> Result<BTreeSet<Uuid>> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let select = E::find().select_only().column(id);
+    let found = select.filter(any_of(Expr::col(id), ids.into_iter().collect()));
+    let found: Vec<Uuid> = found.into_tuple().all(&**tx).await?;
+    Ok(found.into_iter().collect())
 }
 
 /// PostgreSQL names its advisory locks by 64-bit numbers: the first bits of the name's hash. Two

@@ -9,10 +9,11 @@ use super::model::{Lead, Transition};
 use super::{get, record};
 use crate::auth::{self, Call};
 use crate::changes::desk::{Answering, Desk};
-use crate::changes::draft::{Draft, Needs};
+use crate::changes::draft::{Draft, Erased, Needs};
 use crate::changes::{FieldChange, check_etag, idempotency, time_after};
 use crate::db::Verdict;
 use crate::error::Result;
+use crate::{opportunities, orders};
 
 /// What is to be erased, and what allows it.
 #[derive(Clone)]
@@ -48,7 +49,7 @@ pub async fn erase<R: Message + Default + 'static>(
     }
     auth::verify_own_password(desk, &call, erase.current_password.as_ref()).await?;
     let needs = Needs {
-        all_orders: true,
+        attached: true,
         ..Needs::lead(erase.id)
     };
     let answering = Answering {
@@ -78,8 +79,13 @@ impl Erase {
         let fields = after.details.changes_from(&lead.details).into_iter();
         let changes = fields.map(|change| FieldChange::new(change.field, "", ""));
         draft.put_lead(after.clone());
-        draft.erase_past(after.clone());
-        record(draft, &after, "lead.erased", changes.collect())?;
+        record(draft, None, &after, "lead.erased", changes.collect())?;
+        let mut attached = opportunities::erase_texts(draft, after.id)?;
+        attached.extend(orders::erase_texts(draft, after.id)?);
+        draft.erase_past(Erased {
+            lead_id: after.id,
+            attached,
+        });
         Ok(Verdict::Done(after))
     }
 }

@@ -21,9 +21,8 @@ use crate::auth::{self, Call};
 use crate::changes::desk::{Answering, Desk};
 use crate::changes::draft::{Draft, Needs};
 use crate::changes::history;
-use crate::changes::{Change, FieldChange, Subject, check_etag, idempotency, time_after};
+use crate::changes::{Change, FieldChange, Record, Subject, check_etag, idempotency, time_after};
 use crate::db::Verdict;
-use crate::db::json::to_json;
 use crate::error::{Error, Result};
 use crate::operators::model::Ownership;
 use crate::seeded::{Bug, sown};
@@ -94,7 +93,7 @@ pub async fn create<R: Message + Default + 'static>(
         draft.put_lead(lead.clone());
         let mut changes = lead.details.changes_from(&Details::default());
         changes.push(FieldChange::new("state", "", lead.state().word()));
-        record(draft, &lead, "lead.created", changes)?;
+        record(draft, None, &lead, "lead.created", changes)?;
         Ok(Verdict::Done(lead))
     })
     .await
@@ -278,7 +277,7 @@ impl Update {
             ..lead.next(Status::Open, time_after(draft.clock, lead.update_time))
         };
         draft.put_lead(after.clone());
-        record(draft, &after, "lead.updated", changes)?;
+        record(draft, Some(&lead), &after, "lead.updated", changes)?;
         Ok(Verdict::Done(after))
     }
 }
@@ -441,7 +440,7 @@ fn transit(
 ) -> Result<Verdict<Lead>> {
     draft.put_lead(after.clone());
     changes.insert(0, state_change(before, &after));
-    record(draft, &after, event, changes)?;
+    record(draft, Some(before), &after, event, changes)?;
     Ok(Verdict::Done(after))
 }
 
@@ -450,12 +449,18 @@ pub fn state_change(before: &Lead, after: &Lead) -> FieldChange {
     FieldChange::new("state", before.state().word(), after.state().word())
 }
 
+/// Records a change of a lead; `before` is none where the event is to hold the whole lead.
 fn record(
     draft: &mut Draft<'_>,
+    before: Option<&Lead>,
     lead: &Lead,
     event: &'static str,
     changes: Vec<FieldChange>,
 ) -> Result<()> {
+    let record = match before {
+        Some(before) => Record::default().changed("lead", before, lead)?,
+        None => Record::default().whole("lead", lead)?,
+    };
     draft.record(Change {
         subject: Subject::Lead,
         subject_id: lead.id,
@@ -464,7 +469,7 @@ fn record(
         event,
         time: lead.update_time,
         changes,
-        record: serde_json::json!({ "lead": to_json(lead)? }),
+        record,
     });
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::db::entities::lead::{ActiveModel, Column, CustomFields, Entity, Model
 use crate::db::json::{from_json, to_json};
 use crate::db::rows::{self, Rows};
 use crate::db::select::{self, Field, Fields};
-use crate::db::{Patience, Tx, any_of, search, texts};
+use crate::db::{Patience, Tx, any_of, search, texts, there};
 use crate::error::{Error, Result};
 
 /// Leads by their ids, whatever their state.
@@ -49,13 +49,7 @@ pub async fn hold(
     for lead in &held {
         missing.remove(&lead.id);
     }
-    if !missing.is_empty() {
-        // Which of these are held, and which are not there?
-        let asked: Vec<Uuid> = missing.iter().copied().collect();
-        let there = get_many(&**tx, asked).await?;
-        missing = there.into_iter().map(|lead| lead.id).collect();
-    }
-    Ok((held, missing))
+    Ok((held, there::<Entity>(tx, Column::Id, missing).await?))
 }
 
 /// Makes everyone else who creates a lead with one of these emails wait until the transaction ends.

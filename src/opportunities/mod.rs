@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use crate::auth::Call;
 use crate::changes::desk::{Answering, Desk};
-use crate::changes::draft::Needs;
-use crate::changes::{Change, FieldChange, Subject};
+use crate::changes::draft::{Draft, Needs};
+use crate::changes::{Change, FieldChange, Record, Subject, time_after};
 use crate::db::Verdict;
-use crate::db::json::to_json;
 use crate::error::{Error, Result};
 use crate::leads::model::Transition;
 use crate::operators::model::Ownership;
@@ -87,11 +86,38 @@ pub async fn create<R: Message + Default + 'static>(
                 FieldChange::new("state", "", opportunity.state.word()),
                 FieldChange::new("name", "", &opportunity.details.name),
             ],
-            record: serde_json::json!({ "opportunity": to_json(opportunity)? }),
+            record: Record::default().whole("opportunity", opportunity)?,
         });
         Ok(Verdict::Done(view))
     })
     .await
+}
+
+/// Erases what is said in free text in the opportunities of a lead that is held with all that is
+/// attached to it. Answers which opportunities it has.
+pub(crate) fn erase_texts(draft: &mut Draft<'_>, lead_id: Uuid) -> Result<Vec<Uuid>> {
+    let opportunities = draft.opportunities_of(lead_id);
+    for opportunity in &opportunities {
+        let time = time_after(draft.clock, opportunity.update_time);
+        let Some((after, changes)) = opportunity.erased(time) else {
+            continue;
+        };
+        draft.put_opportunity(after.clone());
+        draft.record(Change {
+            subject: Subject::Opportunity,
+            subject_id: after.id,
+            lead_id,
+            version: after.version,
+            event: "opportunity.erased",
+            time,
+            changes,
+            record: Record::default().whole("opportunity", &after)?,
+        });
+    }
+    Ok(opportunities
+        .iter()
+        .map(|opportunity| opportunity.id)
+        .collect())
 }
 
 /// An opportunity with its lead's name and state.

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::Principal;
+use crate::changes::FieldChange;
+use crate::changes::draft::Versioned;
 use crate::leads::model::LeadState;
 use crate::wire::money::Money;
 use crate::wire::words::{on_the_wire, words};
@@ -97,6 +99,44 @@ pub struct Opportunity {
     pub create_time: DateTime<Utc>,
     /// When it last changed.
     pub update_time: DateTime<Utc>,
+}
+
+impl Versioned for Opportunity {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+impl Opportunity {
+    /// The next version, as of `time`, without what is said in it in free text, and in which fields
+    /// that was. None when nothing is said.
+    pub fn erased(&self, time: DateTime<Utc>) -> Option<(Self, Vec<FieldChange>)> {
+        let mut after = self.clone();
+        after.version += 1;
+        after.update_time = time;
+        let details = &mut after.details;
+        let mut texts = vec![
+            ("name", &mut details.name),
+            ("next_step", &mut details.next_step),
+            ("description", &mut details.description),
+        ];
+        texts.extend(
+            after
+                .close
+                .as_mut()
+                .map(|close| ("close.reason", &mut close.reason)),
+        );
+        let mut changes = Vec::new();
+        for (path, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+            text.clear();
+            changes.push(FieldChange::new(path, "", ""));
+        }
+        (!changes.is_empty()).then_some((after, changes))
+    }
 }
 
 /// An opportunity with what every view shows of its lead.

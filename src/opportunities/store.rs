@@ -1,7 +1,8 @@
 //! Every query about opportunities.
 
-use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use std::collections::BTreeSet;
+
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
     QueryOrder, QuerySelect,
@@ -9,10 +10,10 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage, View};
-use crate::db::Tx;
 use crate::db::entities::lead;
 use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
+use crate::db::{self, Patience, Tx};
 use crate::error::{Error, Result};
 
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>> {
@@ -51,33 +52,24 @@ pub async fn list(
     query.all(db).await?.into_iter().map(view).collect()
 }
 
-/// Erases what is said in free text in every opportunity of a lead, as their next version. Answers
-/// which these are.
-pub async fn erase(tx: &Tx, lead_id: Uuid, time: DateTime<Utc>) -> Result<Vec<Uuid>> {
-    let ids: Vec<Uuid> = Entity::find()
+/// Opportunities that nobody else can change until the transaction ends, and which of them somebody
+/// else holds.
+pub async fn hold(
+    tx: &Tx,
+    ids: BTreeSet<Uuid>,
+    patience: Patience,
+) -> Result<(Vec<Opportunity>, BTreeSet<Uuid>)> {
+    db::hold::<Entity, _>(tx, Column::Id, ids, patience, from_row).await
+}
+
+/// The opportunities of a lead.
+pub async fn ids(tx: &Tx, lead_id: Uuid) -> Result<BTreeSet<Uuid>> {
+    let rows = Entity::find()
         .select_only()
         .column(Column::Id)
-        .filter(Column::LeadId.eq(lead_id))
-        .into_tuple()
-        .all(&**tx)
-        .await?;
-    let said = |id: &[Uuid]| Column::Id.is_in(id.iter().copied());
-    Entity::update_many()
-        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
-        .col_expr(Column::UpdateTime, Expr::value(time))
-        .col_expr(Column::Name, Expr::value(""))
-        .col_expr(Column::NextStep, Expr::value(""))
-        .col_expr(Column::Description, Expr::value(""))
-        .filter(said(&ids))
-        .exec(&**tx)
-        .await?;
-    Entity::update_many()
-        .col_expr(Column::CloseReason, Expr::value(""))
-        .filter(said(&ids))
-        .filter(Column::CloseReason.is_not_null())
-        .exec(&**tx)
-        .await?;
-    Ok(ids)
+        .filter(Column::LeadId.eq(lead_id));
+    let ids: Vec<Uuid> = rows.into_tuple().all(&**tx).await?;
+    Ok(ids.into_iter().collect())
 }
 
 /// The row of an opportunity.
@@ -108,13 +100,22 @@ pub fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
 }
 
 fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
+    let without = || Error::internal(format!("opportunity {} has no lead", row.id));
+    let lead = crate::leads::store::from_row(lead.ok_or_else(without)?)?;
+    Ok(View {
+        opportunity: from_row(row)?,
+        lead_display_name: lead.details.display_name(),
+        lead_state: lead.state(),
+    })
+}
+
+fn from_row(row: Model) -> Result<Opportunity> {
     let broken = || {
         Error::internal(format!(
             "the row of opportunity {} contradicts itself",
             row.id
         ))
     };
-    let lead = crate::leads::store::from_row(lead.ok_or_else(broken)?)?;
     let close = match (row.close_time, row.close_actor.clone()) {
         (Some(time), Some(actor)) => Some(Close {
             time,
@@ -125,7 +126,7 @@ fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
     };
     let state = OpportunityState::from_word(&row.state).ok_or_else(broken)?;
     let stage = Stage::from_word(&row.stage).ok_or_else(broken)?;
-    let opportunity = Opportunity {
+    Ok(Opportunity {
         id: row.id,
         seq: row.seq,
         lead_id: row.lead_id,
@@ -147,10 +148,5 @@ fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
         close,
         create_time: row.create_time,
         update_time: row.update_time,
-    };
-    Ok(View {
-        opportunity,
-        lead_display_name: lead.details.display_name(),
-        lead_state: lead.state(),
     })
 }

@@ -17,9 +17,8 @@ use uuid::Uuid;
 use crate::auth::Call;
 use crate::changes::desk::{Answering, Desk};
 use crate::changes::draft::{Draft, Needs};
-use crate::changes::{Change, FieldChange, Subject, check_etag, time_after};
+use crate::changes::{Change, FieldChange, Record, Subject, check_etag, time_after};
 use crate::db::Verdict;
-use crate::db::json::to_json;
 use crate::error::{Error, Result};
 use crate::leads::model::{Effect, Lead, Transition};
 use crate::leads::{self, state_change};
@@ -101,8 +100,8 @@ pub async fn create<R: Message + Default + 'static>(
         work.run_automatic()?;
         work.draft.put_order(work.order.clone());
         let created = vec![FieldChange::new("state", "", work.order.state.word())];
-        work.record_order("order.created", created)?;
-        work.record_conversion()?;
+        work.record_order(None, "order.created", created)?;
+        work.record_conversion(None)?;
         work.write_runs();
         Ok(Verdict::Done(Created {
             order: work.order,
@@ -116,7 +115,7 @@ pub async fn create<R: Message + Default + 'static>(
 fn check_opportunity(draft: &Draft<'_>, id: Uuid, lead_id: Uuid) -> Result<()> {
     let found = draft.opportunity(id);
     let mut violations = Violations::default();
-    if found.is_none_or(|view| view.opportunity.lead_id != lead_id) {
+    if found.is_none_or(|opportunity| opportunity.lead_id != lead_id) {
         violations.add(
             "order.opportunity_id",
             Reason::ReferenceInvalid,
@@ -238,6 +237,30 @@ pub async fn run_action<R: Message + Default + 'static>(
     .await
 }
 
+/// Erases what is said in free text in the orders of a lead that is held with all that is attached to
+/// it. Answers which orders it has.
+pub(crate) fn erase_texts(draft: &mut Draft<'_>, lead_id: Uuid) -> Result<Vec<Uuid>> {
+    let orders = draft.orders_of(lead_id);
+    for order in &orders {
+        let time = time_after(draft.clock, order.update_time);
+        let Some((after, changes)) = order.erased(time) else {
+            continue;
+        };
+        draft.put_order(after.clone());
+        draft.record(Change {
+            subject: Subject::Order,
+            subject_id: after.id,
+            lead_id,
+            version: after.version,
+            event: "order.erased",
+            time,
+            changes,
+            record: Record::default().whole("order", &after)?,
+        });
+    }
+    Ok(orders.iter().map(|order| order.id).collect())
+}
+
 /// The running of an order's actions inside one change.
 struct Work<'a, 'b> {
     draft: &'a mut Draft<'b>,
@@ -336,10 +359,10 @@ impl<'a, 'b> Work<'a, 'b> {
         self.run_automatic()?;
         self.write_order();
         if self.converted_from.is_some() {
-            self.record_conversion()?;
+            self.record_conversion(Some(before))?;
         } else {
             let changes = self.order.changes_from(before);
-            self.record_order("order.action_run", changes)?;
+            self.record_order(Some(before), "order.action_run", changes)?;
         }
         self.write_runs();
         self.ran()
@@ -389,7 +412,20 @@ impl<'a, 'b> Work<'a, 'b> {
         }
     }
 
-    fn record_order(&mut self, event: &'static str, changes: Vec<FieldChange>) -> Result<()> {
+    /// What became of the order since `before`; of a new one, all of it.
+    fn record(&self, before: Option<&Order>) -> Result<Record> {
+        match before {
+            Some(before) => Record::default().changed("order", before, &self.order),
+            None => Record::default().whole("order", &self.order),
+        }
+    }
+
+    fn record_order(
+        &mut self,
+        before: Option<&Order>,
+        event: &'static str,
+        changes: Vec<FieldChange>,
+    ) -> Result<()> {
         self.draft.record(Change {
             subject: Subject::Order,
             subject_id: self.order.id,
@@ -398,18 +434,20 @@ impl<'a, 'b> Work<'a, 'b> {
             event,
             time: self.order.update_time,
             changes,
-            record: serde_json::json!({
-                "order": to_json(&self.order)?,
-                "runs": to_json(&self.runs)?,
-            }),
+            record: self.record(before)?.whole("runs", &self.runs)?,
         });
         Ok(())
     }
 
-    /// Records that the lead was converted, if it was.
-    fn record_conversion(&mut self) -> Result<()> {
+    /// Records that the lead was converted, if it was. With it what became of the order, unless that
+    /// is new and so recorded already.
+    fn record_conversion(&mut self, order_before: Option<&Order>) -> Result<()> {
         let Some(before) = &self.converted_from else {
             return Ok(());
+        };
+        let record = match order_before {
+            Some(_) => self.record(order_before)?,
+            None => Record::default(),
         };
         self.draft.record(Change {
             subject: Subject::Lead,
@@ -419,11 +457,9 @@ impl<'a, 'b> Work<'a, 'b> {
             event: "lead.converted",
             time: self.lead.update_time,
             changes: vec![state_change(before, &self.lead)],
-            record: serde_json::json!({
-                "lead": to_json(&self.lead)?,
-                "order": to_json(&self.order)?,
-                "runs": to_json(&self.runs)?,
-            }),
+            record: record
+                .changed("lead", before, &self.lead)?
+                .whole("runs", &self.runs)?,
         });
         Ok(())
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::Principal;
+use crate::changes::draft::Versioned;
 use crate::changes::{self, FieldChange};
 use crate::error::{Error, Result};
 use crate::wire::money::Money;
@@ -143,25 +144,43 @@ pub struct Order {
     pub update_time: DateTime<Utc>,
 }
 
+impl Versioned for Order {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
 impl Order {
     /// Its version as the caller sees it.
     pub fn etag(&self) -> String {
         changes::etag(self.version)
     }
 
-    /// The next version, as of `time`, without what is said in it in free text. Keys, numbers and
-    /// prices stay: they tell what was sold, not to whom.
-    pub fn erased(&self, time: DateTime<Utc>) -> Self {
+    /// The next version, as of `time`, without what is said in it in free text, and in which fields
+    /// that was. Keys, numbers and prices stay: they tell what was sold, not to whom. None when nothing
+    /// is said.
+    pub fn erased(&self, time: DateTime<Utc>) -> Option<(Self, Vec<FieldChange>)> {
         let mut after = self.clone();
         after.version += 1;
-        after.update_time = time.max(self.update_time);
-        for item in &mut after.items {
-            item.description.clear();
+        after.update_time = time;
+        let mut changes = Vec::new();
+        let mut erase = |path: String, text: &mut String| {
+            if !text.is_empty() {
+                text.clear();
+                changes.push(FieldChange::new(path, "", ""));
+            }
+        };
+        for (index, item) in after.items.iter_mut().enumerate() {
+            erase(format!("items.{index}.description"), &mut item.description);
         }
         for action in &mut after.actions {
-            action.name.clear();
+            erase(format!("actions.{}.name", action.key), &mut action.name);
         }
-        after
+        (!changes.is_empty()).then_some((after, changes))
     }
 
     /// An action, by its key.

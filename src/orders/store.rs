@@ -2,21 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    QueryOrder, QuerySelect, QueryTrait,
 };
 use uuid::Uuid;
 
 use super::model::{ActionRun, Filter, Order, OrderState, RunOutcome};
-use crate::changes::draft::Held;
+use crate::db;
 use crate::db::entities::action_run;
 use crate::db::entities::order::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
-use crate::db::rows::{self, Rows};
-use crate::db::{Patience, Tx, any_of};
+use crate::db::{Patience, Tx};
 use crate::error::{Error, Result};
 
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Order>> {
@@ -25,65 +23,37 @@ pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Order>> {
 }
 
 /// Orders that nobody else can change until the transaction ends, and which of them somebody else
-/// holds: with patience, none. What there is not is in neither.
+/// holds.
 pub async fn hold(
     tx: &Tx,
     ids: BTreeSet<Uuid>,
     patience: Patience,
 ) -> Result<(Vec<Order>, BTreeSet<Uuid>)> {
-    let mut missing = ids.clone();
-    if ids.is_empty() {
-        return Ok((Vec::new(), missing));
-    }
-    let chosen = |ids: &BTreeSet<Uuid>| {
-        let ids = ids.iter().copied().collect();
-        Entity::find()
-            .filter(any_of(Expr::col(Column::Id), ids))
-            .order_by_asc(Column::Id)
-    };
-    let held = patience.lock(chosen(&ids)).all(&**tx).await?;
-    for row in &held {
-        missing.remove(&row.id);
-    }
-    if !missing.is_empty() {
-        // Which of these are held, and which are not there?
-        let there = chosen(&missing).all(&**tx).await?;
-        missing = there.into_iter().map(|row| row.id).collect();
-    }
-    let held: Result<Vec<Order>> = held.into_iter().map(from_row).collect();
-    Ok((held?, missing))
+    db::hold::<Entity, _>(tx, Column::Id, ids, patience, from_row).await
 }
 
 /// The orders of a lead.
-pub async fn ids(db: &impl ConnectionTrait, lead_id: Uuid) -> Result<Vec<Uuid>> {
+pub async fn ids(tx: &Tx, lead_id: Uuid) -> Result<BTreeSet<Uuid>> {
     let rows = Entity::find()
         .select_only()
         .column(Column::Id)
         .filter(Column::LeadId.eq(lead_id));
-    Ok(rows.into_tuple().all(db).await?)
+    let ids: Vec<Uuid> = rows.into_tuple().all(&**tx).await?;
+    Ok(ids.into_iter().collect())
 }
 
-/// Writes the next version of every order of a lead without what is said in it in free text, and
-/// erases what its runs say. Answers which orders these are.
-pub async fn erase(tx: &Tx, lead_id: Uuid, time: DateTime<Utc>) -> Result<Vec<Uuid>> {
-    let stored = Entity::find().filter(Column::LeadId.eq(lead_id));
-    let mut held = Vec::new();
-    for row in stored.all(&**tx).await? {
-        let stored = from_row(row)?;
-        let now = stored.erased(time);
-        held.push(Held {
-            stored: Some(stored),
-            now,
-        });
-    }
-    let ids: Vec<Uuid> = held.iter().map(|order| order.now.id).collect();
-    rows::write(tx, writes(held.into_iter())?).await?;
+/// Erases what the runs of a lead's orders say in free text.
+pub async fn erase_runs(tx: &Tx, lead_id: Uuid) -> Result<()> {
+    let orders = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::LeadId.eq(lead_id));
     action_run::Entity::update_many()
         .col_expr(action_run::Column::ErrorMessage, Expr::value(""))
-        .filter(action_run::Column::OrderId.is_in(ids.iter().copied()))
+        .filter(action_run::Column::OrderId.in_subquery(orders.into_query()))
         .exec(&**tx)
         .await?;
-    Ok(ids)
+    Ok(())
 }
 
 /// Orders by filter, newest first, from below the number `before`.
@@ -106,25 +76,8 @@ pub async fn list(
     query.all(db).await?.into_iter().map(from_row).collect()
 }
 
-/// The rows of new orders and of orders' next versions.
-pub fn writes(orders: impl Iterator<Item = Held<Order>>) -> Result<Vec<Rows>> {
-    let (mut created, mut changed) = (Vec::new(), Vec::new());
-    for Held { stored, now } in orders {
-        match stored {
-            None => created.push(to_row(&now)?),
-            Some(stored) if stored.version != now.version => {
-                let row = rows::difference(&to_row(&stored)?, to_row(&now)?);
-                changed.push((stored.id, stored.version, row));
-            }
-            Some(_) => {}
-        }
-    }
-    let mut all = Rows::update(changed)?;
-    all.extend(Rows::insert(created)?);
-    Ok(all)
-}
-
-fn to_row(order: &Order) -> Result<ActiveModel> {
+/// The row of an order.
+pub fn to_row(order: &Order) -> Result<ActiveModel> {
     Ok(ActiveModel {
         seq: NotSet,
         id: Set(order.id),

@@ -17,7 +17,6 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use super::LARGEST_REQUEST;
 use super::arrivals::Arrivals;
 use super::bodies::{Answer, Timely};
 use super::headers;

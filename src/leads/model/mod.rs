@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::Principal;
-use crate::changes;
+use crate::changes::{self, draft::Versioned};
 use crate::error::{Error, Result};
 use crate::wire::words::{on_the_wire, words};
 
@@ -246,6 +246,16 @@ pub struct Lead {
     pub create_time: DateTime<Utc>,
     /// When it last changed.
     pub update_time: DateTime<Utc>,
+}
+
+impl Versioned for Lead {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
 }
 
 impl Lead {

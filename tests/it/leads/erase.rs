@@ -196,6 +196,51 @@ async fn index(db: &DatabaseConnection) -> String {
         .collect()
 }
 
+/// What PostgreSQL's statistics hold of the values of all columns, and of the statements it runs.
+const SAMPLES: &str = "SELECT coalesce(string_agg(concat_ws(' ', tablename, attname, \
+     most_common_vals::text, histogram_bounds::text, most_common_elems::text), E'\\n'), '') || \
+     (SELECT string_agg(query, E'\\n') FROM pg_stat_activity WHERE datname = current_database()) \
+     FROM pg_stats WHERE schemaname = 'public'";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_said_of_somebody_is_in_the_statistics_of_postgres() {
+    let h = Harness::start(Backend::Postgres).await;
+    let Known { lead, .. } = known(&h).await;
+    for n in 0..20 {
+        h.sales.create_lead(&format!("Another {n}")).await;
+    }
+    let db = h.database.connect().await;
+    let samples = async || {
+        let statement = Statement::from_string(db.get_database_backend(), SAMPLES);
+        let row = db.query_one_raw(statement).await.unwrap().unwrap();
+        let text: String = row.try_get_by_index(0).unwrap();
+        let found = SAID.iter().filter(|said| text.contains(**said));
+        found.copied().collect::<Vec<_>>()
+    };
+    db.execute_unprepared("ANALYZE").await.unwrap();
+    let before = samples().await;
+    for said in [
+        "Lovelaceford",
+        "Engineworks",
+        "second-mail@",
+        "+44-555-0001",
+        "engineworks",
+        "named-opportunity",
+        "sold-as-item",
+        "value-of-tier",
+    ] {
+        assert!(
+            before.contains(&said),
+            "it looks where samples are: {said} not in {before:?}"
+        );
+    }
+    h.admin.erase(&lead.id).await.unwrap();
+    eventually("no sample of it is left", async || {
+        samples().await.is_empty()
+    })
+    .await;
+}
+
 on_both! {
     async fn nothing_that_was_said_of_somebody_is_stored_any_more(h: Harness) {
         let Known { lead, .. } = known(&h).await;
@@ -283,10 +328,22 @@ on_both! {
         assert_eq!((left.name.as_str(), left.description.as_str()), ("", ""));
         assert_eq!((left.probability, left.lead_display_name.as_str()), (Some(40), ""));
         assert_ne!(left.etag, opportunity.etag);
+        let order_id = order.id.clone();
         let request = proto::ListRunsRequest { order_id: order.id, ..Default::default() };
         let runs = h.viewer.orders().list_runs(request).await.unwrap().into_inner().runs;
         assert_eq!((runs[0].error_reason.as_str(), runs[0].error_message.as_str()),
                    ("LEAD_DEACTIVATED", ""));
+
+        // Every record whose version went up has a history row and an event of it.
+        for (table, subject) in [("orders", "ORDER"), ("opportunities", "OPPORTUNITY")] {
+            let rows = format!(
+                "SELECT count(*) FROM {table} t JOIN history h ON h.subject_id = t.id AND \
+                 h.version = t.version JOIN events e ON e.subject_id = t.id AND \
+                 e.version = t.version WHERE h.subject = '{subject}' AND h.lead_id = t.lead_id \
+                 AND h.rpc = 'leadsmith.v1.LeadService/Erase' AND e.type LIKE '%.erased'"
+            );
+            assert_eq!(h.count(&rows).await, 1, "{table}");
+        }
 
         // One event of its own, and every other without what it said.
         let events = "SELECT count(*) FROM events WHERE type = 'lead.erased'";
@@ -299,9 +356,11 @@ on_both! {
             .iter()
             .map(|row| serde_json::from_str(&row.try_get_by_index::<String>(0).unwrap()).unwrap())
             .collect();
-        let (last, others) = records.split_last().unwrap();
-        assert_eq!(last["lead"]["id"], erased.id.as_str());
-        assert_eq!(last["lead"]["erasure"]["actor"]["id"], h.admin.id.to_string());
+        let (others, last) = records.split_at(records.len() - 3);
+        assert_eq!(last[0]["lead"]["id"], erased.id.as_str());
+        assert_eq!(last[0]["lead"]["erasure"]["actor"]["id"], h.admin.id.to_string());
+        assert_eq!(last[1]["opportunity"]["name"], "");
+        assert_eq!(last[2]["order"]["id"], order_id.as_str());
         assert!(others.iter().all(|record| *record == serde_json::json!({ "erased": true })));
     }
 
