@@ -1,27 +1,44 @@
 //! Deletes what was kept long enough: answers kept for repeats, sessions that ended, password attempts
-//! that count no more, and events, if somebody said how long those are wanted. And has removed from the
-//! database's files what an erasure could not remove at once.
+//! that count no more, and events. And has removed from the database's files what an erasure could not
+//! remove at once.
 //!
 //! Every replica has this job, and one at a time works at it: each batch is a transaction that takes a
 //! lock or goes away. A batch is small and the next one waits a moment, so that nobody who writes is
 //! held up for long.
+//!
+//! It works only while the server's clock is one to go by ([`trust`]), because what a clock that runs
+//! ahead would have deleted is gone. What was stamped by such a clock is stamped anew, so that it is
+//! kept for as long as anything else, not until that time comes.
 
+mod trust;
+
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use sea_orm::sea_query::{DeleteStatement, Expr, ExprTrait, LockBehavior, LockType, Order, Query};
-use sea_orm::{ConnectionTrait, EntityTrait, IdenStatic, Iterable};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, IdenStatic, Iterable, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 use tokio_util::task::AbortOnDropHandle;
 
+use trust::Trust;
+
+use crate::auth::SESSION;
+use crate::auth::attempts::WINDOW;
 use crate::changes::desk::Desk;
 use crate::config::Limits;
 use crate::db::entities::{event, idempotency_record, password_attempt, session};
 use crate::db::{Db, Patience, Tx, Verdict};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many rows one transaction deletes.
 const TOGETHER: u64 = 1_000;
+/// How many events are looked at together, for how old they are.
+const LOOKED_AT: u64 = 10_000;
 /// How long writers have the database to themselves between two transactions.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Held by whoever deletes.
@@ -49,17 +66,23 @@ impl Keep {
 }
 
 /// Works until the handle is dropped. A batch that is under way then comes to its end all the same.
-pub fn start(desk: &Arc<Desk>, keep: Keep) -> AbortOnDropHandle<()> {
+pub async fn start(desk: &Arc<Desk>, keep: Keep) -> AbortOnDropHandle<()> {
     let desk = Arc::clone(desk);
+    // Before the first call: what calls write is stamped by the clock that is in question.
+    let mut trust = Trust::begin(&desk).await;
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             tokio::time::sleep(around(keep.interval)).await;
             desk.db.scrub_if_owed().await;
-            match round(&desk, &keep).await {
-                Ok(gone) => gone.tell(),
-                Err(error) => {
-                    tracing::warn!(?error, "what was kept long enough is not deleted yet")
+            let round = async {
+                if trust.is_had(&desk).await? {
+                    round(&desk, &keep).await?.tell();
                 }
+                Ok::<(), Error>(())
+            };
+            // A panic, which is logged where it happens, ends the round and not the job.
+            if let Ok(Err(error)) = AssertUnwindSafe(round).catch_unwind().await {
+                tracing::warn!(?error, "what was kept long enough is not deleted yet");
             }
         }
     }))
@@ -97,6 +120,7 @@ impl Gone {
 async fn round(desk: &Desk, keep: &Keep) -> Result<Gone> {
     let now = desk.clock.now();
     let db = &desk.db;
+    clamp(db, now).await?;
     let mut gone = Gone::default();
     // A time before the first that can be written down: then nothing is that old.
     if let Some(time) = now.checked_sub_signed(keep.request_ids) {
@@ -113,9 +137,48 @@ async fn round(desk: &Desk, keep: &Keep) -> Result<Gone> {
         all(db, move || oldest::<password_attempt::Entity>(column, now)).await?;
     let events = keep.events.and_then(|keep| now.checked_sub_signed(keep));
     if let Some(time) = events {
-        gone.events = all(db, move || first_events(time)).await?;
+        while let Some(last) = last_event(db, time, now).await? {
+            let deleted = all(db, move || first_events(last)).await?;
+            gone.events += deleted;
+            if deleted == 0 {
+                // Another replica is at it.
+                break;
+            }
+        }
     }
     Ok(gone)
+}
+
+/// Stamps anew what a clock that ran ahead has stamped. Such rows are few: those of a moment.
+async fn clamp(db: &Db, now: DateTime<Utc>) -> Result<()> {
+    let latest = now + trust::CLOCKS_DIFFER;
+    db.write(move |tx| {
+        Box::pin(async move {
+            if !is_ours(tx).await? {
+                return Ok(Verdict::Done(()));
+            }
+            let created = idempotency_record::Column::CreateTime;
+            idempotency_record::Entity::update_many()
+                .col_expr(created, Expr::value(now))
+                .filter(created.gt(latest))
+                .exec(&**tx)
+                .await?;
+            let expires = session::Column::ExpireTime;
+            session::Entity::update_many()
+                .col_expr(expires, Expr::value(now + SESSION))
+                .filter(expires.gt(latest + SESSION))
+                .exec(&**tx)
+                .await?;
+            let expires = password_attempt::Column::ExpireTime;
+            password_attempt::Entity::update_many()
+                .col_expr(expires, Expr::value(now + WINDOW))
+                .filter(expires.gt(latest + WINDOW))
+                .exec(&**tx)
+                .await?;
+            Ok(Verdict::Done(()))
+        })
+    })
+    .await
 }
 
 /// Deletes batch after batch until nothing is left, or another replica is at it.
@@ -134,9 +197,14 @@ async fn all(db: &Db, batch: impl Fn() -> DeleteStatement) -> Result<u64> {
     }
 }
 
-async fn delete(tx: &Tx, statement: &DeleteStatement) -> Result<Verdict<u64>> {
+/// Whether no other replica is at it, until `tx` ends.
+async fn is_ours(tx: &Tx) -> Result<bool> {
     let had = tx.lock_all(vec![LOCK.to_owned()], Patience::None).await?;
-    if !had.contains(&true) {
+    Ok(had.contains(&true))
+}
+
+async fn delete(tx: &Tx, statement: &DeleteStatement) -> Result<Verdict<u64>> {
+    if !is_ours(tx).await? {
         return Ok(Verdict::Done(0));
     }
     let deleted = tx.execute(statement).await?;
@@ -161,18 +229,44 @@ fn oldest<E: EntityTrait>(column: E::Column, time: DateTime<Utc>) -> DeleteState
         .take()
 }
 
-/// The first events, as far as they are from before `time`. Events are in the order of their times,
-/// but for what clocks differ by, so no index by time is needed.
-fn first_events(time: DateTime<Utc>) -> DeleteStatement {
+/// The last event from before `time`, as far as can be seen from the first events. They are in the
+/// order in which they were written, so every one before it is as old, whatever time it shows; and no
+/// index by time is needed. Events that show a time to come say nothing about those behind them.
+async fn last_event(db: &Db, time: DateTime<Utc>, now: DateTime<Utc>) -> Result<Option<i64>> {
+    let mut behind = 0;
+    loop {
+        let events: Vec<(i64, DateTime<Utc>)> = event::Entity::find()
+            .select_only()
+            .columns([event::Column::Seq, event::Column::Time])
+            .filter(event::Column::Seq.gt(behind))
+            .order_by_asc(event::Column::Seq)
+            .limit(LOOKED_AT)
+            .into_tuple()
+            .all(db.read())
+            .await?;
+        let old = events.iter().rev().find(|(_, shown)| *shown < time);
+        if let Some((seq, _)) = old {
+            return Ok(Some(*seq));
+        }
+        let to_come = |(_, shown): &(i64, DateTime<Utc>)| *shown > now + trust::CLOCKS_DIFFER;
+        match events.last() {
+            Some((last, _)) if events.iter().all(to_come) => behind = *last,
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// The first events up to this one.
+fn first_events(last: i64) -> DeleteStatement {
     let first = Query::select()
         .column(event::Column::Seq)
         .from(event::Entity)
+        .and_where(Expr::col(event::Column::Seq).lte(last))
         .order_by(event::Column::Seq, Order::Asc)
         .limit(TOGETHER)
         .take();
     Query::delete()
         .from_table(event::Entity)
         .and_where(Expr::col(event::Column::Seq).in_subquery(first))
-        .and_where(Expr::col(event::Column::Time).lt(time))
         .take()
 }

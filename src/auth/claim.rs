@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
-use super::attempts::{Attempt, Bucket, LINGER};
+use super::attempts::{self, Attempt, Bucket, LINGER};
 use super::passwords::Passwords;
 use super::store;
 use crate::changes::desk::Desk;
@@ -118,9 +118,9 @@ impl Claim {
     }
 
     /// Waits until no other attempt at the same password is being claimed or given back here.
-    async fn turn<'a>(&self, desk: &'a Desk) -> Option<MutexGuard<'a, ()>> {
-        let first = self.places.first();
-        desk.turns.take(first.map(|place| &place.bucket)).await
+    async fn turn<'a>(&self, desk: &'a Desk) -> Vec<MutexGuard<'a, ()>> {
+        let places = self.places.iter().map(|place| &place.bucket);
+        desk.turns.take(desk.turns.places(places)).await
     }
 }
 
@@ -151,8 +151,11 @@ where
     let written = db.write_again(move |tx| {
         let (places, work) = (places.clone(), Arc::clone(&work));
         Box::pin(async move {
+            let names = places.iter().map(|place| place.bucket.name.clone());
+            let (counting, now) = attempts::lock(tx, names.collect()).await?;
             for place in places {
-                place.give_back(tx).await?;
+                let until = place.counts_until(&counting, now);
+                store::attempt_expires(tx, place.id, until).await?;
             }
             work(tx).await?;
             Ok(Verdict::Done(()))
@@ -162,15 +165,13 @@ where
 }
 
 impl Place {
-    /// Stops counting: at once, unless the bucket is full and others were at it at the same time.
-    async fn give_back(self, tx: &Tx) -> Result<()> {
-        tx.lock(&self.bucket.name).await?;
-        let now = tx.clock.now();
-        let counting = store::attempts(tx, &self.bucket.name, now).await?;
-        let full = counting.len() >= self.bucket.limit;
-        let crowded = self.crowded || counting.iter().any(|other| self.met(other));
-        let until = if full && crowded { now + LINGER } else { now };
-        store::attempt_expires(tx, self.id, until).await
+    /// Until when it counts though it is given back: until now, unless the bucket is full and others
+    /// were at it at the same time.
+    fn counts_until(&self, counting: &[Attempt], now: DateTime<Utc>) -> DateTime<Utc> {
+        let ours = || counting.iter().filter(|one| one.bucket == self.bucket.name);
+        let full = ours().count() >= self.bucket.limit;
+        let crowded = self.crowded || ours().any(|other| self.met(other));
+        if full && crowded { now + LINGER } else { now }
     }
 
     /// Whether another attempt was under way after this one began.

@@ -45,6 +45,10 @@ pub const SESSION: Duration = Duration::hours(12);
 /// A session is prolonged only when this much of it is gone, to spare the database a write a call.
 const PROLONG_AFTER: Duration = Duration::minutes(15);
 
+/// A session that would last for longer than [`SESSION`] by more than this is cut: the clock of the
+/// server that began or prolonged it was wrong.
+pub const CLOCKS_DIFFER: Duration = Duration::minutes(1);
+
 words! {
     /// What kind of principal made a call.
     pub enum PrincipalKind {
@@ -184,8 +188,9 @@ async fn look_up(desk: &Desk, credential: &Credential) -> Result<Identity> {
             let (operator, expire_time) = store::session(desk.db.read(), &hash, now)
                 .await?
                 .ok_or(Error::TokenInvalid)?;
-            if expire_time - now < SESSION - PROLONG_AFTER {
-                tokio::spawn(prolong(desk.db.clone(), hash, now + SESSION));
+            let left = expire_time - now;
+            if left < SESSION - PROLONG_AFTER || left > SESSION + CLOCKS_DIFFER {
+                tokio::spawn(prolong(desk.db.clone(), hash));
             }
             let identity = Identity {
                 principal: operator.principal(),
@@ -208,10 +213,10 @@ async fn look_up(desk: &Desk, credential: &Credential) -> Result<Identity> {
 }
 
 /// A failure is only logged: the session then ends earlier than it could.
-async fn prolong(db: Db, hash: TokenHash, until: DateTime<Utc>) {
+async fn prolong(db: Db, hash: TokenHash) {
     let written = db
         .write(move |tx| {
-            Box::pin(async move { Ok(Verdict::Done(store::prolong(tx, &hash, until).await?)) })
+            Box::pin(async move { Ok(Verdict::Done(store::prolong(tx, &hash).await?)) })
         })
         .await;
     if let Err(error) = written {

@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection, as far as the connection itself tells.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -15,6 +15,18 @@ pub struct Peer {
     pub address: IpAddr,
     /// The certificate it showed, verified against the client authorities.
     pub certificate: Option<Arc<Certificate>>,
+}
+
+/// What counts as one address: of IPv6, the 64 bits that a single customer is given. An IPv4 address
+/// written as an IPv6 one is the IPv4 address.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
 }
 
 /// A client's certificate.

@@ -8,9 +8,10 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::attempts::Attempt;
+use super::attempts::{Attempt, WINDOW};
+use super::claim::Place;
 use super::tokens::TokenHash;
-use super::{Principal, PrincipalKind, Role};
+use super::{CLOCKS_DIFFER, Principal, PrincipalKind, Role, SESSION};
 use crate::db::Tx;
 use crate::db::entities::{api_key, operator, password_attempt, service_account, session};
 use crate::error::{Error, Result};
@@ -111,11 +112,17 @@ pub async fn insert_session(tx: &Tx, session: SessionRow) -> Result<()> {
     Ok(())
 }
 
-pub async fn prolong(tx: &Tx, hash: &TokenHash, until: DateTime<Utc>) -> Result<()> {
+/// Has a session last from now on. One that would last for longer, because a clock was wrong when it
+/// was prolonged, is cut to that as well; small differences of clocks are let be.
+pub async fn prolong(tx: &Tx, hash: &TokenHash) -> Result<()> {
+    let until = tx.time().await? + SESSION;
+    let other = Condition::any()
+        .add(session::Column::ExpireTime.lt(until))
+        .add(session::Column::ExpireTime.gt(until + CLOCKS_DIFFER));
     session::Entity::update_many()
         .col_expr(session::Column::ExpireTime, Expr::value(until))
         .filter(session::Column::TokenHash.eq(hash.to_vec()))
-        .filter(session::Column::ExpireTime.lt(until))
+        .filter(other)
         .exec(&**tx)
         .await?;
     Ok(())
@@ -155,43 +162,44 @@ pub async fn hold_password_hash(tx: &Tx, id: Uuid) -> Result<Option<String>> {
     Ok(row.map(|row| row.password_hash))
 }
 
-/// The attempts of a bucket that still count. Those that no longer do are removed.
-pub async fn attempts(tx: &Tx, bucket: &str, now: DateTime<Utc>) -> Result<Vec<Attempt>> {
-    password_attempt::Entity::delete_many()
-        .filter(password_attempt::Column::Bucket.eq(bucket))
-        .filter(password_attempt::Column::ExpireTime.lte(now))
-        .exec(&**tx)
-        .await?;
+/// The attempts of buckets that still count. One from the future, which a wrong clock made, counts for
+/// as long as one of now: none counts for longer than it is to.
+pub async fn attempts(tx: &Tx, buckets: Vec<String>, now: DateTime<Utc>) -> Result<Vec<Attempt>> {
+    let of_these = || password_attempt::Column::Bucket.is_in(&buckets);
     let rows = password_attempt::Entity::find()
-        .filter(password_attempt::Column::Bucket.eq(bucket))
+        .filter(of_these())
+        .filter(password_attempt::Column::ExpireTime.gt(now))
         .all(&**tx)
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Attempt {
-            id: row.id,
-            claim_time: row.claim_time,
-            expire_time: row.expire_time,
-            failed: row.failed,
-        })
-        .collect())
+    let until = now + WINDOW;
+    if rows.iter().any(|row| row.expire_time > until) {
+        password_attempt::Entity::update_many()
+            .col_expr(password_attempt::Column::ClaimTime, Expr::value(now))
+            .col_expr(password_attempt::Column::ExpireTime, Expr::value(until))
+            .filter(of_these())
+            .filter(password_attempt::Column::ExpireTime.gt(until))
+            .exec(&**tx)
+            .await?;
+    }
+    let counting = rows.into_iter().map(|row| Attempt {
+        id: row.id,
+        bucket: row.bucket,
+        claim_time: row.claim_time.min(now),
+        expire_time: row.expire_time.min(until),
+        failed: row.failed,
+    });
+    Ok(counting.collect())
 }
 
-pub async fn insert_attempt(
-    tx: &Tx,
-    id: Uuid,
-    bucket: &str,
-    claim_time: DateTime<Utc>,
-    expire_time: DateTime<Utc>,
-) -> Result<()> {
-    let row = password_attempt::ActiveModel {
-        id: Set(id),
-        bucket: Set(bucket.to_owned()),
-        claim_time: Set(claim_time),
+pub async fn insert_attempts(tx: &Tx, places: &[Place], expire_time: DateTime<Utc>) -> Result<()> {
+    let rows = places.iter().map(|place| password_attempt::ActiveModel {
+        id: Set(place.id),
+        bucket: Set(place.bucket.name.clone()),
+        claim_time: Set(place.claim_time),
         expire_time: Set(expire_time),
         failed: Set(false),
-    };
-    password_attempt::Entity::insert(row)
+    });
+    password_attempt::Entity::insert_many(rows)
         .exec_without_returning(&**tx)
         .await?;
     Ok(())

@@ -19,9 +19,9 @@ use tonic::transport::server::Connected;
 
 use super::authority::{Authorities, PREFACE};
 use super::bodies::Unread;
-use super::places::{Place, Places, network};
+use super::places::{Place, Places};
 use super::tls::Tls;
-use crate::auth::peer::{Certificate, Peer};
+use crate::auth::peer::{Certificate, Peer, network};
 use crate::config::Limits;
 
 /// How long who connects may take to say the first words: the TLS handshake, then the beginning of

@@ -146,7 +146,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
     let watch = health::follow(health.clone(), desk.db.watch());
     let mut beside = vec![
         AbortOnDropHandle::new(tokio::spawn(watch)),
-        retention::start(&desk, Keep::new(&settings.limits)),
+        retention::start(&desk, Keep::new(&settings.limits)).await,
     ];
     if let Some(tls) = tls.clone() {
         let follow = async move { tls.follow().await };

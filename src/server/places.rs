@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 /// Places of one kind, for callers told apart by `K`.
@@ -76,20 +75,10 @@ impl<K: Eq + Hash> Drop for Place<K> {
     }
 }
 
-/// What counts as one address: of IPv6, the 64 bits that a single customer is given.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Places, network};
+    use super::Places;
+    use crate::auth::peer::network;
 
     #[test]
     fn each_address_has_its_share_and_who_is_turned_away_leaves_nothing_behind() {

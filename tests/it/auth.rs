@@ -17,7 +17,7 @@ use leadsmith::server::{self, Running};
 use leadsmith::wire::proto::{self, Lead};
 use leadsmith::{operators, service_accounts};
 use prost_reflect::DescriptorPool;
-use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseConnection, EntityTrait, QueryFilter};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -26,7 +26,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::harness::{
-    self, Caller, Harness, PASSWORD, eventually, is_let_in, reason, sign_in, update, whole,
+    self, Backend, Caller, Harness, PASSWORD, eventually, is_let_in, reason, sign_in, update, whole,
 };
 use crate::{on_both, raw};
 
@@ -516,3 +516,43 @@ macro_rules! reflection {
 
 reflection!(v1);
 reflection!(v1alpha);
+
+/// A look-up that was under way while its token was revoked ends after it, with what it read before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_look_up_under_way_brings_a_revoked_token_back() {
+    let h = Harness::start(Backend::Postgres).await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        tokens.push(sign_in(h.channel(), "sales", PASSWORD).await.unwrap());
+    }
+    // Every look-up takes half a second from its reading to its end.
+    let db = h.database.connect().await;
+    for sql in [
+        "ALTER TABLE operators RENAME TO all_operators",
+        "CREATE VIEW operators AS SELECT * FROM all_operators WHERE pg_sleep(0.5) IS NOT NULL",
+    ] {
+        db.execute_unprepared(sql).await.unwrap();
+    }
+    for token in tokens {
+        let caller = h.with_token(&token);
+        let mut calls = JoinSet::new();
+        for n in 0..12 {
+            let caller = caller.clone();
+            calls.spawn(async move {
+                tokio::time::sleep(StdDuration::from_millis(n * 50)).await;
+                let _ = caller.auth().who_am_i(proto::WhoAmIRequest {}).await;
+            });
+        }
+        caller
+            .auth()
+            .sign_out(proto::SignOutRequest {})
+            .await
+            .unwrap();
+        for _ in 0..20 {
+            assert!(!is_let_in(&caller).await, "after the answer to SignOut");
+            tokio::time::sleep(StdDuration::from_millis(20)).await;
+        }
+        calls.join_all().await;
+        assert!(!is_let_in(&caller).await, "after the last look-up");
+    }
+}

@@ -1,5 +1,6 @@
 //! Those who call a server.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -36,6 +37,17 @@ impl Caller {
             .await
             .with_context(|| format!("nothing answers on {address}"))?;
         Self::on(channel, token)
+    }
+
+    /// Connects to a server from this address of the machine, as somebody not known.
+    pub async fn connect_from(local: IpAddr, address: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(format!("http://{address}"))?
+            .local_address(Some(local))
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .with_context(|| format!("nothing answers on {address}"))?;
+        Self::on(channel, "")
     }
 
     /// Calls over a connection that is there.

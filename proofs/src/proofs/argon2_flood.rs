@@ -5,6 +5,7 @@
 //! [`Bug::HashingUnlimited`]: leadsmith::seeded::Bug::HashingUnlimited
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use leadsmith::wire::proto;
@@ -19,7 +20,7 @@ use crate::harness::strain::{Bystander, is_well};
 /// What one hash takes, in MiB, and what everything else may take.
 const HASH: f64 = 19.0;
 const BESIDES: f64 = 64.0;
-const CONNECTIONS: usize = 10;
+const CONNECTIONS: u8 = 10;
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
@@ -29,16 +30,20 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let bystander = Bystander::new(&server, caller.clone()).await?;
     let strangers = context.size(500, 20_000);
     let mut callers = Vec::new();
-    for _ in 0..CONNECTIONS {
-        callers.push(Caller::connect(&server.address, "").await?);
+    for number in 0..CONNECTIONS {
+        // From an address each: of one address only 100 would be looked at.
+        let local = Ipv4Addr::new(127, 0, 1, number).into();
+        callers.push(Caller::connect_from(local, &server.address).await?);
     }
+    let db = desk.database.connect().await?;
     let flood = async {
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
         // 500 at once, and again when these are answered.
         for round in 0..strangers / 500 {
+            db.execute("DELETE FROM password_attempts").await?;
             let mut calls = JoinSet::new();
             for number in 0..500 {
-                let caller = callers[number % CONNECTIONS].clone();
+                let caller = callers[number % callers.len()].clone();
                 calls.spawn(sign_in(caller, format!("stranger {round} {number}")));
             }
             for answer in calls.join_all().await {
@@ -60,6 +65,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             format!("{count} sign-ins were answered {answer}")
         });
     }
+    db.close().await?;
     findings.expect(answers.contains_key(SHED), || "nothing was shed".into());
     is_well(&server, &caller, &mut findings).await?;
     findings.finish()

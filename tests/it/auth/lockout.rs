@@ -141,6 +141,56 @@ on_both! {
         sign_in(h.channel(), "ada", PASSWORD).await.unwrap();
     }
 
+    async fn signing_in_is_counted_by_the_network_of_an_ipv6_address(h: Harness) {
+        let desk = &h.server.desk;
+        let from = async |address: &str| {
+            let buckets = Bucket::sign_in("ada", Some(address.parse().unwrap()));
+            attempts::claim(desk, buckets).await
+        };
+        for host in ["::1", "::2", ":1::1", ":ffff:ffff:ffff:ffff", "::5"] {
+            let claim = from(&format!("2001:db8:0:1{host}")).await;
+            claim.unwrap().failed().await.unwrap();
+        }
+        assert!(from("2001:db8:0:1::6").await.is_err(), "one customer has all of these");
+        from("2001:db8:0:2::6").await.unwrap().succeeded(desk).await.unwrap();
+
+        // An IPv4 address is the same however it is written.
+        for _ in 0..3 {
+            from("::ffff:10.0.0.1").await.unwrap().failed().await.unwrap();
+        }
+        for _ in 0..2 {
+            from("10.0.0.1").await.unwrap().failed().await.unwrap();
+        }
+        assert!(from("10.0.0.1").await.is_err());
+        assert!(from("::ffff:10.0.0.1").await.is_err());
+        from("::ffff:10.0.0.2").await.unwrap().succeeded(desk).await.unwrap();
+    }
+
+    async fn signing_in_is_counted_by_address_over_all_usernames(h: Harness) {
+        let desk = &h.server.desk;
+        let from = async |username: &str, address: &str| {
+            let buckets = Bucket::sign_in(username, Some(address.parse().unwrap()));
+            attempts::claim(desk, buckets).await
+        };
+        // Two guesses at each of 50, from all over a network.
+        for n in 0..100_u32 {
+            let address = format!("2001:db8:0:1::{n:x}");
+            let claim = from(&format!("user{}", n % 50), &address).await;
+            claim.unwrap().failed().await.unwrap();
+            if n == 98 {
+                let right = from("ada", &address).await.expect("99 are not 100");
+                right.succeeded(desk).await.unwrap();
+            }
+        }
+        assert!(from("ada", "2001:db8:0:1::1").await.is_err());
+        let elsewhere = from("ada", "2001:db8:0:2::1").await.unwrap();
+        elsewhere.succeeded(desk).await.unwrap();
+        sign_in(h.channel(), "sales", PASSWORD).await.unwrap();
+        h.clock.advance(Duration::minutes(15));
+        let later = from("ada", "2001:db8:0:1::1").await.unwrap();
+        later.succeeded(desk).await.unwrap();
+    }
+
     async fn unknown_usernames_are_counted_as_known_ones(h: Harness) {
         h.operator("ada", Role::Sales).await;
         for _ in 0..5 {
