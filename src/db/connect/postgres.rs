@@ -1,6 +1,5 @@
 //! PostgreSQL: where the server is, and what its connections are set to.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, SqlxError,
     Statement,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::{IDLE, is_busy, pooled, runtime};
@@ -62,20 +61,16 @@ pub struct Server {
 impl Server {
     /// Reads the URL; where it names several servers, finds the one that takes changes.
     pub async fn find(url: &SecretString) -> Result<Self, Refusal> {
-        let (first, hosts) = hosts::parse(url)?;
-        let options = PgConnectOptions::from_str(&first)
-            .map_err(|_| Refusal::new("the database URL is not a PostgreSQL URL"))?;
-        let is_local = |host: &str| {
-            matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]") || host.starts_with('/')
-        };
-        let local = options.get_socket().is_some() || hosts.iter().all(|(host, _)| is_local(host));
-        let mut options = if names_ssl_mode(&first) || local {
+        let (options, hosts) = hosts::parse(url)?;
+        let is_local =
+            options.get_socket().is_some() || hosts.iter().all(|(host, _)| hosts::is_local(host));
+        let mut options = if names_ssl_mode(url.expose_secret()) || is_local {
             options
         } else {
             options.ssl_mode(PgSslMode::VerifyFull)
         };
         if hosts.len() > 1
-            && let Some(((host, port), _)) = hosts::find(&options, &hosts).await
+            && let Some(((host, port), _)) = hosts::find(&options, &hosts, passed_over).await
         {
             options = options.host(&host).port(port);
         }
@@ -114,6 +109,16 @@ impl Server {
         pooled.map_sqlx_postgres_opts(move |_| options.clone().application_name("leadsmith"));
         pooled
     }
+}
+
+/// A host that is mistyped would never be used, and nobody would know.
+fn passed_over((host, port): &hosts::Host, why: &str) {
+    tracing::warn!(
+        host,
+        port,
+        why,
+        "a host of the database URL is not used now"
+    );
 }
 
 /// Connections that were opened before one was found dead are not used again. Only of the others those
