@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use tempfile::NamedTempFile;
 
+use super::place::{self, beside_named, folder, unwritten};
 use super::{connect, file, migrate};
 use crate::config::Refusal;
 use crate::seeded::{Bug, sown};
@@ -39,9 +40,7 @@ impl Content {
 /// # Errors
 /// When `from` is not there, `to` is and may not be replaced, or the copy fails or is damaged.
 pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, Refusal> {
-    if !from.is_file() {
-        return Err(absent(from));
-    }
+    let (from, to) = (&place::existing_database(from)?, &place::resolve(to)?);
     refuse_same(from, to)?;
     refuse_existing(to, force)?;
     if sown(Bug::TornBackup) {
@@ -69,15 +68,15 @@ pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
 /// When `from` is damaged, no database of Leadsmith's, newer than this program or not all of it; when `to` is there
 /// and may not be replaced, or somebody uses it.
 pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, Refusal> {
-    if !from.is_file() {
-        return Err(absent(from));
-    }
+    let to = &place::database(to)?;
+    let (from, source) = plain(from)?;
+    let from = &from;
     refuse_same(from, to)?;
     refuse_log(from)?;
     refuse_existing(to, force)?;
     let content = check(from).await?;
     let mut copy = beside(to)?;
-    let copied = File::open(from).and_then(|mut from| std::io::copy(&mut from, copy.as_file_mut()));
+    let copied = std::io::copy(&mut &source, copy.as_file_mut());
     copied.map_err(|error| unwritten(to, &error))?;
     check(copy.path()).await?;
     let alone = match to.exists() {
@@ -85,7 +84,7 @@ pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
         false => None,
     };
     // First: a log that is left would be applied to the copy, which it does not belong to.
-    for suffix in ["-wal", "-shm"] {
+    for suffix in place::COMPANIONS {
         let name = beside_named(to, suffix);
         match fs::remove_file(&name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -101,9 +100,19 @@ pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
     Ok(content)
 }
 
-fn absent(file: &Path) -> Refusal {
-    let file = file.display();
-    Refusal::new(format!("there is no file {file}: check its name"))
+/// Finds and opens a backup, which may have several names: nothing is written to it.
+fn plain(file: &Path) -> Result<(PathBuf, File), Refusal> {
+    let unread = |error: std::io::Error| {
+        let file = file.display();
+        Refusal::new(format!(
+            "there is no file {file} that can be read ({error}): check its name"
+        ))
+    };
+    // Before it is opened: a pipe would be waited for.
+    place::check_plain(file, &file.metadata().map_err(unread)?)?;
+    let place = file.canonicalize().map_err(unread)?;
+    let opened = File::open(&place).map_err(unread)?;
+    Ok((place, opened))
 }
 
 /// Whoever has the database open would go on with a file that has no name any more.
@@ -119,23 +128,17 @@ fn refuse_same(from: &Path, to: &Path) -> Result<(), Refusal> {
 
 /// A backup has no log. What lies beside one would be lost.
 fn refuse_log(file: &Path) -> Result<(), Refusal> {
-    let log = beside_named(file, "-wal");
-    if !log.metadata().is_ok_and(|log| log.len() > 0) {
+    let logs = ["-wal", "-journal"].map(|suffix| beside_named(file, suffix));
+    let is_used = |log: &&PathBuf| log.metadata().is_ok_and(|log| log.len() > 0);
+    let Some(log) = logs.iter().find(is_used) else {
         return Ok(());
-    }
+    };
     Err(Refusal::new(format!(
-        "the file {0} is no backup, its newest changes are in {1}: make one of it, by leadsmith backup \
+        "the file {0} is no backup, a part of it is in {1}: make one of it, by leadsmith backup \
          --database-url sqlite:{0}",
         file.display(),
         log.display()
     )))
-}
-
-/// The name of a file that SQLite keeps beside a database.
-fn beside_named(file: &Path, suffix: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 fn refuse_existing(file: &Path, force: bool) -> Result<(), Refusal> {
@@ -146,22 +149,6 @@ fn refuse_existing(file: &Path, force: bool) -> Result<(), Refusal> {
         "the file {} is there already: name another one, or say --force to replace it",
         file.display()
     )))
-}
-
-fn unwritten(file: &Path, error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(format!(
-        "the file {} cannot be written ({error}): check that its folder is there, has room and may \
-         be written to",
-        file.display()
-    ))
-}
-
-/// The folder a file is in.
-fn folder(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
 }
 
 /// A new file that only its owner may read, in the folder of another, gone unless it is put there.

@@ -14,7 +14,7 @@ use postgres::{Plans, Server};
 pub(super) use sqlite::{is_locked, open_file};
 
 use super::reader::{Lost, Reader};
-use super::{Db, hosts};
+use super::{Db, hosts, place};
 use crate::clock::Clock;
 use crate::config::{Limits, Refusal};
 
@@ -34,6 +34,12 @@ impl Target {
     /// A sentence that says what is wrong with it, without the URL, which may hold a password.
     pub fn parse(secret: &SecretString) -> Result<Self, Refusal> {
         let url = secret.expose_secret();
+        if url.contains(char::is_control) {
+            return Err(Refusal::new(
+                "the database URL has a line break or another control character in it: leave it out, or \
+                 percent-encode it where it is part of a password",
+            ));
+        }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             hosts::parse(secret)?;
             return Ok(Self::Postgres);
@@ -45,6 +51,11 @@ impl Target {
             ));
         };
         let file = file.strip_prefix("//").unwrap_or(file);
+        if file.trim() != file {
+            return Err(Refusal::new(
+                "the database URL has a blank before the name of the file: leave it out",
+            ));
+        }
         if file.is_empty() || file.contains(":memory:") || file.contains('?') {
             return Err(Refusal::new(
                 "the database URL must name a file behind sqlite:, without parameters: a database \
@@ -73,7 +84,9 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
     let (mut hosts, mut opened) = (Vec::new(), None);
     let (readers, writer) = match Target::parse(url)? {
         Target::Sqlite(file) => {
-            opened = Some(sqlite::create_private(&file)?);
+            let file = place::existing_database(&file)?;
+            place::warn_of_access(&file);
+            opened = Some(sqlite::opened(&file)?);
             let wait = limits.connection_wait;
             let writer = sqlite::options(&file, 1, limits.sqlite_write_wait, false);
             let writer = sqlite::connect(&file, writer, wait).await?;
@@ -103,31 +116,47 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
     Ok(Db::new(readers, writer, hosts, opened, clock))
 }
 
-/// One connection without a limit on a statement's time, for migrations.
+/// How long one process waits for another's migrations to let it in.
+const MIGRATION_WAIT: Duration = Duration::from_secs(10);
+
+/// One connection without a limit on a statement's time, for migrations. Creates SQLite's file where
+/// there is none.
 ///
 /// # Errors
 /// When the database cannot be reached.
 pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
-    let wait = Duration::from_secs(10);
     match Target::parse(url)? {
         Target::Sqlite(file) => {
-            sqlite::create_private(&file)?;
-            let options = sqlite::options(&file, 1, wait, false);
-            sqlite::connect(&file, options, wait).await
+            let file = place::create_database(&file)?;
+            let options = sqlite::options(&file, 1, MIGRATION_WAIT, false);
+            sqlite::connect(&file, options, MIGRATION_WAIT).await
         }
-        Target::Postgres => {
-            let limits = Limits {
-                statement_time: Duration::ZERO,
-                connection_wait: wait,
-                ..Limits::default()
-            };
-            let server = Server::find(url).await?;
-            let db = postgres::connect(server.options(1, &limits, Plans::Considered)).await?;
-            // Before anything is created in it.
-            postgres::check(&db).await?;
-            Ok(db)
-        }
+        Target::Postgres => one_to_postgres(url).await,
     }
+}
+
+/// One connection to a database as it is, which changes nothing of it by being opened.
+///
+/// # Errors
+/// When there is none or it cannot be reached.
+pub async fn open_as_it_is(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
+    match Target::parse(url)? {
+        Target::Sqlite(file) => open_file(&place::existing_database(&file)?, false).await,
+        Target::Postgres => one_to_postgres(url).await,
+    }
+}
+
+async fn one_to_postgres(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
+    let limits = Limits {
+        statement_time: Duration::ZERO,
+        connection_wait: MIGRATION_WAIT,
+        ..Limits::default()
+    };
+    let server = Server::find(url).await?;
+    let db = postgres::connect(server.options(1, &limits, Plans::Considered)).await?;
+    // Before anything is created in it.
+    postgres::check(&db).await?;
+    Ok(db)
 }
 
 /// Whether all connections were in use.

@@ -10,11 +10,12 @@ use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 use migrations::Migrator;
-use migrations::sea_orm_migration::{MigratorTrait, SchemaManager};
+use migrations::sea_orm_migration::MigratorTrait;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use secrecy::SecretString;
 
 use super::connect::{self, Target};
+use super::place;
 use crate::config::Refusal;
 use crate::seeded::{Bug, sown};
 
@@ -72,11 +73,23 @@ async fn spoil(db: &DatabaseConnection) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// Takes the newest `steps` migrations back, and with them their data.
+/// Reverts the newest `steps` migrations, and deletes the data of what they created.
 ///
 /// # Errors
-/// As [`up`].
+/// As [`up`], and when the database does not have that many.
 pub async fn down(url: &SecretString, steps: u32) -> Result<(), Refusal> {
+    // What is no database of Leadsmith's stays as it is.
+    let applied = status(url)
+        .await?
+        .iter()
+        .filter(|step| step.applied)
+        .count();
+    if applied < steps as usize {
+        return Err(Refusal::new(format!(
+            "the database has {applied} migrations, of which {steps} cannot be reverted: leadsmith migrate \
+             status lists them"
+        )));
+    }
     let db = connect::open_for_migration(url).await?;
     let result = async {
         let _lock = Lock::take(url, &db).await?;
@@ -88,12 +101,31 @@ pub async fn down(url: &SecretString, steps: u32) -> Result<(), Refusal> {
     result
 }
 
-/// Every migration this program knows, oldest first.
+/// That the database has every migration.
 ///
 /// # Errors
-/// When the database cannot be reached or is newer than this program.
+/// When it lacks some, is newer than this program, is not there or cannot be reached.
+pub async fn require_current(url: &SecretString) -> Result<(), Refusal> {
+    match status(url)
+        .await?
+        .iter()
+        .filter(|step| !step.applied)
+        .count()
+    {
+        0 => Ok(()),
+        pending => Err(Refusal::new(format!(
+            "the database lacks {pending} migrations: run leadsmith migrate up, or serve with --migrate \
+             true"
+        ))),
+    }
+}
+
+/// Every migration this program knows, oldest first. Changes nothing.
+///
+/// # Errors
+/// When the database is not there, cannot be reached or is newer than this program.
 pub async fn status(url: &SecretString) -> Result<Vec<Step>, Refusal> {
-    let db = connect::open_for_migration(url).await?;
+    let db = connect::open_as_it_is(url).await?;
     let result = steps(&db).await;
     let _ = db.close().await;
     result
@@ -109,40 +141,60 @@ pub async fn pending(db: &DatabaseConnection) -> Result<usize, Refusal> {
 }
 
 async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, Refusal> {
-    let table = Migrator::migration_table_name().to_string();
-    let applied = if SchemaManager::new(db)
-        .has_table(table)
-        .await
-        .map_err(failed)?
-    {
-        Migrator::get_migration_models(db).await.map_err(failed)?
-    } else {
-        Vec::new()
-    };
+    let applied = applied(db).await.map_err(|error| {
+        Refusal::new(format!(
+            "the database's schema cannot be read ({error}): check that it is Leadsmith's and that the role \
+             may read its tables"
+        ))
+    })?;
     let known: Vec<String> = Migrator::migrations()
         .iter()
         .map(|migration| migration.name().to_owned())
         .collect();
-    if let Some(unknown) = applied.iter().find(|row| !known.contains(&row.version)) {
+    if let Some(unknown) = applied.iter().find(|name| !known.contains(name)) {
         return Err(Refusal::new(format!(
-            "the database's schema is newer than this program (it has the migration {}): use the \
-             newer version of Leadsmith, or take its migrations back with it",
-            unknown.version
+            "the database's schema is newer than this program (it has the migration {unknown}): use the \
+             newer version of Leadsmith, or revert its migrations with it"
         )));
     }
     Ok(known
         .into_iter()
         .map(|name| Step {
-            applied: applied.iter().any(|row| row.version == name),
+            applied: applied.contains(&name),
             name,
         })
         .collect())
 }
 
+/// The names of the migrations that were applied. The migrator's own way to ask would create their table
+/// first, which not every role may do, nor every command.
+async fn applied(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    let backend = db.get_database_backend();
+    // PostgreSQL's own schema lists only what the role has a right to.
+    let exists = match backend == DbBackend::Postgres {
+        true => "SELECT to_regclass('seaql_migrations') IS NOT NULL",
+        false => "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'seaql_migrations'",
+    };
+    let exists = db
+        .query_one_raw(Statement::from_string(backend, exists))
+        .await?;
+    let exists = exists
+        .map(|row| row.try_get_by_index::<bool>(0))
+        .transpose()?;
+    if exists != Some(true) {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT version FROM seaql_migrations";
+    let rows = db
+        .query_all_raw(Statement::from_string(backend, sql))
+        .await?;
+    rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
 fn failed(error: DbErr) -> Refusal {
     Refusal::new(format!(
-        "a migration failed and was rolled back ({error}): mend the cause and run leadsmith migrate \
-         up again"
+        "a migration failed and was rolled back ({error}): fix the cause and run leadsmith migrate up \
+         again, as the role that owns the tables"
     ))
 }
 
@@ -190,15 +242,8 @@ impl Candidate {
     fn open(url: &SecretString, db: &DatabaseConnection) -> Result<Self, Refusal> {
         match Target::parse(url)? {
             Target::Sqlite(file) => {
-                let mut name = file.into_os_string();
-                name.push(".migrate-lock");
-                File::create(&name).map(Self::File).map_err(|error| {
-                    Refusal::new(format!(
-                        "the file {} cannot be written ({error}): give the service's user the right \
-                         to write into the database's folder",
-                        name.display()
-                    ))
-                })
+                let file = place::existing_database(&file)?;
+                place::migration_lock(&file).map(Self::File)
             }
             Target::Postgres => Ok(Self::Connection(db.clone())),
         }

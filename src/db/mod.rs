@@ -15,6 +15,7 @@ pub mod hosts;
 pub mod json;
 mod keys;
 pub mod migrate;
+mod place;
 pub mod reader;
 pub mod rows;
 mod scrub;

@@ -125,6 +125,27 @@ impl Db {
                 .await
                 .map_err(failed)?;
         }
+        if !may_vacuum(&mut connection).await.map_err(failed)? {
+            // PostgreSQL has left the tables as they are and reported it in its own log only.
+            tracing::warn!(
+                "the service's role is not the owner of the tables, so what was erased stays in their files \
+                 and statistics until PostgreSQL's autovacuum comes: have their owner run \
+                 VACUUM (ANALYZE, INDEX_CLEANUP ON) {TABLES}"
+            );
+        }
         sqlx::Connection::close(connection).await.map_err(failed)
     }
+}
+
+/// Whether this role may vacuum every table that an erasure touches: as its owner, the database's or a
+/// superuser, and from PostgreSQL 17 on by the right MAINTAIN.
+async fn may_vacuum(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT coalesce(bool_and( \
+                 pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE') \
+                 OR CASE WHEN current_setting('server_version_num')::int >= 170000 \
+                         THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE FALSE END), FALSE) \
+               FROM pg_database d, unnest(string_to_array($1, ', ')) AS t(name), pg_class c \
+               WHERE d.datname = current_database() AND c.oid = to_regclass(t.name)";
+    let row = sqlx::query(sql).bind(TABLES).fetch_one(connection).await?;
+    sqlx::Row::try_get(&row, 0)
 }

@@ -94,15 +94,10 @@ pub async fn open_desk(settings: &ServeSettings, clock: Clock) -> Result<Desk, R
     let url = &settings.database.database_url;
     if settings.migrate {
         migrate::up(url).await?;
+    } else {
+        migrate::require_current(url).await?;
     }
     let db = connect::open(url, &settings.limits, clock.clone()).await?;
-    let pending = migrate::pending(db.read().pool()).await?;
-    if pending > 0 {
-        return Err(Refusal::new(format!(
-            "the database lacks {pending} migrations: run leadsmith migrate up, or serve with \
-             --migrate true"
-        )));
-    }
     Ok(Desk {
         page_tokens: PageTokens::new(db.shared_key("page-tokens").await?),
         leads: Shared::new(leads::look_up),

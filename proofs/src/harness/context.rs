@@ -110,6 +110,7 @@ impl<'a> Context<'a> {
     pub fn desk_in(&self, database: Database) -> Result<Desk> {
         let url = database.url();
         let run = |arguments: &[&str]| self.program.command(&url, arguments);
+        run(&["migrate", "up"])?;
         let create = [
             "operator",
             "create",

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{IDLE, pooled, runtime};
 use crate::config::Refusal;
 use crate::db::file::OpenFile;
+use crate::db::place;
 use crate::seeded::{Bug, sown};
 
 /// One connection to a file of SQLite's as it lies there: nothing is created, and its journal stays
@@ -47,23 +48,12 @@ fn unopened_file(file: &Path, error: &DbErr) -> Refusal {
     ))
 }
 
-/// Creates the database's file, if need be, so that only its owner reads it: it holds the leads, and
-/// SQLite gives the files beside it the same rights.
-pub fn create_private(file: &Path) -> Result<OpenFile, Refusal> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(file)
+/// The database's file as it is now, if it may be written.
+pub fn opened(file: &Path) -> Result<OpenFile, Refusal> {
+    let writable = std::fs::OpenOptions::new().append(true).open(file);
+    writable
         .and_then(|_| OpenFile::new(file))
-        .map_err(|error| {
-            Refusal::new(format!(
-                "the database file {} cannot be written ({error}): give the service's user the \
-                 right to, or name another file",
-                file.display()
-            ))
-        })
+        .map_err(|error| place::no_right(file, &error))
 }
 
 /// Opens a file. Where two processes turn a new file's journal into a write-ahead log at the same
@@ -107,7 +97,7 @@ pub fn options(file: &Path, connections: u32, wait: Duration, read: bool) -> Con
                 .filename(&file)
                 .in_memory(false)
                 .shared_cache(false)
-                .create_if_missing(!read)
+                .create_if_missing(false)
                 .busy_timeout(Duration::from_secs(5))
                 .journal_mode(SqliteJournalMode::Wal)
                 // An OK is on disk: the log is synced at every commit.
