@@ -4,6 +4,9 @@
 //! `api.rs` reads it and its `mod.rs` decides by `model.rs`; [`changes`] has what was decided written,
 //! by the rooms' `store.rs`, with all that a change carries along.
 
+// They panic when nobody reads or the disk is full: cli/output.rs does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod auth;
 pub mod changes;
 pub mod cli;

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use leadsmith::cli::Cli;
+use leadsmith::cli::{Cli, output};
 
 /// What SQLite's C code allocates goes through it too: with the C library's own allocator, a quarter
 /// of the time of a Get on SQLite went into that (PERFORMANCE.md).
@@ -15,11 +14,12 @@ async fn main() -> ExitCode {
     // Pages of 2 MiB make a Get two hundredths faster, and the memory half as much again. Where the
     // kernel refuses, they stay.
     let _kept = rustix::thread::disable_transparent_huge_pages(true);
-    match Cli::parse().run().await {
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
+    match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(refusal) => {
-            eprintln!("leadsmith: {refusal}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.report(),
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::output;
 use crate::config::{DatabaseSettings, Refusal};
 use crate::db::backup::{self, Content};
 use crate::db::connect::Target;
@@ -16,7 +17,7 @@ pub struct BackupSettings {
     /// The backup
     file: PathBuf,
     /// Replace what is there
-    #[arg(long, env = "LEADSMITH_FORCE")]
+    #[arg(long)]
     force: bool,
 }
 
@@ -34,23 +35,22 @@ fn sqlite(settings: &BackupSettings, tool: &str) -> Result<PathBuf, Refusal> {
 pub async fn back_up(settings: &BackupSettings) -> Result<(), Refusal> {
     let database = sqlite(settings, "pg_dump, or pg_basebackup")?;
     let content = backup::back_up(&database, &settings.file, settings.force).await?;
-    print(&settings.file, &content);
-    Ok(())
+    print("the backup was made", &settings.file, &content)
 }
 
 pub async fn restore(settings: &BackupSettings) -> Result<(), Refusal> {
     let database = sqlite(settings, "pg_restore")?;
     let content = backup::restore(&settings.file, &database, settings.force).await?;
-    print(&database, &content);
-    Ok(())
+    print("the database was restored", &database, &content)
 }
 
-fn print(file: &Path, content: &Content) {
-    println!(
-        "{}: {} bytes, {} leads, up to event {}",
+fn print(done: &str, file: &Path, content: &Content) -> Result<(), Refusal> {
+    let line = format!(
+        "{}: {} bytes, {} leads, up to event {}\n",
         printable(&file.display().to_string()),
         content.bytes,
         content.leads,
         content.last_event
     );
+    output::confirm(done, &line)
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use secrecy::SecretString;
 
+use super::output::{self, Failure};
 use super::serve;
 use crate::auth::passwords::Passwords;
 use crate::auth::roles::Role;
@@ -12,7 +13,7 @@ use crate::auth::tokens::{self, TokenKind};
 use crate::auth::{self, Call};
 use crate::changes::desk::Desk;
 use crate::clock::Clock;
-use crate::config::{DatabaseSettings, Limits, Refusal, ServeSettings};
+use crate::config::{DatabaseSettings, Limits, Refusal, ServeSettings, values};
 use crate::error::Result as CallResult;
 use crate::leads::api::render;
 use crate::leads::model::{Details, Lead};
@@ -31,7 +32,7 @@ pub struct DemoSettings {
         long,
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
-        value_parser = crate::config::address,
+        value_parser = values::address(),
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
@@ -139,7 +140,7 @@ const LEADS: [[&str; 6]; 12] = [
     ],
 ];
 
-pub async fn run(settings: DemoSettings) -> Result<(), Refusal> {
+pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
     let folder = tempfile::tempdir()
         .map_err(|error| Refusal::new(format!("no temporary folder can be made: {error}")))?;
     let file = folder.path().join("leadsmith-demo.db");
@@ -155,8 +156,11 @@ pub async fn run(settings: DemoSettings) -> Result<(), Refusal> {
     };
     let server = server::start(&settings, Clock::default()).await?;
     let story = seed(&server.desk).await?;
-    story.print(server.address);
-    serve::until_stopped(server).await
+    if let Err(failure) = output::show(&story.tell(server.address)) {
+        server.stop().await?;
+        return Err(failure);
+    }
+    Ok(serve::until_stopped(server).await?)
 }
 
 /// What the printed lines need to name.
@@ -331,18 +335,17 @@ async fn order(desk: &Desk, call: Call, lead: &Lead) -> CallResult<String> {
 }
 
 impl Story {
-    fn print(&self, address: SocketAddr) {
+    /// What is printed.
+    fn tell(&self, address: SocketAddr) -> String {
         let lead = self.edited.id;
-        let (order, password) = (&self.order_id, &self.password);
-        println!(
-            "Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities"
+        let (order, password, token) = (&self.order_id, &self.password, &self.token);
+        let mut text = format!(
+            "Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities\n\
+             and orders, in a temporary database. Ctrl-C ends it and everything in it.\n\n\
+             You are the operator {OPERATOR}; your password is {password}\n\
+             Paste these lines, top to bottom, into another terminal that has grpcurl:\n\n\
+             export TOKEN={token}\n"
         );
-        println!("and orders, in a temporary database. Ctrl-C ends it and everything in it.");
-        println!();
-        println!("You are the operator {OPERATOR}; your password is {password}");
-        println!("Paste these lines, top to bottom, into another terminal that has grpcurl:");
-        println!();
-        println!("export TOKEN={}", self.token);
         let steps = [
             ("Who am I?", "AuthService/WhoAmI", "{}".to_owned()),
             (
@@ -431,11 +434,11 @@ impl Story {
             ),
         ];
         for (why, rpc, body) in steps {
-            println!();
-            println!("# {why}");
-            println!(
-                r#"grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{body}' {address} leadsmith.v1.{rpc}"#
-            );
+            text.push_str(&format!(
+                "\n# {why}\n\
+                 grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{body}' {address} leadsmith.v1.{rpc}\n"
+            ));
         }
+        text
     }
 }

@@ -10,7 +10,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::config::Refusal;
+use super::output::{self, Failure};
+use crate::config::{Refusal, values};
 
 #[derive(Args, Debug)]
 pub struct HealthcheckSettings {
@@ -19,18 +20,19 @@ pub struct HealthcheckSettings {
         long,
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
-        value_parser = crate::config::address,
+        value_parser = values::address(),
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
     /// The authority of the server's certificate, where it speaks TLS
-    #[arg(long, env = "LEADSMITH_TLS_CA", value_name = "FILE")]
+    #[arg(long, env = "LEADSMITH_TLS_CA", value_parser = values::file(), value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// The name in the server's certificate
     #[arg(
         long,
         env = "LEADSMITH_TLS_NAME",
         default_value = "localhost",
+        value_parser = values::text(),
         value_name = "NAME"
     )]
     tls_name: String,
@@ -38,12 +40,13 @@ pub struct HealthcheckSettings {
     #[arg(
         long,
         env = "LEADSMITH_TLS_CLIENT_CERTIFICATE",
+        value_parser = values::file(),
         value_name = "FILE",
         requires = "tls_client_key"
     )]
     tls_client_certificate: Option<PathBuf>,
     /// The private key of the client certificate
-    #[arg(long, env = "LEADSMITH_TLS_CLIENT_KEY", value_name = "FILE")]
+    #[arg(long, env = "LEADSMITH_TLS_CLIENT_KEY", value_parser = values::file(), value_name = "FILE")]
     tls_client_key: Option<PathBuf>,
 }
 
@@ -73,8 +76,12 @@ impl HealthcheckSettings {
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub async fn run(settings: &HealthcheckSettings) -> Result<(), Refusal> {
+pub async fn run(settings: &HealthcheckSettings) -> Result<(), Failure> {
     let mut address = settings.listen;
+    if address.port() == 0 {
+        let why = "--listen must name the port that the server listens on, not 0";
+        return Err(Refusal::new(why).into());
+    }
     if address.ip().is_unspecified() {
         // A server that listens everywhere listens here too.
         let here: std::net::IpAddr = match address {
@@ -105,10 +112,9 @@ pub async fn run(settings: &HealthcheckSettings) -> Result<(), Refusal> {
         .map_err(|status| silent(status.message().to_owned()))?;
     let status = answer.into_inner().status();
     if status == ServingStatus::Serving {
-        println!("SERVING");
-        Ok(())
+        output::show("SERVING\n")
     } else {
-        Err(silent(format!("it answers {}", status.as_str_name())))
+        Err(silent(format!("it answers {}", status.as_str_name())).into())
     }
 }
 

@@ -1,10 +1,12 @@
 //! The command line: one file per subcommand.
 
+mod arguments;
 mod backup;
 mod demo;
 mod healthcheck;
 mod migrate;
 mod operator;
+pub mod output;
 mod secret;
 mod serve;
 mod service_account;
@@ -15,10 +17,12 @@ use crate::clock::Clock;
 use crate::config::{DatabaseSettings, Limits, LogSettings, Refusal, ServeSettings};
 use crate::db::{Db, connect, migrate as schema};
 use crate::telemetry;
+use output::Failure;
 
 /// The life of a sales lead as a gRPC service.
 ///
-/// Every flag can also be given by the environment variable named beside it.
+/// A setting can also be given by the environment variable named beside it; what a command is to do, only
+/// by its flags.
 #[derive(Debug, Parser)]
 #[command(name = "leadsmith", version = crate::seeded::VERSION, disable_help_subcommand = true)]
 pub struct Cli {
@@ -58,31 +62,27 @@ impl Cli {
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to do.
-    pub async fn run(self) -> Result<(), Refusal> {
+    pub async fn run(self) -> Result<(), Failure> {
         telemetry::init(&self.log);
         match self.command {
-            Command::Serve(settings) => serve::run(&settings).await,
+            Command::Serve(settings) => Ok(serve::run(&settings).await?),
             Command::Demo(settings) => demo::run(settings).await,
             Command::Migrate(command) => migrate::run(command).await,
             Command::Operator(command) => operator::run(command).await,
             Command::ServiceAccount(command) => service_account::run(command).await,
-            Command::Backup(settings) => backup::back_up(&settings).await,
-            Command::Restore(settings) => backup::restore(&settings).await,
+            Command::Backup(settings) => Ok(backup::back_up(&settings).await?),
+            Command::Restore(settings) => Ok(backup::restore(&settings).await?),
             Command::Healthcheck(settings) => healthcheck::run(&settings).await,
             Command::Config(settings) => {
                 settings.check()?;
-                print!("{}", settings.describe());
-                println!("{:<30}{}", "log", self.log.log.to_string().to_lowercase());
-                let format = format!("{:?}", self.log.log_format).to_lowercase();
-                println!("{:<30}{format}", "log-format");
-                Ok(())
+                output::show(&(settings.describe() + &self.log.describe()))
             }
         }
     }
 }
 
-/// Opens the database for a command, migrated if it is new.
+/// Opens the database for a command, which neither creates nor migrates one.
 async fn open(settings: &DatabaseSettings) -> Result<Db, Refusal> {
-    schema::up(&settings.database_url).await?;
+    schema::require_current(&settings.database_url).await?;
     connect::open(&settings.database_url, &Limits::default(), Clock::default()).await
 }

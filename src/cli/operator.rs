@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 
+use super::output::{self, Failure};
 use super::{open, secret};
 use crate::auth::passwords::Passwords;
 use crate::auth::roles::Role;
-use crate::config::{DatabaseSettings, Refusal};
-use crate::operators;
+use crate::config::DatabaseSettings;
+use crate::operators::{self, model::Operator};
 use crate::text::printable;
 
 #[derive(Debug, Subcommand)]
@@ -16,18 +17,13 @@ pub enum OperatorCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// What they sign in with; letter case does not matter
-        #[arg(long, env = "LEADSMITH_USERNAME")]
+        #[arg(long)]
         username: String,
         /// What they are called; the username if not given
-        #[arg(
-            long,
-            env = "LEADSMITH_DISPLAY_NAME",
-            default_value = "",
-            hide_default_value = true
-        )]
+        #[arg(long, default_value = "", hide_default_value = true)]
         display_name: String,
         /// What they may do
-        #[arg(long, env = "LEADSMITH_ROLE", value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
+        #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
         role: Role,
     },
     /// List the operators
@@ -46,7 +42,7 @@ pub struct One {
     #[command(flatten)]
     database: DatabaseSettings,
     /// Which operator
-    #[arg(long, env = "LEADSMITH_USERNAME")]
+    #[arg(long)]
     username: String,
 }
 
@@ -55,7 +51,23 @@ pub fn role(text: &str) -> Result<Role, String> {
     Role::from_word(&text.to_uppercase()).ok_or_else(|| "VIEWER, SALES or ADMIN".to_owned())
 }
 
-pub async fn run(command: OperatorCommand) -> Result<(), Refusal> {
+/// An operator, as it is listed.
+fn line(operator: &Operator) -> String {
+    let state = match operator.disable_time {
+        Some(_) => "disabled",
+        None => "enabled",
+    };
+    format!(
+        "{} {:<8} {:<8} {} ({})\n",
+        operator.id,
+        operator.role.word(),
+        state,
+        printable(&operator.username),
+        printable(&operator.display_name)
+    )
+}
+
+pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
     match command {
         OperatorCommand::Create {
             database,
@@ -69,28 +81,16 @@ pub async fn run(command: OperatorCommand) -> Result<(), Refusal> {
             let operator =
                 operators::create(&db, &passwords, &username, &display_name, role, password)
                     .await?;
-            let username = printable(&operator.username);
-            println!("{} {username} {}", operator.id, operator.role);
             db.close().await;
+            let username = printable(&operator.username);
+            let line = format!("{} {username} {}\n", operator.id, operator.role);
+            output::confirm("the operator was created", &line)?;
         }
         OperatorCommand::List(database) => {
             let db = open(&database).await?;
-            for operator in operators::list(&db).await? {
-                let state = if operator.disable_time.is_some() {
-                    "disabled"
-                } else {
-                    "enabled"
-                };
-                println!(
-                    "{} {:<8} {:<8} {} ({})",
-                    operator.id,
-                    operator.role.word(),
-                    state,
-                    printable(&operator.username),
-                    printable(&operator.display_name)
-                );
-            }
+            let operators = operators::list(&db).await?;
             db.close().await;
+            output::show(&operators.iter().map(line).collect::<String>())?;
         }
         OperatorCommand::SetPassword(one) => {
             let db = open(&one.database).await?;

@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::open;
 use super::operator::role;
+use super::output::{self, Failure};
 use crate::auth::roles::Role;
 use crate::config::{DatabaseSettings, Refusal};
+use crate::db::Db;
 use crate::service_accounts::{self, ServiceAccount};
 use crate::text::{nfc, printable};
 
@@ -18,10 +20,10 @@ pub enum ServiceAccountCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// What it is called
-        #[arg(long, env = "LEADSMITH_NAME")]
+        #[arg(long)]
         name: String,
         /// What it may do
-        #[arg(long, env = "LEADSMITH_ROLE", value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
+        #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
         role: Role,
     },
     /// List the service accounts, with the ids of their keys
@@ -31,7 +33,7 @@ pub enum ServiceAccountCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// Which service account
-        #[arg(long, env = "LEADSMITH_NAME")]
+        #[arg(long)]
         name: String,
     },
     /// Have client certificates with a subject alternative name stand for a service account
@@ -39,15 +41,11 @@ pub enum ServiceAccountCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// Which service account
-        #[arg(long, env = "LEADSMITH_NAME")]
+        #[arg(long)]
         name: String,
         /// The subject alternative name, DNS:NAME or URI:NAME; without it, none stands for the account
         /// any more
-        #[arg(
-            long,
-            env = "LEADSMITH_CERTIFICATE_NAME",
-            value_name = "DNS:NAME|URI:NAME"
-        )]
+        #[arg(long, value_name = "DNS:NAME|URI:NAME")]
         certificate_name: Option<String>,
     },
     /// Revoke an API key, by the id that was printed with it and is listed
@@ -55,12 +53,12 @@ pub enum ServiceAccountCommand {
         #[command(flatten)]
         database: DatabaseSettings,
         /// Which key
-        #[arg(long, env = "LEADSMITH_ID")]
+        #[arg(long)]
         id: Uuid,
     },
 }
 
-pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
+pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
     match command {
         ServiceAccountCommand::Create {
             database,
@@ -69,20 +67,21 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
         } => {
             let db = open(&database).await?;
             let id = service_accounts::create(&db, &name, role).await?;
-            println!("{id} {} {role}", printable(&nfc(name.trim())));
             db.close().await;
+            let line = format!("{id} {} {role}\n", printable(&nfc(name.trim())));
+            output::confirm("the service account was created", &line)?;
         }
         ServiceAccountCommand::List(database) => {
             let db = open(&database).await?;
-            service_accounts::list(&db).await?.iter().for_each(print);
+            let accounts = service_accounts::list(&db).await?;
             db.close().await;
+            output::show(&accounts.iter().map(lines).collect::<String>())?;
         }
         ServiceAccountCommand::CreateKey { database, name } => {
             let db = open(&database).await?;
-            let (id, key) = service_accounts::create_key(&db, &name).await?;
-            eprintln!("The key's id, for revoking it: {id}. The key is shown this once:");
-            println!("{}", key.expose());
+            let created = create_key(&db, &name).await;
             db.close().await;
+            created?;
         }
         ServiceAccountCommand::SetCertificate {
             database,
@@ -102,8 +101,37 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Creates a key and prints it. A key that nobody has seen is not left valid.
+async fn create_key(db: &Db, name: &str) -> Result<(), Refusal> {
+    if output::is_discarded() {
+        return Err(Refusal::new(
+            "standard output is closed or /dev/null, and the key is shown only once: send it where it is \
+             kept",
+        ));
+    }
+    let (id, key) = service_accounts::create_key(db, name).await?;
+    output::note(&format!(
+        "The key's id, for revoking it: {id}. The key is shown this once:"
+    ));
+    let Err(error) = output::print(&format!("{}\n", key.expose())) else {
+        return Ok(());
+    };
+    Err(Refusal::new(
+        match service_accounts::revoke_key(db, id).await {
+            Ok(()) => format!(
+                "the key cannot be printed ({error}) and was revoked: create another where standard output \
+                 can be written"
+            ),
+            Err(refusal) => format!(
+                "the key {id} cannot be printed ({error}) and could not be revoked ({refusal}): run \
+                 leadsmith service-account revoke-key --id {id}"
+            ),
+        },
+    ))
+}
+
 /// An account, and its keys below it.
-fn print(account: &ServiceAccount) {
+fn lines(account: &ServiceAccount) -> String {
     let certificate = printable(account.certificate_name.as_deref().unwrap_or_default());
     let line = format!(
         "{} {:<8} {} {certificate}",
@@ -111,12 +139,14 @@ fn print(account: &ServiceAccount) {
         account.role.word(),
         printable(&account.name)
     );
-    println!("{}", line.trim_end());
+    let mut lines = format!("{}\n", line.trim_end());
     let day = |time: &DateTime<Utc>| time.format("%Y-%m-%d");
     for key in &account.keys {
         let revoked = key.revoke_time.as_ref();
         let revoked = revoked.map(|time| format!(", revoked {}", day(time)));
         let revoked = revoked.unwrap_or_default();
-        println!("  key {} of {}{revoked}", key.id, day(&key.create_time));
+        let line = format!("  key {} of {}{revoked}\n", key.id, day(&key.create_time));
+        lines.push_str(&line);
     }
+    lines
 }

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier}
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::config::Refusal;
+use crate::config::{Refusal, values};
 use crate::seeded::{Bug, sown};
 
 /// How often the files are looked at.
@@ -36,20 +36,21 @@ pub enum ClientCertificates {
 pub struct TlsSettings {
     /// The server's certificate and those between it and its authority. With it and its key, the
     /// server speaks TLS 1.2 and 1.3 and nothing else
-    #[arg(long, env = "LEADSMITH_TLS_CERTIFICATE", value_name = "FILE")]
+    #[arg(long, env = "LEADSMITH_TLS_CERTIFICATE", value_parser = values::file(), value_name = "FILE")]
     pub tls_certificate: Option<PathBuf>,
     /// The private key of the certificate
-    #[arg(long, env = "LEADSMITH_TLS_KEY", value_name = "FILE")]
+    #[arg(long, env = "LEADSMITH_TLS_KEY", value_parser = values::file(), value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// The authorities whose client certificates are taken. A client certificate stands for the
     /// service account it is registered with
-    #[arg(long, env = "LEADSMITH_TLS_CLIENT_CA", value_name = "FILE")]
+    #[arg(long, env = "LEADSMITH_TLS_CLIENT_CA", value_parser = values::file(), value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
     /// Whether clients must show a certificate, where there are client authorities
     #[arg(
         long,
         env = "LEADSMITH_TLS_CLIENT_CERTIFICATES",
         default_value = "required",
+        value_parser = values::word::<ClientCertificates>(),
         value_name = "required|optional"
     )]
     pub tls_client_certificates: ClientCertificates,

@@ -159,7 +159,8 @@ async fn a_backup_is_its_owners_alone_and_replaces_nothing_unasked() {
         "its folder is there",
     );
     let none = url(&folder.path().join("none.db"));
-    refused(&backup("--force", &file, &none).await, "there is no file");
+    let ended = backup("--force", &file, &none).await;
+    refused(&ended, "there is no database file");
     assert_eq!(
         names(folder.path()),
         BTreeSet::from(["backup.db".to_owned()])
@@ -314,7 +315,7 @@ on_both_empty! {
             refused(&backup, "pg_dump");
             refused(&restore, "pg_restore");
         } else {
-            refused(&backup, "there is no file");
+            refused(&backup, "there is no database file");
             refused(&restore, "there is no file");
         }
         assert!(!file.exists());

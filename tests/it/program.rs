@@ -1,9 +1,9 @@
 //! The real program: run to its end, or serving with its log kept.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -43,8 +43,19 @@ pub struct Program {
 
 /// The program with these arguments, separated by spaces.
 pub fn leadsmith(arguments: &str) -> Program {
+    prepare(Command::new(env!("CARGO_BIN_EXE_leadsmith")), arguments)
+}
+
+/// The same in a process that lets others read and write what it creates.
+pub fn leadsmith_without_umask(arguments: &str) -> Program {
+    let mut shell = Command::new("sh");
+    let exec = "umask 0; exec \"$0\" \"$@\"";
+    shell.args(["-c", exec, env!("CARGO_BIN_EXE_leadsmith")]);
+    prepare(shell, arguments)
+}
+
+fn prepare(mut command: Command, arguments: &str) -> Program {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leadsmith"));
     command
         .args(arguments.split_whitespace())
         .current_dir(folder.path())
@@ -86,6 +97,60 @@ impl Program {
         self.env("LEADSMITH_LOG", "warn")
     }
 
+    /// Runs in this folder, which relative names of files begin at.
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Writes what it prints to a disk that is full.
+    pub fn to_a_full_disk(mut self) -> Self {
+        let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+        self.command.stdout(full());
+        self
+    }
+
+    /// Writes what it prints to a pipe that nobody reads any more.
+    pub fn to_a_closed_pipe(mut self) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        self.command.stdout(writer);
+        self
+    }
+
+    /// Has nobody get what it prints.
+    pub fn to_nobody(mut self) -> Self {
+        self.command.stdout(Stdio::null());
+        self
+    }
+
+    /// Closes its standard output before it begins.
+    pub fn to_a_closed_output(mut self) -> Self {
+        let mut shell = Command::new("sh");
+        let program = self.command.get_program();
+        shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(program);
+        shell.args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stderr(File::create(self.folder.path().join("stderr")).unwrap());
+        self.command = shell;
+        self
+    }
+
+    /// Has standard error, too, go where standard output cannot be written.
+    pub fn mute(mut self) -> Self {
+        self.command
+            .stderr(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        self
+    }
+
     /// What standard input has.
     pub fn input(mut self, text: &str) -> Self {
         self.input = text.into();
@@ -110,6 +175,16 @@ impl Program {
             out: read("stdout"),
             err: read("stderr"),
         }
+    }
+
+    /// Runs it for this long and ends it. Its exit code, if it ended by itself.
+    pub async fn run_for(mut self, time: Duration) -> Option<i32> {
+        let mut child = self.spawn();
+        tokio::time::sleep(time).await;
+        let ended = child.try_wait().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+        ended.map(|status| status.code().unwrap_or(-1))
     }
 
     /// Starts a server on a port of its own and waits until it answers.

@@ -432,6 +432,10 @@ on_both_empty! {
 
     async fn serving_without_migrating_needs_a_whole_schema(database: TestDatabase) {
         let serve = || leadsmith("serve --migrate false").database(&database.url);
+        if database.backend == Backend::Sqlite {
+            refused(&serve().quiet().run().await, "there is no database file");
+            std::fs::write(database.folder.path().join("test.db"), "").unwrap();
+        }
         refused(&serve().quiet().run().await, &format!("lacks {MIGRATIONS} migrations: run leadsmith migrate up"));
         let db = database.connect().await;
         assert_eq!(tables(&db).await, BTreeSet::new());

@@ -475,6 +475,7 @@ on_both_empty! {
         let url = url_with_secrets(search, &database);
         let run = |arguments: &str| talkative(arguments, &url);
 
+        command(search, run("migrate up"), false).await;
         let password = search.secret("the operator's password");
         let create = run("operator create --username ada --role ADMIN").input(&password);
         command(search, create, false).await;

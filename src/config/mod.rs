@@ -1,5 +1,7 @@
 //! Settings and limits, checked once at the start. Nothing here opens or binds anything.
 
+pub mod values;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -50,6 +52,7 @@ pub struct DatabaseSettings {
         env = "LEADSMITH_DATABASE_URL",
         default_value = "sqlite:leadsmith.db",
         hide_env_values = true,
+        value_parser = values::secret(),
         value_name = "URL"
     )]
     pub database_url: SecretString,
@@ -73,6 +76,7 @@ pub struct LogSettings {
         long,
         env = "LEADSMITH_LOG",
         default_value = "info",
+        value_parser = values::level(),
         value_name = "LEVEL",
         global = true
     )]
@@ -82,10 +86,23 @@ pub struct LogSettings {
         long,
         env = "LEADSMITH_LOG_FORMAT",
         default_value = "text",
+        value_parser = values::word::<LogFormat>(),
         value_name = "FORMAT",
         global = true
     )]
     pub log_format: LogFormat,
+}
+
+impl LogSettings {
+    /// The settings in force, one a line.
+    pub fn describe(&self) -> String {
+        let format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        let level = self.log.to_string().to_lowercase();
+        lines(&[("log", level), ("log-format", format.to_owned())])
+    }
 }
 
 /// What `serve` needs to know.
@@ -99,7 +116,7 @@ pub struct ServeSettings {
         long,
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
-        value_parser = address,
+        value_parser = values::address(),
         value_name = "ADDRESS"
     )]
     pub listen: SocketAddr,
@@ -111,6 +128,7 @@ pub struct ServeSettings {
         num_args = 0..=1,
         default_missing_value = "true",
         action = clap::ArgAction::Set,
+        value_parser = values::boolean(),
         value_name = "BOOL"
     )]
     pub insecure: bool,
@@ -123,6 +141,7 @@ pub struct ServeSettings {
         env = "LEADSMITH_MIGRATE",
         default_value_t = true,
         action = clap::ArgAction::Set,
+        value_parser = values::boolean(),
         value_name = "BOOL"
     )]
     pub migrate: bool,
@@ -135,91 +154,99 @@ pub struct ServeSettings {
 /// they limit.
 #[derive(Args, Clone, Debug)]
 pub struct Limits {
-    /// Calls worked on at once; more are refused with RESOURCE_EXHAUSTED
+    /// Calls worked on at once, 1 to 1000000; more are refused with RESOURCE_EXHAUSTED
     #[arg(
         long,
         env = "LEADSMITH_MAX_CALLS",
         default_value_t = 1_000,
+        value_parser = values::number::<usize>(1..=1_000_000),
         value_name = "N"
     )]
     pub max_calls: usize,
-    /// Calls a second that each operator or service account may make; 0 is no limit. More are refused
-    /// with RATE_LIMITED
+    /// Calls a second that each operator or service account may make, at most 1000000; 0 is no
+    /// limit. More are refused with RATE_LIMITED
     #[arg(
         long,
         env = "LEADSMITH_CALLS_PER_SECOND",
         default_value_t = 0,
+        value_parser = values::number::<u32>(0..=1_000_000),
         value_name = "N"
     )]
     pub calls_per_second: u32,
-    /// Connections at once; more are closed
+    /// Connections at once, 1 to 1000000; more are closed
     #[arg(
         long,
         env = "LEADSMITH_MAX_CONNECTIONS",
         default_value_t = 4_000,
+        value_parser = values::number::<usize>(1..=1_000_000),
         value_name = "N"
     )]
     pub max_connections: usize,
-    /// Connections at once from one address (of IPv6, from 64 bits of it); more are closed
+    /// Connections at once from one address (of IPv6, from 64 bits of it), 1 to 1000000; more are closed
     #[arg(
         long,
         env = "LEADSMITH_MAX_CONNECTIONS_PER_ADDRESS",
         default_value_t = 1_000,
+        value_parser = values::number::<usize>(1..=1_000_000),
         value_name = "N"
     )]
     pub max_connections_per_address: usize,
-    /// Seconds a call without a deadline of its own may take
-    #[arg(long, env = "LEADSMITH_DEFAULT_DEADLINE", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    /// Seconds a call without a deadline of its own may take, 0.01 to 3600 as all times here
+    #[arg(long, env = "LEADSMITH_DEFAULT_DEADLINE", default_value = "10", value_parser = values::seconds(), value_name = "SECONDS")]
     pub default_deadline: Duration,
     /// Seconds a call may take at most, whatever its deadline
-    #[arg(long, env = "LEADSMITH_MAX_DEADLINE", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LEADSMITH_MAX_DEADLINE", default_value = "60", value_parser = values::seconds(), value_name = "SECONDS")]
     pub max_deadline: Duration,
     /// Seconds that calls under way get to finish when the service is told to stop
-    #[arg(long, env = "LEADSMITH_DRAIN", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LEADSMITH_DRAIN", default_value = "25", value_parser = values::seconds(), value_name = "SECONDS")]
     pub drain: Duration,
-    /// Connections to PostgreSQL: half of them read, half of them write, at least one each
+    /// Connections to PostgreSQL, 1 to 10000: half of them read, half of them write, at least one each
     #[arg(
         long,
         env = "LEADSMITH_POSTGRES_CONNECTIONS",
         default_value_t = 16,
+        value_parser = values::number::<u32>(1..=10_000),
         value_name = "N"
     )]
     pub postgres_connections: u32,
-    /// Connections that read SQLite; one more writes
+    /// Connections that read SQLite, 1 to 256; one more writes
     #[arg(
         long,
         env = "LEADSMITH_SQLITE_READERS",
         default_value_t = 4,
+        value_parser = values::number::<u32>(1..=256),
         value_name = "N"
     )]
     pub sqlite_readers: u32,
     /// Seconds a call waits for a connection, and on PostgreSQL for its turn and for locks as well
-    #[arg(long, env = "LEADSMITH_CONNECTION_WAIT", default_value = "1", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LEADSMITH_CONNECTION_WAIT", default_value = "1", value_parser = values::seconds(), value_name = "SECONDS")]
     pub connection_wait: Duration,
     /// Seconds a change waits for its turn to write to SQLite before it answers UNAVAILABLE
-    #[arg(long, env = "LEADSMITH_SQLITE_WRITE_WAIT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LEADSMITH_SQLITE_WRITE_WAIT", default_value = "5", value_parser = values::seconds(), value_name = "SECONDS")]
     pub sqlite_write_wait: Duration,
     /// Seconds one statement may take on PostgreSQL
-    #[arg(long, env = "LEADSMITH_STATEMENT_TIME", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LEADSMITH_STATEMENT_TIME", default_value = "10", value_parser = values::seconds(), value_name = "SECONDS")]
     pub statement_time: Duration,
-    /// Hours that the answer to a request_id is kept for repeats, 24 at least
+    /// Hours that the answer to a request_id is kept for repeats, 24 to 876000
     #[arg(
         long,
         env = "LEADSMITH_KEEP_REQUEST_IDS",
         default_value_t = 48,
+        value_parser = values::number::<u32>(KEEP_REQUEST_IDS..=876_000),
         value_name = "HOURS"
     )]
     pub keep_request_ids: u32,
-    /// Days that recorded events are kept; 0 keeps them for ever
+    /// Days that recorded events are kept, at most 36500; 0 keeps them for ever
     #[arg(
         long,
         env = "LEADSMITH_KEEP_EVENTS",
         default_value_t = 30,
+        value_parser = values::number::<u32>(0..=36_500),
         value_name = "DAYS"
     )]
     pub keep_events: u32,
     /// Seconds between two times that what was kept long enough is deleted, give or take half
-    #[arg(long, env = "LEADSMITH_RETENTION_INTERVAL", default_value = "600", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LEADSMITH_RETENTION_INTERVAL", default_value = "600", value_parser = values::seconds(), value_name = "SECONDS")]
     pub retention_interval: Duration,
 }
 
@@ -256,30 +283,6 @@ impl ServeSettings {
     pub fn check(&self) -> Result<(), Refusal> {
         crate::db::connect::Target::parse(&self.database.database_url)?;
         let limits = &self.limits;
-        let at_least_one = [
-            ("--max-calls", limits.max_calls),
-            ("--max-connections", limits.max_connections),
-            (
-                "--max-connections-per-address",
-                limits.max_connections_per_address,
-            ),
-            (
-                "--postgres-connections",
-                limits.postgres_connections as usize,
-            ),
-            ("--sqlite-readers", limits.sqlite_readers as usize),
-        ];
-        for (flag, value) in at_least_one {
-            if value == 0 {
-                return Err(Refusal::new(format!("{flag} must be at least 1")));
-            }
-        }
-        if limits.keep_request_ids < KEEP_REQUEST_IDS {
-            return Err(Refusal::new(format!(
-                "--keep-request-ids must be at least {KEEP_REQUEST_IDS} hours: for so long every \
-                 caller may repeat a call"
-            )));
-        }
         if limits.default_deadline > limits.max_deadline {
             return Err(Refusal::new(
                 "--default-deadline must not be longer than --max-deadline",
@@ -340,11 +343,13 @@ impl ServeSettings {
             ),
             ("retention-interval", in_seconds(limits.retention_interval)),
         ];
-        lines
-            .iter()
-            .map(|(name, value)| format!("{name:<30}{}\n", text::printable(value)))
-            .collect()
+        self::lines(&lines)
     }
+}
+
+fn lines(settings: &[(&str, String)]) -> String {
+    let line = |(name, value): &(&str, String)| format!("{name:<30}{}\n", text::printable(value));
+    settings.iter().map(line).collect()
 }
 
 /// A database URL whose user's password and parameters, which may hold secrets, are hidden.
@@ -376,23 +381,4 @@ fn file(path: &Option<std::path::PathBuf>) -> String {
 
 fn in_seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
-}
-
-/// Reads an IP address and a port.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    let wrong = |_| "an IP address and a port, such as 127.0.0.1:50051 or [::]:50051".to_owned();
-    text.parse().map_err(wrong)
-}
-
-/// Reads a number of seconds, at most an hour. The least is what still counts in milliseconds when
-/// halved: PostgreSQL takes a time of 0 for no limit at all.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let value: f64 = text
-        .parse()
-        .map_err(|_| "a number of seconds, such as 2.5".to_owned())?;
-    if (0.01..=3600.0).contains(&value) {
-        Ok(Duration::from_secs_f64(value))
-    } else {
-        Err("at least 0.01 and at most 3600 seconds".to_owned())
-    }
 }

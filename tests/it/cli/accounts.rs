@@ -1,0 +1,120 @@
+//! Operators and service accounts.
+
+use leadsmith::auth::roles::Role;
+use leadsmith::auth::tokens::{self, TokenKind};
+
+use crate::harness::{PASSWORD, eventually, is_let_in, reason, sign_in};
+use crate::on_both;
+use crate::program::leadsmith;
+
+const OTHER: &str = "another horse, another battery";
+
+on_both! {
+    async fn operators_are_looked_after_from_the_command_line(h: Harness) {
+        let run = |arguments: &str| leadsmith(arguments).database(&h.database.url).quiet();
+
+        let create = "operator create --username Grace --display-name Hopper --role sales";
+        let created = run(create).input(&format!("{PASSWORD}\r\n")).run().await.done();
+        let (id, rest) = created.split_once(' ').unwrap();
+        assert_eq!(rest, "grace SALES\n");
+        let token = sign_in(h.channel(), "grace", PASSWORD).await.unwrap();
+        let grace = h.with_token(&token);
+        grace.create_lead("Lovelace").await;
+
+        let again = run(create).input(PASSWORD).run().await;
+        again.refused("there is an operator \"grace\" already");
+        let short = "operator create --username short --role VIEWER";
+        for input in ["", "\n", "eleven byte\n"] {
+            run(short).input(input).run().await.refused("12 to 1024 bytes");
+        }
+        let bad = "operator create --username a/b --role VIEWER";
+        run(bad).input(PASSWORD).run().await.refused("a username is 1 to 64 letters");
+
+        let listed = run("operator list").run().await.done();
+        let line = format!("{id} SALES    enabled  grace (Hopper)");
+        assert!(listed.lines().any(|l| l == line), "{listed}");
+        let usernames: Vec<_> =
+            listed.lines().map(|line| line.split_whitespace().nth(3).unwrap()).collect();
+        assert_eq!(usernames, ["admin", "grace", "sales", "viewer"]);
+
+        let set = "operator set-password --username GRACE";
+        run(set).input("short\n").run().await.refused("12 to 1024 bytes");
+        assert!(is_let_in(&grace).await, "a refused change changes nothing");
+        assert_eq!(run(set).input(&format!("{OTHER}\n")).run().await.done(), "");
+        let ended = "sessions end with the old password";
+        eventually(ended, async || !is_let_in(&grace).await).await;
+        assert!(sign_in(h.channel(), "grace", PASSWORD).await.is_err());
+        sign_in(h.channel(), "grace", OTHER).await.unwrap();
+
+        for _ in 0..4 {
+            assert!(sign_in(h.channel(), "grace", PASSWORD).await.is_err());
+        }
+        let locked = sign_in(h.channel(), "grace", OTHER).await.unwrap_err();
+        assert_eq!(reason(&locked), "PASSWORD_ATTEMPTS_EXCEEDED");
+        assert_eq!(run("operator unlock --username Grace").run().await.done(), "");
+        let grace = h.with_token(&sign_in(h.channel(), "grace", OTHER).await.unwrap());
+
+        assert_eq!(run("operator disable --username Grace").run().await.done(), "");
+        eventually("disabled", async || !is_let_in(&grace).await).await;
+        let status = sign_in(h.channel(), "grace", OTHER).await.unwrap_err();
+        assert_eq!(reason(&status), "SIGN_IN_FAILED");
+        let listed = run("operator list").run().await.done();
+        let line = format!("{id} SALES    disabled grace (Hopper)");
+        assert!(listed.lines().any(|l| l == line), "{listed}");
+
+        for command in ["set-password", "disable", "unlock"] {
+            let ended = run(&format!("operator {command} --username nobody")).input(OTHER);
+            ended.run().await.refused("nobody");
+        }
+    }
+
+    async fn service_accounts_are_looked_after_from_the_command_line(h: Harness) {
+        let run = |arguments: &str| leadsmith(arguments).database(&h.database.url).quiet();
+        let create = "service-account create --name billing --role Sales";
+        let created = run(create).run().await.done();
+        assert!(created.ends_with(" billing SALES\n"), "{created}");
+        run(create).run().await.refused("there is a service account \"billing\" already");
+
+        let ended = run("service-account create-key --name billing").run().await;
+        let told = ended.err.clone();
+        let out = ended.done();
+        let key = out.trim_end();
+        assert_eq!(out, format!("{key}\n"), "nothing but the key, for a script to take");
+        assert!(matches!(tokens::parse(key), Some((TokenKind::ApiKey, _))), "{key}");
+        assert!(!told.contains(key));
+        let billing = h.with_token(key);
+        billing.create_lead("Lovelace").await;
+
+        let id = told.split_once("revoking it: ").unwrap().1.split_once('.').unwrap().0;
+        let list = || async { run("service-account list").run().await.done() };
+        let listed = list().await;
+        assert!(listed.contains(" SALES    billing\n") && listed.contains(id), "{listed}");
+        assert!(!listed.contains("revoked"), "{listed}");
+        let revoke = format!("service-account revoke-key --id {id}");
+        assert_eq!(run(&revoke).run().await.done(), "");
+        eventually("revoked", async || !is_let_in(&billing).await).await;
+        assert!(list().await.contains("revoked"));
+        run(&revoke).run().await.refused("not revoked already");
+        run("service-account create-key --name nobody")
+            .run()
+            .await
+            .refused("there is no service account \"nobody\"");
+    }
+
+}
+
+#[tokio::test]
+async fn roles_are_read_in_any_letter_case() {
+    for role in Role::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("x.db").display());
+        leadsmith("migrate up").database(&url).run().await.done();
+        let word = role.word().to_lowercase();
+        let created = leadsmith(&format!("service-account create --name x --role {word}"))
+            .database(&url)
+            .run()
+            .await
+            .done();
+        assert!(created.ends_with(&format!(" x {role}\n")), "{created}");
+    }
+}
