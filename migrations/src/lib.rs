@@ -3,6 +3,7 @@
 //! Nothing here takes a lock or decides when to run: the service's `db::migrate` does both. The
 //! rule for changing a schema that running replicas use is in this crate's README.
 
+pub use m0010_search_index::fill as fill_search_index;
 pub use sea_orm_migration;
 use sea_orm_migration::prelude::*;
 
@@ -14,9 +15,11 @@ mod m0005_ledgers;
 mod m0006_erasure;
 mod m0007_certificates;
 mod m0008_order_of_creation;
+mod m0010_search_index;
 mod m0011_keys;
 mod m0015_contract;
 mod schema;
+pub mod search_index;
 
 /// All migrations, in the order in which they apply.
 pub struct Migrator;
@@ -33,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_erasure::Migration),
             Box::new(m0007_certificates::Migration),
             Box::new(m0008_order_of_creation::Migration),
+            Box::new(m0010_search_index::Migration),
             Box::new(m0011_keys::Migration),
             Box::new(m0015_contract::Migration),
         ]

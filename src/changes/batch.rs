@@ -309,7 +309,7 @@ impl Written {
         }
         changed.sort_unstable_by_key(|(stored, _)| stored.id);
         let mut all = leads::store::insert(tx, created.into_values().collect()).await?;
-        all.extend(leads::store::updates(tx, changed)?);
+        all.extend(leads::store::updates(tx, changed).await?);
         let opportunities = records.opportunities.into_values();
         all.extend(draft::rows(opportunities, opportunities::store::to_row)?);
         all.extend(draft::rows(

@@ -1,6 +1,6 @@
 //! Removes what a database still holds of rows that were overwritten.
 //!
-//! SQLite overwrites them in its file (`secure_delete`, and FTS5's own), but the log beside it keeps
+//! SQLite overwrites them in its file (`secure_delete`), but the log beside it keeps
 //! the pages as they were until it is cut. PostgreSQL keeps the rows as they were until they are
 //! vacuumed, and a sample of their values in its statistics until these are made anew.
 

@@ -8,6 +8,7 @@ pub mod api;
 pub mod erase;
 pub mod lists;
 pub mod model;
+pub mod search;
 pub mod store;
 
 use std::collections::HashMap;
@@ -155,7 +156,7 @@ pub async fn search<R: Message>(
 ) -> Result<Page<R>> {
     let before = window.begin()?;
     let query = model::fold(query);
-    let rows = lists::search(desk.db.read(), &query, states, before, window.limit()).await?;
+    let rows = search::search(desk.db.read(), &query, states, before, window.limit()).await?;
     window.cut(rows, |last| last.seq, render)
 }
 

@@ -117,30 +117,30 @@ pub async fn insert(tx: &Tx, leads: Vec<Lead>) -> Result<Vec<Rows>> {
         .iter()
         .map(|lead| (lead.id, lead.details.search_text()))
         .collect();
-    let mut found_by = Vec::new();
+    let mut found_by = search::Texts::new();
     for row in rows::write_returning(tx, rows, "id, seq").await? {
         let (id, seq): (Uuid, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        found_by.push((seq, texts.remove(&id).unwrap_or_default()));
+        found_by.insert(seq, texts.remove(&id).unwrap_or_default());
     }
-    Ok(search::rows(tx.get_database_backend(), found_by)
-        .into_iter()
-        .collect())
+    Ok(search::add(tx, found_by).await?.into_iter().collect())
 }
 
 /// The rows of leads' next versions, and of what they are found by where that changes. Each pair is
 /// the stored lead and the one that takes its place.
-pub fn updates(tx: &Tx, changes: Vec<(Lead, Lead)>) -> Result<Vec<Rows>> {
-    let (mut versions, mut found_by) = (Vec::new(), Vec::new());
+pub async fn updates(tx: &Tx, changes: Vec<(Lead, Lead)>) -> Result<Vec<Rows>> {
+    let (mut versions, mut found_by) = (Vec::new(), search::Texts::new());
     for (before, after) in &changes {
         let row = rows::difference(&to_row(before)?, to_row(after)?);
         versions.push((before.id, before.version, row));
         let text = after.details.search_text();
         if text != before.details.search_text() {
-            found_by.push((before.seq, text));
+            found_by.insert(before.seq, text);
         }
     }
     let mut all = Rows::update(versions)?;
-    all.extend(search::rows(tx.get_database_backend(), found_by));
+    if !found_by.is_empty() {
+        all.extend(search::change(tx, found_by).await?);
+    }
     Ok(all)
 }
 

@@ -37,10 +37,11 @@ pub async fn load(db: &DatabaseConnection, count: usize) {
         let insert = insert(count, &numbers, "n", "randomblob(16)", time, "");
         db.execute_unprepared(&insert).await.unwrap();
         let search = format!(
-            "INSERT INTO lead_search (rowid, text) SELECT seq, {} FROM leads",
+            "INSERT INTO lead_search (seq, text) SELECT seq, {} FROM leads",
             search_text("char(1)")
         );
         db.execute_unprepared(&search).await.unwrap();
+        migrations::fill_search_index(db).await.unwrap();
         db.execute_unprepared("ANALYZE").await.unwrap();
     }
 }

@@ -145,6 +145,7 @@ async fn survives_kills(backend: Backend) {
         let check = Statement::from_string(db.get_database_backend(), "PRAGMA integrity_check");
         let row = db.query_one_raw(check).await.unwrap().unwrap();
         assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "ok");
+        crate::lists::search_index::check(&db).await;
     }
 }
 

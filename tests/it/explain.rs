@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use leadsmith::leads::lists::{NEWEST, list_statement, newest_statement, search_statement};
+use leadsmith::leads::lists::list_statement;
 use leadsmith::leads::model::{Filter, LeadState, OrderKey, Ordering, Position, PositionKey, fold};
+use leadsmith::leads::search::{NEWEST, compare_statement, index_statement, newest_statement};
 use leadsmith::wire::proto::{ListLeadsRequest, SearchLeadsRequest};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;
@@ -160,10 +161,7 @@ async fn sqlite(db: &DatabaseConnection, statement: Statement, rows: u64) -> Res
         if later && walk && !line.contains("(state=? AND (") {
             return Err(format!("walks from the beginning: {whole}"));
         }
-        let by_match = line
-            .strip_prefix("SCAN lead_search VIRTUAL TABLE INDEX ")
-            .is_some_and(|index| index.contains('M'));
-        if (line.starts_with("SCAN leads") || line.starts_with("SCAN lead_search")) && !by_match {
+        if line.starts_with("SCAN leads") || line.starts_with("SCAN lead_search") {
             return Err(format!("scans: {whole}"));
         }
         // Only what comes from a walk is sorted, which ends at the limit: never a table's own rows.
@@ -237,7 +235,11 @@ async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
         let query = fold(query);
         for states in std::iter::once(Vec::new()).chain(choices_of_states()) {
             for before in [None, Some(60_000)] {
-                let statement = search_statement(backend, &query, &states, before, LIMIT);
+                let statement = match backend {
+                    DbBackend::Postgres => index_statement(&query, &states, before, LIMIT),
+                    // The candidates come from the index, which is read by its keys alone.
+                    _ => compare_statement(&query, &states, &[3, 77, 50_000], LIMIT),
+                };
                 if let Err(problem) = check(db, statement, SEARCHED).await {
                     problems.push(format!("{query:?} in {states:?}: {problem}"));
                 }

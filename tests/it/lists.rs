@@ -6,6 +6,7 @@ mod ordering;
 mod others;
 mod paging;
 mod search;
+pub mod search_index;
 mod tokens;
 
 use leadsmith::wire::proto::{

@@ -1,0 +1,227 @@
+//! Search: leads whose texts contain a query, newest first. Each database has its strategies:
+//!
+//! | Query | SQLite | PostgreSQL |
+//! |---|---|---|
+//! | three characters and more | the tree of sets gives candidates, newest first | the newest leads, in case many match; then the array index |
+//! | one or two characters | all leads, newest first | all leads, newest first |
+
+use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
+use sea_orm::{Condition, ConnectionTrait, DbBackend, EntityTrait, QueryTrait, Statement};
+
+use super::model::{Lead, LeadState};
+use super::store::read;
+use crate::db::entities::lead::{Column, Entity};
+use crate::db::search::{self, tree::Candidates};
+use crate::error::Result;
+
+/// How many of the newest leads PostgreSQL looks through before it asks the index: first so few that
+/// it costs next to nothing, and where that shows that many leads match, a page's worth.
+pub const NEWEST: [i64; 2] = [250, 10_000];
+/// How many matches among the first of these show that many match.
+const COMMON: usize = 3;
+/// How many candidates on SQLite are compared at once: at first little more than a page of them, then more,
+/// because those before did not match or are in other states.
+const COMPARED: [usize; 3] = [128, 1_024, 8_192];
+
+/// Leads that contain the folded `query`, newest first, from below `before`: at most `limit`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn search(
+    db: &impl ConnectionTrait,
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Vec<Lead>> {
+    if !search::is_indexed(query) {
+        let backend = db.get_database_backend();
+        return read(db, scan_statement(backend, query, states, before, limit)).await;
+    }
+    match db.get_database_backend() {
+        DbBackend::Postgres => on_postgres(db, query, states, before, limit).await,
+        _ => on_sqlite(db, query, states, before, limit).await,
+    }
+}
+
+async fn on_postgres(
+    db: &impl ConnectionTrait,
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Vec<Lead>> {
+    for newest in NEWEST {
+        let found = read(db, newest_statement(query, states, before, limit, newest)).await?;
+        if found.len() as u64 == limit {
+            return Ok(found);
+        }
+        if found.len() < COMMON {
+            break;
+        }
+    }
+    read(db, index_statement(query, states, before, limit)).await
+}
+
+/// A lead that is changed while its candidates are read can be missed only if it did not match all along:
+/// what a change leaves of a text stays in the index, and the texts are compared last.
+async fn on_sqlite(
+    db: &impl ConnectionTrait,
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Vec<Lead>> {
+    let mut candidates = Candidates::find(db, query, before).await?;
+    let mut found = Vec::new();
+    let mut sizes = COMPARED.into_iter();
+    let mut size = 0;
+    loop {
+        size = sizes.next().unwrap_or(size);
+        let some = candidates.next(db, size).await?;
+        let last = some.len() < size;
+        let missing = limit.saturating_sub(found.len() as u64);
+        if !some.is_empty() {
+            found.extend(read(db, compare_statement(query, states, &some, missing)).await?);
+        }
+        if last || found.len() as u64 >= limit {
+            return Ok(found);
+        }
+    }
+}
+
+/// SQLite's statement that compares the texts of candidates.
+pub fn compare_statement(
+    query: &str,
+    states: &[LeadState],
+    candidates: &[i64],
+    limit: u64,
+) -> Statement {
+    let backend = DbBackend::Sqlite;
+    let candidates: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+    let candidates = format!("[{}]", candidates.join(","));
+    let among = Expr::cust_with_values(
+        "\"lead_search\".\"seq\" IN (SELECT value FROM json_each(?))",
+        [candidates],
+    );
+    let condition = Condition::all()
+        .add(among)
+        .add(search::compares(backend, query));
+    let mut select = leads_with_texts();
+    narrow(&mut select, condition, states, None, limit);
+    backend.build(&select)
+}
+
+/// The statement that looks through all leads, newest first.
+pub fn scan_statement(
+    backend: DbBackend,
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Statement {
+    let condition = Condition::all().add(search::compares(backend, query));
+    if backend == DbBackend::Postgres {
+        return page_statement(condition, states, before, limit);
+    }
+    let mut select = leads_with_texts();
+    narrow(&mut select, condition, states, before, limit);
+    backend.build(&select)
+}
+
+/// PostgreSQL's statement that uses the index.
+pub fn index_statement(
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Statement {
+    page_statement(search::contains(query), states, before, limit)
+}
+
+/// PostgreSQL's statement that looks leads up for the page alone, not for all that match.
+fn page_statement(
+    condition: Condition,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) -> Statement {
+    let mut page = Query::select();
+    page.expr(search::key()).from("lead_search");
+    if by_state(states) {
+        page.inner_join(Entity, search::key().equals((Entity, Column::Seq)));
+        if let Some(before) = before {
+            // Said of both sides of the join: PostgreSQL infers equalities from it, not bounds,
+            // and would walk to a deep page over every lead before it.
+            page.and_where(Expr::col((Entity, Column::Seq)).lt(before));
+        }
+    }
+    narrow(&mut page, condition, states, before, limit);
+    let mut select = Entity::find().into_query();
+    select
+        .and_where(Expr::col((Entity, Column::Seq)).in_subquery(page))
+        .order_by((Entity, Column::Seq), Order::Desc);
+    DbBackend::Postgres.build(&select)
+}
+
+/// PostgreSQL's statement that looks for `query` in the newest leads only. A part that many leads share fills
+/// its page from these. PostgreSQL does not see that by itself: it takes the trigrams of one word for
+/// independent of each other, expects a handful of leads, and would sort all there are.
+pub fn newest_statement(
+    query: &str,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+    newest: i64,
+) -> Statement {
+    let backend = DbBackend::Postgres;
+    let seq = || Expr::col((Entity, Column::Seq));
+    let condition = Condition::all().add(search::compares(backend, query));
+    let mut select = leads_with_texts();
+    narrow(&mut select, condition, states, before, limit);
+    let from = match before {
+        Some(before) => Expr::value(before - newest),
+        None => Expr::cust(format!("(SELECT max(\"seq\") FROM \"leads\") - {newest}")),
+    };
+    // Here too the bounds are said of both sides.
+    select
+        .and_where(search::key().gte(from.clone()))
+        .and_where(seq().gte(from));
+    if let Some(before) = before {
+        select.and_where(seq().lt(before));
+    }
+    backend.build(&select)
+}
+
+fn leads_with_texts() -> SelectStatement {
+    let mut select = Entity::find().into_query();
+    select.inner_join("lead_search", search::key().equals((Entity, Column::Seq)));
+    select
+}
+
+/// Leaves the newest rows of `lead_search` that meet the condition, have one of these states, and come from
+/// below `before`.
+fn narrow(
+    select: &mut SelectStatement,
+    condition: Condition,
+    states: &[LeadState],
+    before: Option<i64>,
+    limit: u64,
+) {
+    select
+        .cond_where(condition)
+        .order_by_expr(search::key(), Order::Desc)
+        .limit(limit);
+    if by_state(states) {
+        let words = states.iter().map(|state| state.word());
+        select.and_where(Expr::col((Entity, Column::State)).is_in(words));
+    }
+    if let Some(before) = before {
+        select.and_where(search::key().lt(before));
+    }
+}
+
+/// Whether not every lead is wanted.
+fn by_state(states: &[LeadState]) -> bool {
+    !states.is_empty() && states.len() < LeadState::ALL.len()
+}
