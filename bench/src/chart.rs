@@ -1,5 +1,4 @@
-//! The chart of the table: for each work how much of its limit is reached, with the mark of the bar
-//! and the line of the limit itself.
+//! The chart: how much of its limit each work reaches, with a mark for the bar and a line for the limit.
 
 use std::fmt::Write as _;
 
@@ -36,8 +35,8 @@ pub fn draw(rows: &[Row]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          width=\"{width}\" height=\"{height}\" role=\"img\">\n{STYLE}\
-         <text x=\"10\" y=\"20\">How much of its limit each work reaches; the red mark is what is \
-         demanded</text>\n\
+         <text x=\"10\" y=\"20\">How much of its limit each work reaches; the red mark is the \
+         bar</text>\n\
          <rect class=\"sqlite\" x=\"10\" y=\"32\" width=\"10\" height=\"10\"/>\
          <text x=\"26\" y=\"41\">SQLite</text>\n\
          <rect class=\"postgres\" x=\"80\" y=\"32\" width=\"10\" height=\"10\"/>\
@@ -87,7 +86,7 @@ pub fn draw(rows: &[Row]) -> String {
     svg
 }
 
-/// What was measured, on how many leads.
+/// The work and the number of leads.
 fn label(row: &Row) -> String {
     let leads = match row.leads {
         leads if leads.is_multiple_of(1_000_000) => format!("{} M", leads / 1_000_000),

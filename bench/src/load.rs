@@ -1,5 +1,5 @@
-//! The load: calls over several connections, each answer checked. A call that fails, or whose answer
-//! is not what was asked for, is not a call: one of them makes the whole run fail.
+//! The load: calls over several connections, each answer checked. One call that fails, or whose answer is
+//! wrong, makes the whole run fail.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const FAILURES: u64 = 100;
 /// Larger than any page.
 const LARGEST_ANSWER: usize = 16 << 20;
 
-/// Somebody who calls a server over one connection.
+/// A client with one connection to a server.
 #[derive(Clone)]
 pub struct Caller {
     pub leads: LeadServiceClient<Channel>,
@@ -40,7 +40,7 @@ impl Caller {
             .tcp_nodelay(true)
             .connect()
             .await
-            .with_context(|| format!("nothing answers on {address}"))?;
+            .with_context(|| format!("no server listens on {address}"))?;
         let token = token
             .map(|token| format!("Bearer {token}").parse())
             .transpose()?;
@@ -54,15 +54,17 @@ impl Caller {
         })
     }
 
-    /// Several callers, each with a connection of its own.
+    /// Several callers, each with a connection of its own and the next of these tokens.
     pub async fn connect_all(
         address: &str,
-        token: Option<&str>,
+        tokens: &[String],
         checks: bool,
         connections: usize,
     ) -> Result<Vec<Self>> {
         let mut callers = Vec::with_capacity(connections);
-        for _ in 0..connections {
+        for index in 0..connections {
+            let token = tokens.get(index % tokens.len().max(1));
+            let token = token.map(String::as_str);
             callers.push(Self::connect(address, token, checks).await?);
         }
         Ok(callers)

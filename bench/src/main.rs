@@ -1,16 +1,18 @@
-//! Measures Leadsmith against what its parts can do: see `bench --help`.
+//! Measures Leadsmith against the limit of its parts and against other builds: see `bench --help`.
 
 mod chart;
 mod data;
 mod echo;
 mod limits;
 mod load;
-mod measure;
 mod place;
 mod process;
 mod report;
+mod samples;
 mod service;
 mod setting;
+mod table;
+mod testbed;
 mod works;
 
 use std::process::ExitCode;
@@ -20,6 +22,10 @@ use clap::Parser;
 
 use report::Report;
 use setting::{Cli, Command, Setting};
+
+/// As in the service. SQLite's C code allocates through it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -37,9 +43,8 @@ async fn run(cli: Cli) -> Result<()> {
         return echo::serve().await;
     }
     let setting = Setting::new(&cli.options)?;
-    let folder = report::folder(&setting, cli.options.save);
-    let mut report = Report::new(folder);
-    // What was started ends with what holds it, after Ctrl-C too.
+    let mut report = Report::new(&setting, cli.options.save);
+    // Dropping the future stops what it has started, after Ctrl-C too.
     tokio::select! {
         done = measure(&setting, &cli.command, &mut report) => done?,
         _ = tokio::signal::ctrl_c() => bail!("stopped"),
@@ -48,35 +53,49 @@ async fn run(cli: Cli) -> Result<()> {
 }
 
 async fn measure(setting: &Setting, command: &Command, report: &mut Report) -> Result<()> {
-    report.add(match command {
-        Command::All(sizes) => return measure_all(setting, &sizes.sizes, report).await,
-        Command::Get => works::get::measure(setting).await,
-        Command::List => works::list::measure(setting).await,
-        Command::Search => works::search::measure(setting).await,
-        Command::Update => works::update::measure(setting).await,
-        Command::Convert => works::convert::measure(setting).await,
-        Command::Create => works::create::measure(setting).await,
-        Command::SignIn => works::sign_in::measure(setting).await,
-        Command::Import => works::create::measure_import(setting).await,
-        Command::Scale(sizes) => works::scale::measure(setting, &sizes.sizes).await,
-        Command::Memory { minutes } => works::memory::measure(setting, *minutes).await,
-        Command::Echo => bail!("the echo server measures nothing"),
-    })
+    match command {
+        Command::All(sizes) => {
+            for command in [
+                Command::Get,
+                Command::List,
+                Command::Search,
+                Command::Update,
+                Command::Convert,
+                Command::Create,
+                Command::SignIn,
+                Command::Import,
+                Command::Memory { minutes: MINUTES },
+                Command::Scale(sizes.clone()),
+            ] {
+                each(setting, &command, report).await?;
+            }
+            Ok(())
+        }
+        one => each(setting, one, report).await,
+    }
 }
 
-/// Everything, one work after the other; one that fails does not keep the others from being measured.
-async fn measure_all(setting: &Setting, sizes: &[u64], report: &mut Report) -> Result<()> {
-    report.add(works::get::measure(setting).await)?;
-    report.add(works::list::measure(setting).await)?;
-    report.add(works::search::measure(setting).await)?;
-    report.add(works::update::measure(setting).await)?;
-    report.add(works::convert::measure(setting).await)?;
-    report.add(works::create::measure(setting).await)?;
-    report.add(works::sign_in::measure(setting).await)?;
-    report.add(works::create::measure_import(setting).await)?;
-    report.add(works::memory::measure(setting, MINUTES).await)?;
-    report.add(works::scale::measure(setting, sizes).await)
+/// Measures one work on each database. A failure of one does not stop the others.
+async fn each(setting: &Setting, command: &Command, report: &mut Report) -> Result<()> {
+    for database in setting.databases() {
+        report.add(match command {
+            Command::Get => works::get::measure(setting, database).await,
+            Command::List => works::list::measure(setting, database).await,
+            Command::Search => works::search::measure(setting, database).await,
+            Command::Update => works::update::measure(setting, database).await,
+            Command::Convert => works::convert::measure(setting, database).await,
+            Command::Create => works::create::measure(setting, database).await,
+            Command::SignIn => works::sign_in::measure(setting, database).await,
+            Command::Import => works::create::measure_import(setting, database).await,
+            Command::Scale(sizes) => works::scale::measure(setting, database, &sizes.sizes).await,
+            Command::Memory { minutes } => {
+                works::memory::measure(setting, database, *minutes).await
+            }
+            Command::All(_) | Command::Echo => bail!("not a work"),
+        })?;
+    }
+    Ok(())
 }
 
-/// How long `all` watches the memory.
+/// How long `all` watches the memory, in minutes.
 const MINUTES: f64 = 10.0;

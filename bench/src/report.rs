@@ -1,13 +1,13 @@
-//! What was measured: as a table for people and as JSON.
+//! What was measured, as JSON, as tables for people and as a chart.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::setting::Setting;
+use crate::{chart, table};
 
 /// The median of several measurements and how far they lie apart.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl Spread {
     }
 }
 
-/// What is demanded of a measurement.
+/// What a measurement is meant to reach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bar {
     /// In words.
@@ -64,21 +64,44 @@ impl Bar {
     }
 }
 
-/// A row of the table. Rates are per second, times in microseconds, memory in MiB.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// What a row tells, which decides its columns and units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Calls per second, many in flight.
+    Rate,
+    /// The p50 of one caller, in microseconds.
+    Time,
+    /// The p50 of one caller beside that of a smaller data set, in microseconds.
+    Growth,
+    /// Resident memory, in MiB.
+    Memory,
+}
+
+/// The same work measured on another build, in the same rounds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Against {
+    /// Its rate, or its p50 where the row tells times.
+    pub other: Spread,
+    /// How many times as fast the tested build is: the ratio of each round's rates or times.
+    pub speed: Spread,
+}
+
+/// A row of the tables. Rates are per second, times in microseconds, memory in MiB.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
+    pub kind: Kind,
     pub work: String,
     pub database: String,
     pub leads: u64,
     pub in_flight: usize,
     pub rate: Option<Spread>,
-    /// The echo server alone: a rate, or a p50 where one caller calls at a time.
+    /// The echo server alone: a rate, or a p50 where one caller calls.
     pub echo: Option<Spread>,
     /// The database alone, likewise.
     pub database_alone: Option<Spread>,
-    /// L, or the time that stands for it.
+    /// L, or the time that the work is compared with.
     pub limit: Option<Spread>,
-    /// What was measured by its limit.
+    /// What was measured, divided by the limit.
     pub ratio: Option<Spread>,
     pub bar: Option<Bar>,
     pub p50: Option<f64>,
@@ -88,22 +111,36 @@ pub struct Row {
     /// Processor time of PostgreSQL for each call.
     pub database_cpu: Option<f64>,
     pub memory: Option<f64>,
-    /// The most memory the service ever had.
+    /// The most memory that the service has had.
     pub peak: Option<f64>,
+    pub against: Option<Against>,
 }
 
 impl Row {
-    pub fn new(work: &str, database: &str, leads: u64, in_flight: usize) -> Self {
+    pub fn new(kind: Kind, work: &str, database: &str, leads: u64, in_flight: usize) -> Self {
         Self {
+            kind,
             work: work.to_owned(),
             database: database.to_owned(),
             leads,
             in_flight,
-            ..Self::default()
+            rate: None,
+            echo: None,
+            database_alone: None,
+            limit: None,
+            ratio: None,
+            bar: None,
+            p50: None,
+            p99: None,
+            cpu: None,
+            database_cpu: None,
+            memory: None,
+            peak: None,
+            against: None,
         }
     }
 
-    /// Whether it tells of the same as another.
+    /// Whether another row is of the same measurement.
     fn is_of(&self, other: &Self) -> bool {
         let key = |row: &Self| {
             (
@@ -117,139 +154,44 @@ impl Row {
     }
 }
 
-const HEADINGS: [&str; 14] = [
-    "Work",
-    "Database",
-    "Leads",
-    "In flight",
-    "Rate /s",
-    "L",
-    "Ratio",
-    "Bar",
-    "",
-    "p50 µs",
-    "p99 µs",
-    "CPU µs",
-    "DB CPU µs",
-    "Memory (peak) MiB",
-];
-
-/// The rows as a Markdown table.
-pub fn table(rows: &[Row]) -> String {
-    let mut lines = vec![HEADINGS.map(str::to_owned)];
-    lines.extend(rows.iter().map(cells));
-    let mut widths = [0; 14];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
-            let pad = " ".repeat(width - cell.chars().count());
-            // Names stand left, numbers right.
-            let _ = match column {
-                0 | 1 | 8 => write!(text, "| {cell}{pad} "),
-                _ => write!(text, "| {pad}{cell} "),
-            };
-        }
-        text.push_str("|\n");
-        if index == 0 {
-            for (column, width) in widths.iter().enumerate() {
-                let dashes = "-".repeat(width + 1);
-                let end = if matches!(column, 0 | 1 | 8) {
-                    "-"
-                } else {
-                    ":"
-                };
-                let _ = write!(text, "|{dashes}{end}");
-            }
-            text.push_str("|\n");
-        }
-    }
-    text
-}
-
-fn cells(row: &Row) -> [String; 14] {
-    let number = |value: Option<f64>| value.map(rounded).unwrap_or_default();
-    let spread = |spread: Option<Spread>| {
-        spread.map_or_else(String::new, |spread| {
-            let off = (spread.max - spread.min) / spread.median / 2.0 * 100.0;
-            format!("{} ±{off:.0}%", rounded(spread.median))
-        })
-    };
-    let memory = match (row.memory, row.peak) {
-        (Some(memory), Some(peak)) => format!("{memory:.0} ({peak:.0})"),
-        (memory, peak) => number(memory.or(peak)),
-    };
-    [
-        row.work.clone(),
-        row.database.clone(),
-        row.leads.to_string(),
-        row.in_flight.to_string(),
-        spread(row.rate),
-        spread(row.limit),
-        row.ratio
-            .map(|ratio| format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max))
-            .unwrap_or_default(),
-        row.bar
-            .as_ref()
-            .map(|bar| bar.text.clone())
-            .unwrap_or_default(),
-        row.bar
-            .as_ref()
-            .map(|bar| if bar.passed { "pass" } else { "MISS" })
-            .unwrap_or_default()
-            .to_owned(),
-        number(row.p50),
-        number(row.p99),
-        number(row.cpu),
-        number(row.database_cpu),
-        memory,
-    ]
-}
-
-/// Three digits, and all of a large number.
-fn rounded(value: f64) -> String {
-    let digits = match value.abs() {
-        value if value < 1.0 => 3,
-        value if value < 10.0 => 2,
-        value if value < 100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$}")
-}
-
-/// Where the results go.
-pub fn folder(setting: &Setting, save: bool) -> PathBuf {
-    match save {
-        true => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/results")),
-        false => setting.folder.join("results"),
-    }
-}
+/// Where PERFORMANCE.md has the tables.
+const BEGIN: &str = "<!-- The tables, written by `bench --save` -->\n";
+const END: &str = "<!-- End of the tables -->\n";
 
 /// What was measured so far.
 pub struct Report {
     folder: PathBuf,
+    /// The document that shows the tables.
+    document: Option<PathBuf>,
     rows: Vec<Row>,
     failures: usize,
 }
 
 impl Report {
-    pub fn new(folder: PathBuf) -> Self {
+    /// Results go into the repository if they are to be saved, and to the data sets otherwise.
+    pub fn new(setting: &Setting, save: bool) -> Self {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let (folder, document) = match save {
+            true => (
+                Path::new(root).join("bench/results"),
+                Some(Path::new(root).join("PERFORMANCE.md")),
+            ),
+            false => (setting.folder.join("results"), None),
+        };
         Self {
             folder,
+            document,
             rows: Vec::new(),
             failures: 0,
         }
     }
 
-    /// Adds the rows of a work, and prints and writes what there is; tells a failure at once.
+    /// Adds the rows of a work, prints them and writes what there is. A work that could not be measured
+    /// is reported at once and counted.
     pub fn add(&mut self, measured: Result<Vec<Row>>) -> Result<()> {
         match measured {
             Ok(rows) => {
-                println!("{}", table(&rows));
+                println!("{}", table::tables(&rows));
                 self.rows.extend(rows);
                 self.write()
             }
@@ -261,22 +203,29 @@ impl Report {
         }
     }
 
-    /// Writes the table, the JSON and the chart. Rows of other works that are there already stay, so
-    /// that one work can be measured again.
+    /// Writes the results. Rows of other measurements stay, so that one work can be measured again.
     fn write(&self) -> Result<()> {
         fs::create_dir_all(&self.folder)?;
         let json = self.folder.join("table.json");
         let before = fs::read_to_string(&json).unwrap_or_else(|_| "[]".to_owned());
-        let mut rows: Vec<Row> = serde_json::from_str(&before)?;
+        // Rows of an older format are measured again, or gone.
+        let mut rows: Vec<Row> = serde_json::from_str(&before).unwrap_or_default();
         for row in &self.rows {
             match rows.iter_mut().find(|other| other.is_of(row)) {
                 Some(other) => other.clone_from(row),
                 None => rows.push(row.clone()),
             }
         }
-        fs::write(self.folder.join("table.md"), table(&rows))?;
+        let tables = table::tables(&rows);
+        fs::write(self.folder.join("table.md"), &tables)?;
         fs::write(json, serde_json::to_string_pretty(&rows)? + "\n")?;
-        fs::write(self.folder.join("chart.svg"), crate::chart::draw(&rows))?;
+        fs::write(self.folder.join("chart.svg"), chart::draw(&rows))?;
+        if let Some(document) = &self.document {
+            let text = fs::read_to_string(document)?;
+            let text = replaced(&text, &tables)
+                .with_context(|| format!("{} has no place for tables", document.display()))?;
+            fs::write(document, text)?;
+        }
         Ok(())
     }
 
@@ -295,9 +244,16 @@ impl Report {
     }
 }
 
+/// A document with these tables in place of those it has.
+fn replaced(document: &str, tables: &str) -> Option<String> {
+    let (before, rest) = document.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{tables}\n{END}{after}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Spread;
+    use super::{BEGIN, END, Spread, replaced};
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
@@ -305,5 +261,13 @@ mod tests {
         assert!((spread.median - 2.5).abs() < f64::EPSILON);
         assert!((spread.min - 1.0).abs() < f64::EPSILON);
         assert!((spread.max - 4.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_tables_of_a_document_are_replaced_and_the_rest_stays() {
+        let document = format!("before\n{BEGIN}old\n{END}after\n");
+        let expected = format!("before\n{BEGIN}\nnew\n{END}after\n");
+        assert_eq!(replaced(&document, "new"), Some(expected));
+        assert_eq!(replaced("no tables", "new"), None);
     }
 }

@@ -9,17 +9,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::place::{Cluster, Database, Place};
 use crate::process;
+use crate::service::{Program, Role};
 
-/// Measures Leadsmith against its limit on this machine.
+/// Measures Leadsmith against its limit on this machine, or against another build of it.
 ///
 /// The limit of a call is L = 1 / (1/R_echo + 1/R_db): R_echo are the calls per second of an empty
-/// tonic server with the same payloads, R_db is what the database does with the same work by itself
-/// (pgbench with one prepared statement; a loop over rusqlite). All three are measured in turns, on
-/// the same cores. The service runs as its users run it: a process of its own, default settings,
+/// tonic server with the same payloads, R_db is what the database does by itself for what the call
+/// promises, in tables of its own (bench/src/limits). All three are measured in turn, on the same
+/// cores. The service runs as its users run it: a process of its own, default settings,
 /// authentication, history, events.
 ///
-/// Leads are loaded once for each size and kept in the folder bench beside the build. Nothing else on
-/// the machine should be busy.
+/// Leads are loaded once for each size and kept in the folder bench beside the build; each build of
+/// the service migrates a copy. Nothing else on the machine should be busy.
 #[derive(Parser)]
 #[command(name = "bench", version, disable_help_subcommand = true)]
 pub struct Cli {
@@ -33,13 +34,13 @@ pub struct Cli {
 pub enum Command {
     /// Everything below
     All(Sizes),
-    /// Get by id: rate and, one caller at a time, p50
+    /// Get by id: rate and, with one caller, p50
     Get,
     /// List, 50 leads, in every order: the first page's rate, and the p50 of a page far behind it
     List,
-    /// Search for what ten leads share, what many do, and what all do: p50 beside the database's
+    /// Search for a text that ten leads have, that one in 1,000 has, and that all have: p50
     Search,
-    /// Update with history, event and request id: rate and, one caller at a time, p50
+    /// Update of searched fields and of another one: rate and, with one caller, p50
     Update,
     /// Convert, and RunAction of an order's provision-client: rate
     Convert,
@@ -49,7 +50,7 @@ pub enum Command {
     SignIn,
     /// Create as a backend that imports a list does: 128 in flight, no request ids
     Import,
-    /// How Get, Update, List and Search grow with the number of leads: p50, one caller at a time
+    /// How Get, List, Search and Update grow with the number of leads: p50 of one caller
     Scale(Sizes),
     /// Memory of the service: idle, under load, and whether it grows
     Memory {
@@ -64,8 +65,8 @@ pub enum Command {
 
 #[derive(Args, Clone, Debug)]
 pub struct Sizes {
-    /// How many leads `scale` compares; the first is the measure
-    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000, 10_000_000])]
+    /// The numbers of leads that `scale` compares with the first
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000])]
     pub sizes: Vec<u64>,
 }
 
@@ -78,6 +79,13 @@ pub enum Databases {
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// The build of leadsmith to measure [default: this source tree's, built by cargo]
+    #[arg(long, global = true, value_name = "BINARY")]
+    pub program: Option<PathBuf>,
+    /// Measure another build of leadsmith in turn with it, on the same content, and compare them.
+    /// `scale` and `memory` do not
+    #[arg(long, global = true, value_name = "BINARY")]
+    pub against: Option<PathBuf>,
     /// On which database
     #[arg(long, global = true, default_value = "both")]
     pub database: Databases,
@@ -93,26 +101,28 @@ pub struct Options {
     /// How many seconds each measurement takes
     #[arg(long, global = true, default_value_t = 5.0)]
     pub seconds: f64,
-    /// How often echo, limit and service take their turns
+    /// How often echo, limit and service are measured in turn
     #[arg(long, global = true, default_value_t = 3)]
     pub rounds: usize,
     /// Cores for the servers and databases, as a list for taskset. Helps where there are many
     #[arg(long, global = true, value_name = "CORES", requires = "caller_cores")]
     pub server_cores: Option<String>,
-    /// Cores for those who call: this program and pgbench
+    /// Cores for the callers: this program and pgbench
     #[arg(long, global = true, value_name = "CORES", requires = "server_cores")]
     pub caller_cores: Option<String>,
     /// Where the data sets are kept [default: bench beside the build]
     #[arg(long, global = true)]
     pub folder: Option<PathBuf>,
-    /// Write table.json and chart.svg into bench/results instead of the folder of the data sets
+    /// Write the results into bench/results and PERFORMANCE.md instead of the folder of the data sets
     #[arg(long, global = true)]
     pub save: bool,
 }
 
-/// What every measurement goes by.
+/// The settings of every measurement.
 pub struct Setting {
     pub folder: PathBuf,
+    /// The build that is tested, and behind it the one it is compared with.
+    programs: Vec<Program>,
     pub leads: u64,
     pub in_flight: usize,
     pub connections: usize,
@@ -123,7 +133,7 @@ pub struct Setting {
     databases: Databases,
     /// Started when it is first needed.
     cluster: Mutex<Option<Arc<Cluster>>>,
-    /// Keeps another run away from the folder.
+    /// Locks the folder for this run.
     _lock: std::fs::File,
 }
 
@@ -139,10 +149,20 @@ impl Setting {
         };
         std::fs::create_dir_all(&folder)?;
         let lock = std::fs::File::create(folder.join("lock"))?;
-        lock.try_lock()
-            .context("another run uses the folder of the data sets")?;
+        lock.try_lock().context(
+            "another run uses the folder of the data sets: wait for it, or use --folder",
+        )?;
+        let tested = match &options.program {
+            Some(path) => path.clone(),
+            None => Program::build()?,
+        };
+        let mut programs = vec![Program::take(&folder, Role::Tested, &tested)?];
+        if let Some(other) = &options.against {
+            programs.push(Program::take(&folder, Role::Against, other)?);
+        }
         let setting = Self {
             folder,
+            programs,
             leads: options.leads.div_ceil(100) * 100,
             in_flight: options.in_flight.max(1),
             connections: options.connections.max(1),
@@ -158,7 +178,17 @@ impl Setting {
         Ok(setting)
     }
 
-    /// Does in this program what stands beside a server's work.
+    /// The builds that are measured in turn, the tested one first.
+    pub fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
+    /// The tested build alone.
+    pub fn tested(&self) -> &[Program] {
+        &self.programs[..1]
+    }
+
+    /// Does in this program what is compared with a server's work.
     pub fn on_server_cores<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.go_to(self.server_cores.as_deref())?;
         let done = work();

@@ -1,29 +1,45 @@
 //! Loading PostgreSQL: COPY into bare tables, then the keys and indexes as they were.
 
-use anyhow::Result;
-use leadsmith::db::search;
+use anyhow::{Context, Result};
 use sea_orm::sqlx::postgres::PgPoolCopyExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
-use super::{COLUMNS, Cell, details, progress, row};
+use super::{
+    COLUMNS, Cell, ITEMS, actions, lead_id, order_id, ordered, orders, person, progress, row, time,
+    trigrams,
+};
+use crate::data::BEGIN;
 use crate::place::Place;
 
 /// How much text is sent at once.
 const CHUNK: usize = 1 << 20;
-const TABLES: &str = "('leads', 'lead_search')";
+const TABLES: &str = "('leads', 'lead_search', 'orders')";
 
+/// Fills those of the tables `leads`, `lead_search` and `orders` that there are.
 pub async fn load(place: &Place, leads: u64) -> Result<()> {
     let db = place.connect().await?;
     let restore = strip(&db).await?;
-    copy(
-        &db,
-        &format!("COPY leads ({COLUMNS}) FROM STDIN"),
-        leads,
-        lead_line,
-    )
+    let sql = format!("COPY leads ({COLUMNS}) FROM STDIN");
+    copy(&db, &sql, leads, |lines, number| {
+        lead_line(lines, number, leads)
+    })
     .await?;
-    let sql = "COPY lead_search (seq, text, trigrams) FROM STDIN";
-    copy(&db, sql, leads, search_line).await?;
+    if has(&db, "lead_search").await? {
+        let sql = "COPY lead_search (seq, text, trigrams) FROM STDIN";
+        copy(&db, sql, leads, |lines, number| {
+            search_line(lines, number, leads);
+            Ok(())
+        })
+        .await?;
+    }
+    if has(&db, "orders").await? {
+        let sql = "COPY orders (id, lead_id, version, state, items, actions, create_time, \
+                   update_time) FROM STDIN";
+        copy(&db, sql, orders(leads), |lines, number| {
+            order_line(lines, number - 1, leads)
+        })
+        .await?;
+    }
     eprintln!("  indexes");
     // In one session, whose settings are for this alone.
     let mut all = String::from("SET maintenance_work_mem = '1GB'; SET statement_timeout = 0;");
@@ -31,15 +47,22 @@ pub async fn load(place: &Place, leads: u64) -> Result<()> {
         all.push_str(&statement);
         all.push(';');
     }
+    // NULL, which sets nothing, where the number is not counted by the database.
     all.push_str("SELECT setval(pg_get_serial_sequence('leads', 'seq'), max(seq)) FROM leads");
     db.execute_unprepared(&all).await?;
-    db.execute_unprepared("VACUUM (ANALYZE)").await?;
-    db.execute_unprepared("CHECKPOINT").await?;
     db.close().await?;
     Ok(())
 }
 
-/// Drops the keys and indexes and gives the statements that make them again.
+async fn has(db: &DatabaseConnection, table: &str) -> Result<bool> {
+    let sql = format!("SELECT to_regclass('{table}') IS NOT NULL");
+    let row = db
+        .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
+        .await?;
+    Ok(row.context("no row")?.try_get_by_index(0)?)
+}
+
+/// Drops the keys and indexes and returns the statements that make them again.
 async fn strip(db: &DatabaseConnection) -> Result<Vec<String>> {
     // Foreign keys go first and come last.
     let constraints = format!(
@@ -68,24 +91,24 @@ async fn strip(db: &DatabaseConnection) -> Result<Vec<String>> {
     Ok(restore)
 }
 
-/// Copies the rows of all leads, a line each.
+/// Copies `count` rows, a line each, numbered from 1.
 async fn copy(
     db: &DatabaseConnection,
     sql: &str,
-    leads: u64,
-    line: impl Fn(&mut String, u64, u64) -> Result<()>,
+    count: u64,
+    line: impl Fn(&mut String, u64) -> Result<()>,
 ) -> Result<()> {
     let pool = db.get_postgres_connection_pool();
     let mut copy = pool.copy_in_raw(sql).await?;
     let mut lines = String::with_capacity(CHUNK + CHUNK / 8);
-    for number in 1..=leads {
-        line(&mut lines, number, leads)?;
+    for number in 1..=count {
+        line(&mut lines, number)?;
         lines.push('\n');
         if lines.len() >= CHUNK {
             copy.send(lines.as_bytes()).await?;
             lines.clear();
         }
-        progress("copied", number, leads);
+        progress("copied", number, count);
     }
     copy.send(lines.as_bytes()).await?;
     copy.finish().await?;
@@ -95,7 +118,7 @@ async fn copy(
 // No text of the data set holds a tab or a backslash, which COPY would read otherwise.
 
 fn lead_line(lines: &mut String, number: u64, leads: u64) -> Result<()> {
-    for (index, cell) in row(number, &details(number, leads))?.iter().enumerate() {
+    for (index, cell) in row(number, &person(number, leads))?.iter().enumerate() {
         if index > 0 {
             lines.push('\t');
         }
@@ -109,15 +132,24 @@ fn lead_line(lines: &mut String, number: u64, leads: u64) -> Result<()> {
     Ok(())
 }
 
-fn search_line(lines: &mut String, number: u64, leads: u64) -> Result<()> {
-    let text = details(number, leads).search_text();
+fn search_line(lines: &mut String, number: u64, leads: u64) {
+    let text = person(number, leads).search_text();
     lines.push_str(&format!("{number}\t{text}\t{{"));
-    for (index, trigram) in search::trigrams(&text).into_iter().enumerate() {
+    for (index, trigram) in trigrams(&text).into_iter().enumerate() {
         if index > 0 {
             lines.push(',');
         }
         lines.push_str(&trigram.to_string());
     }
     lines.push('}');
+}
+
+fn order_line(lines: &mut String, index: u64, leads: u64) -> Result<()> {
+    let number = ordered(index, leads);
+    let (id, lead) = (order_id(number), lead_id(number));
+    let (actions, time) = (actions("PENDING"), time(BEGIN)?);
+    lines.push_str(&format!(
+        "{id}\t{lead}\t1\tPROCESSING\t{ITEMS}\t{actions}\t{time}\t{time}"
+    ));
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Loading SQLite: large transactions without any care for crashes, as the file is thrown away if
-//! the load does not come to its end, and the indexes as they were afterwards.
+//! Loading SQLite: large transactions without protection against crashes, because an incomplete file
+//! is made again, and the indexes afterwards.
 
 use std::path::Path;
 
@@ -7,7 +7,10 @@ use anyhow::Result;
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, params, params_from_iter};
 
-use super::{COLUMNS, Cell, details, progress, row};
+use super::{
+    COLUMNS, Cell, ITEMS, actions, lead_id, order_id, ordered, orders, person, progress, row, time,
+};
+use crate::data::BEGIN;
 
 /// How many leads are written in one transaction.
 const CHUNK: u64 = 100_000;
@@ -23,38 +26,79 @@ impl ToSql for Cell {
     }
 }
 
+/// Fills those of the tables `leads`, `lead_search` and `orders` that there are.
 pub fn load(file: &Path, leads: u64) -> Result<()> {
     let db = Connection::open(file)?;
     db.execute_batch(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -262144;",
     )?;
     let indexes = strip(&db)?;
-    let places = ["?"; 30].join(", ");
-    for first in (1..=leads).step_by(CHUNK as usize) {
-        db.execute_batch("BEGIN")?;
-        let mut insert = db.prepare(&format!("INSERT INTO leads ({COLUMNS}) VALUES ({places})"))?;
-        let mut search = db.prepare("INSERT INTO lead_search (rowid, text) VALUES (?, ?)")?;
-        for number in first..=leads.min(first + CHUNK - 1) {
-            let details = details(number, leads);
-            insert.execute(params_from_iter(row(number, &details)?))?;
-            search.execute(params![number as i64, details.search_text()])?;
-            progress("written", number, leads);
-        }
-        db.execute_batch("COMMIT")?;
+    load_leads(&db, leads)?;
+    if has(&db, "orders")? {
+        load_orders(&db, leads)?;
     }
     eprintln!("  indexes");
     for index in indexes {
         db.execute_batch(&index)?;
     }
-    db.execute_batch("ANALYZE; PRAGMA journal_mode = WAL;")?;
+    if has(&db, "lead_search")? {
+        db.execute_batch("INSERT INTO lead_search (lead_search) VALUES ('optimize')")?;
+    }
+    db.execute_batch("PRAGMA journal_mode = WAL")?;
     Ok(())
 }
 
-/// Drops the indexes and gives the statements that make them again.
+fn load_leads(db: &Connection, leads: u64) -> Result<()> {
+    let places = ["?"; 30].join(", ");
+    let sql = format!("INSERT INTO leads ({COLUMNS}) VALUES ({places})");
+    let searched = has(db, "lead_search")?;
+    for first in (1..=leads).step_by(CHUNK as usize) {
+        db.execute_batch("BEGIN")?;
+        let mut insert = db.prepare(&sql)?;
+        let mut search = match searched {
+            true => Some(db.prepare("INSERT INTO lead_search (rowid, text) VALUES (?, ?)")?),
+            false => None,
+        };
+        for number in first..=leads.min(first + CHUNK - 1) {
+            let person = person(number, leads);
+            insert.execute(params_from_iter(row(number, &person)?))?;
+            if let Some(search) = &mut search {
+                search.execute(params![number as i64, person.search_text()])?;
+            }
+            progress("written", number, leads);
+        }
+        db.execute_batch("COMMIT")?;
+    }
+    Ok(())
+}
+
+fn load_orders(db: &Connection, leads: u64) -> Result<()> {
+    let (actions, time) = (actions("PENDING"), time(BEGIN)?);
+    db.execute_batch("BEGIN")?;
+    let mut insert = db.prepare(
+        "INSERT INTO orders
+           (id, lead_id, version, state, items, actions, create_time, update_time)
+         VALUES (?, ?, 1, 'PROCESSING', ?, ?, ?, ?)",
+    )?;
+    for index in 0..orders(leads) {
+        let number = ordered(index, leads);
+        let (id, lead) = (order_id(number), lead_id(number));
+        let (id, lead) = (id.as_bytes(), lead.as_bytes());
+        insert.execute(params![id, lead, ITEMS, actions, time, time])?;
+    }
+    Ok(db.execute_batch("COMMIT")?)
+}
+
+fn has(db: &Connection, table: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?";
+    Ok(db.prepare(sql)?.exists([table])?)
+}
+
+/// Drops the indexes and returns the statements that make them again.
 fn strip(db: &Connection) -> Result<Vec<String>> {
     let mut indexes = db.prepare(
         "SELECT name, sql FROM sqlite_master
-          WHERE type = 'index' AND tbl_name = 'leads' AND sql IS NOT NULL",
+          WHERE type = 'index' AND tbl_name IN ('leads', 'orders') AND sql IS NOT NULL",
     )?;
     let found = indexes.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let found: Vec<(String, String)> = found.collect::<rusqlite::Result<_>>()?;

@@ -1,77 +1,102 @@
-//! The data set: leads as a sales desk has them, made from their number alone, so that every id and
-//! every text can be computed again wherever it is needed, by pgbench too.
+//! The data sets: leads made from their number alone, so that every id and every text can be computed
+//! again wherever it is needed, by pgbench too.
+//!
+//! Rows are written at the schema of the first migrations, which no later change alters. Each build of
+//! the service gets a copy that it migrates itself, as it would at a user's: so builds with different
+//! schemas are measured on the same content, and the loader knows one schema only.
 
+mod ids;
 mod load_postgres;
 mod load_sqlite;
-pub mod orders;
 mod people;
+mod row;
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use chrono::{DateTime, SecondsFormat};
-use leadsmith::leads::model::{Details, fold};
-use uuid::Uuid;
+use migrations::Migrator;
+use migrations::sea_orm_migration::MigratorTrait as _;
 
-pub use people::{code, details, phone};
+pub use ids::{BEGIN, STRIDE, lead_id, open_number, order_id, shuffled, state};
+pub use people::{Person, code, fold, person, phone};
+pub use row::{COLUMNS, Cell, ITEMS, actions, row, time, trigrams};
 
 use crate::place::{Database, Place};
 use crate::service::Program;
 use crate::setting::Setting;
 
-/// Changes with what is loaded, so that no old data set is taken for a new one.
-const FORMAT: u32 = 1;
-/// When the first lead was created: 2024-01-01, in seconds.
-pub const BEGIN: i64 = 1_704_067_200;
-/// The service account that calls.
-const ACCOUNT: &str = "bench";
+/// Changes with what is loaded, so that an old data set is not taken for a new one.
+const FORMAT: u32 = 2;
+/// The migrations at whose schema rows are written: those of the oldest build that can be compared.
+const LOADED_AT: u32 = 5;
+/// How many service accounts call: limits for each principal are meant for more than one caller.
+const ACCOUNTS: usize = 4;
+/// How many orders a data set has at most.
+const ORDERS: u64 = 200_000;
 
-/// A loaded database and the key to call a service on it with.
+/// How many of so many leads are OPEN.
+pub fn open(leads: u64) -> u64 {
+    leads / 10 * 9
+}
+
+/// How many orders a data set of so many leads has. The order at `index` is that of the lead
+/// `shuffled(open - 1 - index)`: the leads that Convert takes last.
+pub fn orders(leads: u64) -> u64 {
+    open(leads).min(ORDERS)
+}
+
+/// The number of the lead that the order at `index` belongs to.
+pub fn ordered(index: u64, leads: u64) -> u64 {
+    shuffled(open(leads) - 1 - index, open(leads))
+}
+
+/// A database that a build of the service has migrated, and the keys to call a service on it with.
 #[derive(Clone)]
 pub struct DataSet {
     pub place: Place,
     pub leads: u64,
-    pub key: String,
+    pub keys: Vec<String>,
+    pub program: Program,
 }
 
 impl DataSet {
-    /// The data set of this size, loaded unless it is there already.
-    pub async fn ready(setting: &Setting, database: Database, leads: u64) -> Result<Self> {
-        let name = format!("leads_{leads}_v{FORMAT}");
+    /// The data set of this size for a build, prepared unless it is there already.
+    pub async fn ready(
+        setting: &Setting,
+        program: &Program,
+        database: Database,
+        leads: u64,
+    ) -> Result<Self> {
+        let name = format!("{}_{leads}", program.role());
         let place = setting.place(database, &name)?;
-        let mark = setting.folder.join(format!("{database}_{name}.key"));
-        if let Ok(key) = fs::read_to_string(&mark)
-            && place.exists().await?
-        {
-            return Ok(Self { place, leads, key });
-        }
-        eprintln!("loading {leads} leads into {database}, this once");
-        let begin = std::time::Instant::now();
-        place.create().await?;
-        let program = Program::build()?;
-        program.command(&place, &["migrate", "up"])?;
-        match &place {
-            Place::Sqlite(file) => load_sqlite::load(file, leads)?,
-            Place::Postgres(..) => load_postgres::load(&place, leads).await?,
-        }
-        let account = ["service-account", "create", "--role", "SALES", "--name"];
-        program.command(&place, &[&account[..], &[ACCOUNT]].concat())?;
-        let key = ["service-account", "create-key", "--name", ACCOUNT];
-        let key = program.command(&place, &key)?.trim().to_owned();
-        fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&mark)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, key.as_bytes()))
-            .with_context(|| format!("{} cannot be written", mark.display()))?;
-        eprintln!("loaded in {:.0} s", begin.elapsed().as_secs_f64());
-        Ok(Self { place, leads, key })
+        let mark = Mark::new(setting, database, &name);
+        let keys = match mark.read(&place).await? {
+            Some(keys) => keys.lines().map(str::to_owned).collect(),
+            None => {
+                let base = base(setting, database, leads).await?;
+                eprintln!("migrating {leads} leads in {database} by {program}");
+                let begin = Instant::now();
+                base.copy_to(&place).await?;
+                program.command(&place, &["migrate", "up"])?;
+                place.analyze().await?;
+                let keys = accounts(program, &place)?;
+                mark.write(&keys.join("\n"))?;
+                eprintln!("migrated in {:.0} s", begin.elapsed().as_secs_f64());
+                keys
+            }
+        };
+        Ok(Self {
+            place,
+            leads,
+            keys,
+            program: program.clone(),
+        })
     }
 
-    /// A copy for what changes data. The one before it is gone.
+    /// A copy to change. An earlier copy is replaced.
     pub async fn copy(&self) -> Result<Self> {
         Ok(Self {
             place: self.place.copy().await?,
@@ -81,128 +106,114 @@ impl DataSet {
 
     /// How many leads are OPEN.
     pub fn open(&self) -> u64 {
-        self.leads / 10 * 9
+        open(self.leads)
     }
 }
 
-/// The id of the lead with this number: in the order of time as the service's are, and random behind
-/// that. The same is computed by [`crate::limits::pgbench`].
-pub fn lead_id(number: u64) -> Uuid {
-    id_at(BEGIN as u64 * 1_000 + number * 1_000, number)
+/// Creates the service accounts and returns the key of each.
+fn accounts(program: &Program, place: &Place) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    for index in 0..ACCOUNTS {
+        let name = format!("bench-{index}");
+        let account = [
+            "service-account",
+            "create",
+            "--role",
+            "SALES",
+            "--name",
+            &name,
+        ];
+        program.command(place, &account)?;
+        let key = ["service-account", "create-key", "--name", &name];
+        keys.push(program.command(place, &key)?.trim().to_owned());
+    }
+    Ok(keys)
 }
 
-/// The id of an order of this lead.
-pub fn order_id(number: u64) -> Uuid {
-    id_at(BEGIN as u64 * 1_000 + number * 1_000 + 500, number)
+/// The leads and orders as they were loaded, from which every build's data set is copied.
+async fn base(setting: &Setting, database: Database, leads: u64) -> Result<Place> {
+    loaded(setting, database, "base", leads, async |place| {
+        let db = place.connect().await?;
+        Migrator::up(&db, Some(LOADED_AT)).await?;
+        Ok(db.close().await?)
+    })
+    .await
 }
 
-fn id_at(milliseconds: u64, number: u64) -> Uuid {
-    let hash = fnv1a(number);
-    let high = milliseconds << 16 | 0x7000 | hash >> 40 & 0xfff;
-    let low = 0xa800_0000_0000_0000 | hash & ((1 << 56) - 1);
-    Uuid::from_u64_pair(high, low)
+/// A database with the leads and orders, loaded into the tables that `schema` makes, unless it is
+/// there already.
+pub async fn loaded(
+    setting: &Setting,
+    database: Database,
+    kind: &str,
+    leads: u64,
+    schema: impl AsyncFnOnce(&Place) -> Result<()>,
+) -> Result<Place> {
+    let name = format!("{kind}_{leads}");
+    let place = setting.place(database, &name)?;
+    let mark = Mark::new(setting, database, &name);
+    if mark.read(&place).await?.is_some() {
+        return Ok(place);
+    }
+    eprintln!("loading {leads} leads into {database} ({kind}), this once");
+    let begin = Instant::now();
+    place.create().await?;
+    schema(&place).await?;
+    match &place {
+        Place::Sqlite(file) => load_sqlite::load(file, leads)?,
+        Place::Postgres(..) => load_postgres::load(&place, leads).await?,
+    }
+    place.analyze().await?;
+    mark.write("")?;
+    eprintln!("loaded in {:.0} s", begin.elapsed().as_secs_f64());
+    Ok(place)
 }
 
-/// pgbench's `hash_fnv1a(number, 0)`.
-fn fnv1a(number: u64) -> u64 {
-    number
-        .to_le_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-}
+/// A file that says that a database is complete, and holds the keys to call a service on it with.
+struct Mark(PathBuf);
 
-/// Of ten leads nine are OPEN; the tenth is CONVERTED, or each tenth time DEACTIVATED.
-pub fn state(number: u64) -> &'static str {
-    match (number % 10, number % 100) {
-        (0, 0) => "DEACTIVATED",
-        (0, _) => "CONVERTED",
-        _ => "OPEN",
+impl Mark {
+    fn new(setting: &Setting, database: Database, name: &str) -> Self {
+        let file = format!("{database}_{name}_v{FORMAT}.key");
+        Self(setting.folder.join(file))
+    }
+
+    /// What it holds, if the database is there too. Otherwise the mark is removed, because the database
+    /// is about to be made.
+    async fn read(&self, place: &Place) -> Result<Option<String>> {
+        match fs::read_to_string(&self.0) {
+            Ok(keys) if place.exists().await? => return Ok(Some(keys)),
+            Ok(_) => fs::remove_file(&self.0)?,
+            Err(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn write(&self, keys: &str) -> Result<()> {
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&self.0)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, keys.as_bytes()))
+            .with_context(|| format!("{} cannot be written", self.0.display()))
     }
 }
 
-/// The number of the OPEN lead at `index`, from 0.
-pub fn open_number(index: u64) -> u64 {
-    index / 9 * 10 + index % 9 + 1
+/// Forgets the data sets that a build has migrated: another one takes its role.
+pub fn forget(folder: &Path, role: &str) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".key") && name.contains(&format!("_{role}_")) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
-/// The number of the OPEN lead that comes at `turn`, from 0, when each comes once and in no order.
-pub fn shuffled(turn: u64, open: u64) -> u64 {
-    open_number(turn * STRIDE % open)
-}
-
-/// A prime that divides no number of leads.
-pub const STRIDE: u64 = 7_368_787;
-
-/// A value of a row.
-pub enum Cell {
-    Null,
-    Number(i64),
-    Id(Uuid),
-    Text(String),
-}
-
-/// The columns of [`row`].
-pub const COLUMNS: &str = "seq, id, version, state, first_name, last_name, company, email, phone, \
-                           fax, vat_id, street, city, region, postal_code, country_code, language, \
-                           owner_id, source, custom_fields, last_name_key, company_key, email_key, \
-                           deactivation_time, deactivation_actor, deactivation_reason, \
-                           conversion_time, conversion_actor, create_time, update_time";
-
-/// A row of `leads`.
-pub fn row(number: u64, details: &Details) -> Result<[Cell; 30]> {
-    let actor =
-        r#"{"id": "018cc251-f400-7000-a800-000000000000", "kind": "OPERATOR", "name": "loader"}"#;
-    let state = state(number);
-    let created = BEGIN + number as i64;
-    let update_time = time(created + (fnv1a(number) >> 30) as i64 % 2_592_000)?;
-    let text = |text: &str| Cell::Text(text.to_owned());
-    let when = |at: &str, value: &str| match state == at {
-        true => Cell::Text(value.to_owned()),
-        false => Cell::Null,
-    };
-    Ok([
-        Cell::Number(number as i64),
-        Cell::Id(lead_id(number)),
-        Cell::Number(1),
-        text(state),
-        text(&details.first_name),
-        text(&details.last_name),
-        text(&details.company),
-        text(&details.email),
-        text(&details.phone),
-        text(&details.fax),
-        text(&details.vat_id),
-        text(&details.address.street),
-        text(&details.address.city),
-        text(&details.address.region),
-        text(&details.address.postal_code),
-        text(&details.address.country_code),
-        text(&details.language),
-        text(&details.owner_id),
-        text(&details.source),
-        Cell::Text(serde_json::to_string(&details.custom_fields)?),
-        Cell::Text(fold(&details.last_name)),
-        Cell::Text(fold(&details.company)),
-        Cell::Text(details.email_key()),
-        when("DEACTIVATED", &update_time),
-        when("DEACTIVATED", actor),
-        when("DEACTIVATED", "No budget this year"),
-        when("CONVERTED", &update_time),
-        when("CONVERTED", actor),
-        Cell::Text(time(created)?),
-        Cell::Text(update_time),
-    ])
-}
-
-/// A time as SQLite has it and PostgreSQL reads it.
-fn time(seconds: i64) -> Result<String> {
-    let time = DateTime::from_timestamp(seconds, 0).context("a time")?;
-    Ok(time.to_rfc3339_opts(SecondsFormat::AutoSi, false))
-}
-
-/// Tells how far the load of many rows is.
+/// Prints how far the load of many rows is.
 fn progress(what: &str, done: u64, all: u64) {
     if done.is_multiple_of(1_000_000) && all > 1_000_000 {
         eprintln!("  {what}: {done} of {all}");

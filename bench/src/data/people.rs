@@ -1,10 +1,11 @@
-//! What the leads are called.
+//! The texts of the leads.
 
 use std::collections::BTreeMap;
 
-use leadsmith::leads::model::{Address, Details};
+use super::ids::fnv1a;
 
-use super::fnv1a;
+/// Separates the texts that a lead is found by: no text holds it.
+const SEPARATOR: &str = "\u{1}";
 
 const FIRST_NAMES: [&str; 24] = [
     "Ada", "Grace", "Alan", "Edsger", "Maria", "Jonas", "Aiko", "Liam", "Zofia", "Noah", "Emma",
@@ -43,7 +44,7 @@ fn pick<'a, T: ?Sized>(of: &[&'a T], by: u64) -> &'a T {
     of[by as usize % of.len()]
 }
 
-/// What ten leads of a data set of `leads` share, and no others: six letters of their company.
+/// What ten leads of a data set of `leads` have in common, and no others: six letters of their company.
 pub fn code(number: u64, leads: u64) -> String {
     let mut hash = fnv1a(number % (leads / 10).max(1) + 7_777_777) >> 8;
     (0..6)
@@ -55,8 +56,40 @@ pub fn code(number: u64, leads: u64) -> String {
         .collect()
 }
 
-/// What the lead with this number is called.
-pub fn details(number: u64, leads: u64) -> Details {
+/// The texts of a lead. Those that are missing are empty.
+pub struct Person {
+    pub first_name: String,
+    pub last_name: String,
+    pub company: String,
+    /// In lower case already.
+    pub email: String,
+    pub phone: String,
+    pub street: String,
+    pub city: String,
+    pub postal_code: String,
+    pub country_code: String,
+    pub language: String,
+    pub source: String,
+    pub custom_fields: BTreeMap<String, String>,
+}
+
+impl Person {
+    /// The texts that the lead is found by, folded.
+    pub fn search_text(&self) -> String {
+        let name = format!("{} {}", self.first_name, self.last_name);
+        [&name, &self.company, &self.email, &self.phone]
+            .map(|text| fold(text))
+            .join(SEPARATOR)
+    }
+}
+
+/// The text without regard to case. For the texts of the data set that is their lower case.
+pub fn fold(text: &str) -> String {
+    text.to_lowercase()
+}
+
+/// The texts of the lead with this number, in a data set of `leads`.
+pub fn person(number: u64, leads: u64) -> Person {
     let hash = fnv1a(number);
     let first_name = pick(&FIRST_NAMES, hash).to_owned();
     let last_name = format!(
@@ -77,30 +110,42 @@ pub fn details(number: u64, leads: u64) -> Details {
         word.to_lowercase()
     );
     let [city, country, language] = PLACES[(hash >> 44) as usize % PLACES.len()];
-    Details {
+    Person {
         first_name,
         last_name,
         company,
         email,
         phone: phone(30, number),
-        address: Address {
-            street: format!("{word} Street {}", hash % 200),
-            city: city.to_owned(),
-            postal_code: format!("{:05}", hash % 100_000),
-            country_code: country.to_owned(),
-            ..Address::default()
-        },
+        street: format!("{word} Street {}", hash % 200),
+        city: city.to_owned(),
+        postal_code: format!("{:05}", hash % 100_000),
+        country_code: country.to_owned(),
         language: language.to_owned(),
         source: pick(&SOURCES, hash >> 50).to_owned(),
         custom_fields: BTreeMap::from([
             ("tier".to_owned(), "silver".to_owned()),
             ("employees".to_owned(), (hash % 5_000).to_string()),
         ]),
-        ..Details::default()
     }
 }
 
 /// A phone number of 14 characters.
 pub fn phone(area: u64, number: u64) -> String {
     format!("+49 {area} {:07}", number % 10_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::person;
+
+    #[test]
+    fn a_lead_is_found_by_its_name_company_email_and_phone() {
+        let mut person = person(1, 100);
+        person.first_name = "Chloé".to_owned();
+        person.last_name = "Mühlström".to_owned();
+        person.company = "Fjord GmbH".to_owned();
+        person.email = "chloé.1@fjord.example".to_owned();
+        let text = "chloé mühlström\u{1}fjord gmbh\u{1}chloé.1@fjord.example\u{1}+49 30 0000001";
+        assert_eq!(person.search_text(), text);
+    }
 }

@@ -1,9 +1,9 @@
-//! PostgreSQL's limit: pgbench with one prepared statement.
+//! PostgreSQL's limit: pgbench with prepared statements, over as many connections as do best. Changes
+//! are committed one by one and in groups, as SQLite's are, and the faster way counts.
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,9 +12,14 @@ use crate::data::{BEGIN, STRIDE};
 use crate::place::Cluster;
 use crate::process;
 
-/// How many connections the service has by default: the least that is tried.
+/// How many connections are tried at least.
 const CLIENTS: usize = 16;
-/// How long a number of connections is tried.
+/// How many changes share a commit in a group. More lock so many rows that the connections wait for
+/// each other.
+const GROUP: usize = 16;
+/// How often a group is tried that met another one on the same rows.
+const TRIES: usize = 100;
+/// How long each way is tried.
 const TRIAL: Duration = Duration::from_secs(2);
 
 /// Makes `:n` the number of a random lead of `:leads`.
@@ -22,11 +27,11 @@ pub const ANY: &str = "\\set n random(1, :leads)\n";
 /// Makes `:n` the number of a random OPEN lead of `:leads`.
 pub const OPEN: &str = "\\set n random(0, :leads / 10 - 1) * 10 + random(1, 9)\n";
 
-/// Makes `:n` the number of a random one of those of `:open` OPEN leads that are left to the database
-/// alone: the second half of the first `:turns`, as [`crate::data::shuffled`] counts them.
-pub fn shuffled() -> String {
+/// Makes `:n` the number of the lead that a random one of `:orders` orders belongs to, where `:open`
+/// leads are OPEN, as [`crate::data::ordered`] counts them.
+pub fn ordered() -> String {
     format!(
-        "\\set k (random(:turns / 2, :turns - 1) * {STRIDE}) % :open\n\\set n :k / 9 * 10 + :k % 9 + 1\n"
+        "\\set k ((:open - 1 - random(0, :orders - 1)) * {STRIDE}) % :open\n\\set n :k / 9 * 10 + :k % 9 + 1\n"
     )
 }
 
@@ -63,67 +68,104 @@ pub fn new_id(name: &str) -> String {
     )
 }
 
+/// The lines that make `:NAME1` and `:NAME2` a random id, as callers choose for their requests.
+pub fn random_id(name: &str) -> String {
+    format!(
+        "\\set {name}1 random({}, {})\n\\set {name}2 random({}, {})\n",
+        1_i64 << 56,
+        (1_i64 << 60) - 1,
+        8_i64 << 56,
+        (9_i64 << 56) - 1
+    )
+}
+
 /// The UUID of two variables.
 pub fn uuid(name: &str) -> String {
     format!("('0' || to_hex(:{name}1::bigint) || 'a' || to_hex(:{name}2::bigint))::uuid")
 }
 
-/// A statement with what it needs, run by pgbench.
+/// What pgbench runs.
+pub struct Script {
+    /// One of these is run at random each time.
+    pub statements: Vec<String>,
+    pub variables: Vec<(&'static str, String)>,
+    /// Whether it changes anything.
+    pub writes: bool,
+}
+
+/// A script and where it is run.
 pub struct Pgbench {
     cluster: Arc<Cluster>,
     database: String,
-    /// One of these is run at random each time.
-    scripts: Vec<String>,
-    variables: Vec<(String, String)>,
+    script: Script,
     /// How many calls would be in flight.
     in_flight: usize,
-    /// How many connections do best; 0 until that is known.
-    best: AtomicUsize,
+    /// How it does best, once that is known.
+    best: OnceLock<Way>,
+}
+
+/// How a script is run.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    clients: usize,
+    /// How many changes share a commit.
+    group: usize,
 }
 
 impl Pgbench {
-    pub fn new(
-        cluster: &Arc<Cluster>,
-        database: &str,
-        scripts: Vec<String>,
-        variables: Vec<(&str, String)>,
-        in_flight: usize,
-    ) -> Self {
+    pub fn new(cluster: &Arc<Cluster>, database: &str, script: Script, in_flight: usize) -> Self {
         Self {
             cluster: Arc::clone(cluster),
             database: database.to_owned(),
-            scripts,
-            variables: variables
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
+            script,
             in_flight,
-            best: AtomicUsize::new(0),
+            best: OnceLock::new(),
         }
     }
 
-    /// Transactions per second, with as many connections as do best.
+    /// Works per second, in the way that does best.
     pub fn rate(&self, time: Duration) -> Result<f64> {
-        if self.best.load(Ordering::Relaxed) == 0 {
-            let trial = TRIAL.min(time);
-            let few = self.in_flight.min(CLIENTS);
-            let best = if self.in_flight > few
-                && self.run(self.in_flight, trial, None)? > self.run(few, trial, None)?
-            {
-                self.in_flight
-            } else {
-                few
-            };
-            self.best.store(best, Ordering::Relaxed);
-        }
-        self.run(self.best.load(Ordering::Relaxed), time, None)
+        let way = match self.best.get() {
+            Some(way) => *way,
+            None => {
+                let best = self.find_best(TRIAL)?;
+                *self.best.get_or_init(|| best)
+            }
+        };
+        self.run(way, time, None)
     }
 
-    /// The median of a transaction's time over one connection, in microseconds.
+    /// Tries the ways to run the script.
+    fn find_best(&self, time: Duration) -> Result<Way> {
+        let few = self.in_flight.min(CLIENTS);
+        let way = |clients, group| Way { clients, group };
+        let mut ways = vec![way(few, 1)];
+        if self.in_flight > few {
+            ways.push(way(self.in_flight, 1));
+        }
+        if self.script.writes {
+            ways.extend([way(few, GROUP), way(few.div_ceil(4), GROUP)]);
+        }
+        let mut best: Option<(f64, Way)> = None;
+        for way in ways {
+            let rate = self.run(way, time, None)?;
+            if best.is_none_or(|(most, _)| rate > most) {
+                best = Some((rate, way));
+            }
+        }
+        let (_, way) = best.context("no way to run pgbench")?;
+        eprintln!(
+            "  PostgreSQL alone does best over {} connections, {} works a commit",
+            way.clients, way.group
+        );
+        Ok(way)
+    }
+
+    /// The median of a work's time over one connection, in microseconds.
     pub fn p50(&self, time: Duration) -> Result<f64> {
         let folder = self.cluster.folder().join("log");
         fs::create_dir_all(&folder)?;
-        let run = self.run(1, time, Some(&folder));
+        let run = self.run(Way::ALONE, time, Some(&folder));
         let mut times = Vec::new();
         for entry in fs::read_dir(&folder)? {
             times.extend(logged_times(&fs::read_to_string(entry?.path())?));
@@ -135,18 +177,19 @@ impl Pgbench {
         Ok(*middle.context("pgbench has logged nothing")? as f64)
     }
 
-    fn run(&self, clients: usize, time: Duration, log: Option<&Path>) -> Result<f64> {
+    fn run(&self, way: Way, time: Duration, log: Option<&Path>) -> Result<f64> {
         let mut command = self.cluster.client("pgbench", &self.database);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let now = leadsmith::clock::Clock::default().now().timestamp_millis();
         command
             .args(["--no-vacuum", "--protocol=prepared"])
-            .arg(format!("--client={clients}"))
-            .arg(format!("--jobs={}", clients.min(cores)))
+            .arg(format!("--client={}", way.clients))
+            .arg(format!("--jobs={}", way.clients.min(cores)))
             .arg(format!("--time={}", time.as_secs().max(1)))
+            .arg(format!("--max-tries={TRIES}"))
             .arg(format!("--define=now={now}"))
             .arg("--define=made=0");
-        for (name, value) in &self.variables {
+        for (name, value) in &self.script.variables {
             command.arg(format!("--define={name}={value}"));
         }
         if let Some(folder) = log {
@@ -155,24 +198,41 @@ impl Pgbench {
                 .arg("--log-prefix")
                 .arg(folder.join("log"));
         }
-        let mut files = Vec::new();
-        for (index, script) in self.scripts.iter().enumerate() {
+        for (index, statement) in self.script.statements.iter().enumerate() {
             let file = self.cluster.folder().join(format!("{index}.pgbench"));
-            fs::write(&file, script)?;
+            fs::write(&file, way.script(statement))?;
             command.arg("--file").arg(&file);
-            files.push(file);
         }
-        let output = process::run(&mut command);
-        for file in files {
-            fs::remove_file(file)?;
-        }
-        let output = output?;
-        printed_rate(&output).with_context(|| format!("pgbench tells no rate: {output}"))
+        let output = process::run(&mut command)?;
+        let rate = printed_rate(&output);
+        let rate = rate.with_context(|| format!("pgbench prints no rate: {output}"))?;
+        Ok(rate * way.group as f64)
     }
 }
 
-/// The rate in what pgbench prints.
+impl Way {
+    const ALONE: Self = Self {
+        clients: 1,
+        group: 1,
+    };
+
+    /// The script that runs a statement once, or as a group in one transaction and one trip.
+    fn script(self, statement: &str) -> String {
+        match self.group {
+            1 => statement.to_owned(),
+            group => format!(
+                "\\startpipeline\nBEGIN;\n{}COMMIT;\n\\endpipeline\n",
+                statement.repeat(group)
+            ),
+        }
+    }
+}
+
+/// The rate in what pgbench prints. It prints none if it has finished no transaction.
 fn printed_rate(output: &str) -> Option<f64> {
+    if output.contains("actually processed: 0\n") {
+        return Some(0.0);
+    }
     let line = output
         .lines()
         .find_map(|line| line.strip_prefix("tps = "))?;
@@ -195,6 +255,8 @@ mod tests {
                       tps = 12345.678901 (without initial connection time)\n";
         assert_eq!(printed_rate(output), Some(12345.678901));
         assert_eq!(printed_rate("pgbench: error"), None);
+        let none = "number of transactions actually processed: 0\n";
+        assert_eq!(printed_rate(none), Some(0.0));
         let log = "0 1 412 0 1175850568 995598\n0 2 3097 0 1175850569 1022\n";
         assert_eq!(logged_times(log).collect::<Vec<_>>(), [412, 3097]);
     }

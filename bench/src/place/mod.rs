@@ -1,13 +1,14 @@
-//! Where leads are kept: a file of SQLite or a database of this program's own PostgreSQL.
+//! Where leads are stored: a file of SQLite or a database of this program's own PostgreSQL.
 
 mod cluster;
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 pub use cluster::Cluster;
@@ -28,7 +29,7 @@ impl fmt::Display for Database {
     }
 }
 
-/// Where leads are kept.
+/// Where leads are stored.
 #[derive(Clone)]
 pub enum Place {
     /// A file.
@@ -45,7 +46,7 @@ impl Place {
         }
     }
 
-    /// What the service is told.
+    /// The URL that the service connects by.
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(file) => format!("sqlite:{}", file.display()),
@@ -75,11 +76,17 @@ impl Place {
         }
     }
 
-    /// Makes it anew, empty.
+    /// Creates it empty, in place of one that is there.
     pub async fn create(&self) -> Result<()> {
         self.remove().await?;
         match self {
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(file) => fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(file)
+                .map(|_| ())
+                .with_context(|| format!("{} cannot be created", file.display())),
             Self::Postgres(cluster, name) => cluster
                 .admin(&format!("CREATE DATABASE {name}"))
                 .map(|_| ()),
@@ -104,29 +111,51 @@ impl Place {
         }
     }
 
-    /// A copy of it, on which nobody works yet.
+    /// A copy of it, in place of an earlier copy.
     pub async fn copy(&self) -> Result<Self> {
-        match self {
-            Self::Sqlite(file) => {
-                let to = beside(file, ".copy");
-                let copy = Self::Sqlite(to.clone());
-                copy.remove().await?;
+        let to = match self {
+            Self::Sqlite(file) => Self::Sqlite(beside(file, ".copy")),
+            Self::Postgres(cluster, name) => {
+                Self::Postgres(Arc::clone(cluster), format!("{name}_copy"))
+            }
+        };
+        self.copy_to(&to).await?;
+        Ok(to)
+    }
+
+    /// Copies it over another place of the same database. Nothing may be connected to either.
+    pub async fn copy_to(&self, to: &Self) -> Result<()> {
+        to.remove().await?;
+        match (self, to) {
+            (Self::Sqlite(from), Self::Sqlite(to)) => {
                 for behind in ["", "-wal"] {
-                    let from = beside(file, behind);
+                    let from = beside(from, behind);
                     if from.exists() {
-                        fs::copy(&from, beside(&to, behind))
+                        fs::copy(&from, beside(to, behind))
                             .with_context(|| format!("{} cannot be copied", from.display()))?;
                     }
                 }
-                Ok(copy)
+                Ok(())
             }
-            Self::Postgres(cluster, name) => {
-                let to = format!("{name}_copy");
-                let copy = Self::Postgres(Arc::clone(cluster), to.clone());
-                copy.remove().await?;
-                let sql = format!("CREATE DATABASE {to} TEMPLATE {name} STRATEGY file_copy");
-                cluster.admin(&sql)?;
-                Ok(copy)
+            (Self::Postgres(cluster, from), Self::Postgres(_, to)) => {
+                let sql = format!("CREATE DATABASE {to} TEMPLATE {from} STRATEGY file_copy");
+                cluster.admin(&sql).map(|_| ())
+            }
+            _ => bail!("a database cannot be copied to one of another kind"),
+        }
+    }
+
+    /// Gives the planner its statistics, and writes everything to disk, so that neither falls into a
+    /// measurement.
+    pub async fn analyze(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => {
+                self.execute("ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)")
+                    .await
+            }
+            Self::Postgres(..) => {
+                self.execute("VACUUM (ANALYZE)").await?;
+                self.execute("CHECKPOINT").await
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Convert by hand. A lead converts once: each call takes the next of a shuffled order, and the load
-//! fails when half of them are used up. The other half is the database's alone, which may meet a lead
-//! twice: it writes the same.
+//! fails when all are used up. The database alone takes random ones of its own copy, and may meet a
+//! lead twice: it writes the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,56 +10,60 @@ use leadsmith::wire::proto;
 use rusqlite::{Statement, params};
 use tonic::{Request, Response, Status};
 
-use super::kept::{self, Blobs, Kept};
 use super::request_id;
-use crate::data::{DataSet, lead_id, shuffled};
+use super::stored::{self, Stored};
+use crate::data::{self, lead_id, open_number, shuffled};
 use crate::echo::Answers;
-use crate::limits::Limit;
-use crate::limits::pgbench::{self, Pgbench};
-use crate::limits::sqlite::{Loop, Task};
-use crate::load::{self, Caller, Work};
-use crate::measure::Bed;
-use crate::place::Place;
+use crate::limits::pgbench::{self, Script};
+use crate::limits::sqlite::Task;
+use crate::limits::{Limit, Tables};
+use crate::load::{Caller, Work};
+use crate::place::Database;
 use crate::report::Row;
 use crate::setting::Setting;
+use crate::testbed::{Access, Testbed};
 
-/// Leads in a shuffled order, each once.
+/// Turns that are each taken once.
 pub struct Turns {
     next: AtomicU64,
-    /// How many there are; the first half is to take.
-    pub count: u64,
-    /// How many OPEN leads the data set has.
-    pub open: u64,
+    count: u64,
 }
 
 impl Turns {
-    pub fn new(count: u64, open: u64) -> Self {
+    pub fn new(count: u64) -> Self {
         Self {
             next: AtomicU64::new(0),
             count,
-            open,
         }
     }
 
-    /// The number of the next lead.
+    /// The next turn, from 0.
     pub fn next(&self) -> Result<u64> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         ensure!(
-            turn < self.count / 2,
+            turn < self.count,
             "all {} leads are converted: measure for fewer --seconds or with more --leads",
-            self.count / 2
+            self.count
         );
-        Ok(shuffled(turn, self.open))
-    }
-
-    /// The number of any lead that is not among them.
-    pub fn other(&self, random: &mut fastrand::Rng) -> u64 {
-        shuffled(random.u64(self.count / 2..self.count), self.open)
+        Ok(turn)
     }
 }
 
 /// Convert of the next lead.
-struct Convert(Turns);
+struct Convert {
+    turns: Turns,
+    open: u64,
+}
+
+impl Convert {
+    fn new(leads: u64) -> Self {
+        let open = data::open(leads);
+        Self {
+            turns: Turns::new(open),
+            open,
+        }
+    }
+}
 
 fn body(number: u64, random: &mut fastrand::Rng) -> (proto::ConvertLeadRequest, u64) {
     let body = proto::ConvertLeadRequest {
@@ -76,11 +80,11 @@ impl Work for Convert {
     type Asked = u64;
 
     fn ask(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, u64)> {
-        Ok(body(self.0.next()?, random))
+        Ok(body(shuffled(self.turns.next()?, self.open), random))
     }
 
     fn ask_echo(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, u64)> {
-        Ok(body(self.0.other(random), random))
+        Ok(body(open_number(random.u64(..self.open)), random))
     }
 
     async fn send(
@@ -118,49 +122,39 @@ pub fn check_converted(
     Ok(())
 }
 
-/// What the database does for it.
-fn limit(data: &DataSet, kept: Kept, in_flight: usize) -> Result<Limit> {
-    Ok(match &data.place {
-        Place::Sqlite(file) => Limit::Sqlite(Loop {
-            file: file.clone(),
-            task: Arc::new(ConvertTask {
-                turns: Turns::new(data.open(), data.open()),
-                blobs: kept.blobs()?,
-                kept,
-            }),
-        }),
-        Place::Postgres(cluster, name) => {
-            let mut variables = kept.variables(data);
-            variables.push(("open", data.open().to_string()));
-            variables.push(("turns", data.open().to_string()));
-            let script = format!(
-                "{}{}{}WITH changed AS (
-                   UPDATE leads SET state = 'CONVERTED', version = version + 1,
-                          conversion_time = clock_timestamp(), conversion_actor = :actor::jsonb,
-                          update_time = clock_timestamp()
-                    WHERE id = {} RETURNING id, version, update_time)
-                 {}",
-                pgbench::shuffled(),
-                pgbench::lead_id(),
-                kept::ids(),
-                pgbench::uuid("h"),
-                kept::inserts(true)
-            );
-            Limit::Postgres(Pgbench::new(
-                cluster,
-                name,
-                vec![script],
-                variables,
-                in_flight,
-            ))
-        }
-    })
+/// What is stored with a conversion, apart from its response.
+pub fn stored(rpc: &'static str) -> Stored {
+    Stored::new(rpc, "lead.converted", &[("state", "OPEN", "CONVERTED")])
 }
 
+/// What PostgreSQL does for it.
+fn script(leads: u64, stored: &Stored) -> Script {
+    let statement = format!(
+        "{}{}{}WITH changed AS (
+           UPDATE leads SET state = 'CONVERTED', version = version + 1,
+                  conversion_time = clock_timestamp(), conversion_actor = :actor::text,
+                  update_time = clock_timestamp()
+            WHERE id = {} RETURNING id, version, update_time)
+         {}",
+        pgbench::OPEN,
+        pgbench::lead_id(),
+        stored.ids(),
+        pgbench::uuid("h"),
+        stored.inserts()
+    );
+    let mut variables = stored.variables();
+    variables.push(("leads", leads.to_string()));
+    Script {
+        statements: vec![statement],
+        variables,
+        writes: true,
+    }
+}
+
+/// What SQLite does for it.
 struct ConvertTask {
-    turns: Turns,
-    kept: Kept,
-    blobs: Blobs,
+    open: u64,
+    stored: Stored,
 }
 
 impl Task for ConvertTask {
@@ -170,7 +164,7 @@ impl Task for ConvertTask {
                     conversion_actor = ?2, update_time = ?1 WHERE id = ?3 RETURNING version"
                 .to_owned(),
         ];
-        statements.extend(kept::statements());
+        statements.extend(Stored::statements());
         statements
     }
 
@@ -179,29 +173,34 @@ impl Task for ConvertTask {
     }
 
     fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()> {
-        let id = lead_id(self.turns.other(random));
-        let values = params![kept::now(), self.kept.actor, id.as_bytes()];
+        let id = lead_id(open_number(random.u64(..self.open)));
+        let values = params![stored::now(), stored::ACTOR, id.as_bytes()];
         let version = statements[0].query_row(values, |row| row.get(0))?;
-        let blobs = Some(&self.blobs);
-        self.kept
-            .write(&mut statements[1..], random, id, version, blobs)
+        self.stored.write(&mut statements[1..], random, id, version)
     }
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let bed = Bed::start(setting, data.copy().await?).await?;
-        let work = Arc::new(Convert(Turns::new(bed.data.open(), bed.data.open())));
-        let mut caller = bed.service.callers[0].clone();
-        load::call(&*work, &mut caller, &mut fastrand::Rng::new()).await?;
-        let kept = Kept::of(&bed.data).await?;
-        let limit = limit(&bed.data, kept, setting.in_flight)?;
-        let row = bed.rate("Convert", setting.in_flight, &work, &limit, Some(0.5));
-        rows.push(row.await?);
-        bed.end().await?;
-    }
-    rows.extend(super::run_action::measure(setting).await?);
+    let bed = Testbed::start(setting, database, Access::Changes).await?;
+    let place = Tables::Writes.ready(setting, database).await?;
+    let leads = setting.leads;
+    let works = bed.works(async |_| Ok(Convert::new(leads))).await?;
+    let stored = stored("Convert").with_response(&bed.answer(&works).await?);
+    let task = Arc::new(ConvertTask {
+        open: data::open(leads),
+        stored: stored.clone(),
+    });
+    let limit = Limit::new(
+        &place,
+        setting.in_flight,
+        || task,
+        || script(leads, &stored),
+    );
+    let row = bed.rate("Convert", setting.in_flight, &works, &limit, Some(0.5));
+    rows.push(row.await?);
+    bed.end().await?;
+    place.remove().await?;
+    rows.extend(super::run_action::measure(setting, database).await?);
     Ok(rows)
 }

@@ -1,26 +1,24 @@
-//! Create of a lead that nobody has seen: with a request id, and as a backend that imports a list does
-//! it, without.
+//! Create of a new lead: with a request id, and without, as a backend does that imports a list.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use leadsmith::leads::model::Details;
 use leadsmith::wire::proto;
-use rusqlite::{Statement, params, params_from_iter};
+use rusqlite::{Statement, params_from_iter};
 use tonic::{Request, Response, Status};
 
-use super::kept::{self, Blobs, Kept};
 use super::request_id;
-use crate::data::{COLUMNS, Cell, DataSet, details, row};
+use super::stored::{self, Stored};
+use crate::data::{COLUMNS, Cell, Person, fold, person, row};
 use crate::echo::Answers;
-use crate::limits::Limit;
-use crate::limits::pgbench::{self, Pgbench};
-use crate::limits::sqlite::{Loop, Task};
-use crate::load::{self, Caller, Work};
-use crate::measure::Bed;
-use crate::place::Place;
+use crate::limits::pgbench::{self, Script};
+use crate::limits::sqlite::Task;
+use crate::limits::{Limit, Tables};
+use crate::load::{Caller, Work};
+use crate::place::Database;
 use crate::report::Row;
 use crate::setting::Setting;
+use crate::testbed::{Access, Testbed};
 
 /// Create of a lead.
 pub struct Create {
@@ -28,12 +26,12 @@ pub struct Create {
     pub request_id: bool,
 }
 
-/// What a new lead is called: like one of a larger data set, so that the texts that few share stay
+/// The texts of a new lead: like one of a larger data set, so that the texts that few leads have stay
 /// with those few, and with an email of its own.
-fn new_details(random: &mut fastrand::Rng, leads: u64) -> Details {
-    Details {
+fn new_person(random: &mut fastrand::Rng, leads: u64) -> Person {
+    Person {
         email: format!("new.{}@import.example", random.u64(..)),
-        ..details(random.u64(leads..leads * 100), leads * 1_000)
+        ..person(random.u64(leads..leads * 100), leads * 1_000)
     }
 }
 
@@ -43,25 +41,25 @@ impl Work for Create {
     type Asked = String;
 
     fn ask(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, String)> {
-        let details = new_details(random, self.leads);
-        let email = details.email.clone();
+        let person = new_person(random, self.leads);
+        let email = person.email.clone();
         let address = proto::Address {
-            street: details.address.street,
-            city: details.address.city,
-            region: details.address.region,
-            postal_code: details.address.postal_code,
-            country_code: details.address.country_code,
+            street: person.street,
+            city: person.city,
+            postal_code: person.postal_code,
+            country_code: person.country_code,
+            ..proto::Address::default()
         };
         let lead = proto::Lead {
-            first_name: details.first_name,
-            last_name: details.last_name,
-            company: details.company,
-            email: details.email,
-            phone: details.phone,
+            first_name: person.first_name,
+            last_name: person.last_name,
+            company: person.company,
+            email: person.email,
+            phone: person.phone,
             address: Some(address),
-            language: details.language,
-            source: details.source,
-            custom_fields: details.custom_fields,
+            language: person.language,
+            source: person.source,
+            custom_fields: person.custom_fields.into_iter().collect(),
             ..proto::Lead::default()
         };
         let mut body = proto::CreateLeadRequest {
@@ -98,68 +96,79 @@ impl Work for Create {
     }
 }
 
-/// What the database does for it.
-fn limit(data: &DataSet, kept: Kept, in_flight: usize, request_id: bool) -> Result<Limit> {
-    Ok(match &data.place {
-        Place::Sqlite(file) => Limit::Sqlite(Loop {
-            file: file.clone(),
-            task: Arc::new(CreateTask {
-                leads: data.leads,
-                blobs: request_id.then(|| kept.blobs()).transpose()?,
-                kept,
-            }),
-        }),
-        Place::Postgres(cluster, name) => {
-            let variables = kept.variables(data);
-            let scripts = vec![script(request_id)];
-            Limit::Postgres(Pgbench::new(cluster, name, scripts, variables, in_flight))
-        }
-    })
+/// What is stored with it, apart from its response: the history row and the event have every text.
+fn stored(leads: u64) -> Stored {
+    let person = person(leads / 2, leads);
+    let changes = [
+        ("first_name", "", person.first_name.as_str()),
+        ("last_name", "", &person.last_name),
+        ("company", "", &person.company),
+        ("email", "", &person.email),
+        ("phone", "", &person.phone),
+        ("address.street", "", &person.street),
+        ("address.city", "", &person.city),
+        ("address.postal_code", "", &person.postal_code),
+        ("address.country_code", "", &person.country_code),
+        ("language", "", &person.language),
+        ("source", "", &person.source),
+    ];
+    Stored::new("Create", "lead.created", &changes)
 }
 
-/// The texts come from a random lead, so that the new rows fall everywhere into the indexes.
-fn script(request_id: bool) -> String {
-    const COPIED: &str = "first_name, last_name, company, phone, fax, vat_id, street, city, region, \
-                          postal_code, country_code, language, owner_id, source, custom_fields, \
-                          last_name_key, company_key";
+/// What PostgreSQL does for it. Only the email differs, because only it has an index.
+fn script(leads: u64, stored: &Stored) -> Script {
+    let person = person(leads / 2, leads);
     let email = "'new.' || :lead2::text || '@import.example'";
-    format!(
-        "{}{}{}WITH changed AS (
-           INSERT INTO leads (id, version, state, email, email_key, create_time, update_time, {COPIED})
-           SELECT {}, 1, 'OPEN', {email}, {email}, clock_timestamp(), clock_timestamp(), {COPIED}
-             FROM leads WHERE seq = :n::bigint AND NOT EXISTS (
-               SELECT 1 FROM leads AS other WHERE other.email_key = {email} AND other.email_key <> '')
-           RETURNING id, seq, version, update_time),
-         found AS (
-           INSERT INTO lead_search (seq, text, trigrams)
-           SELECT changed.seq, text, trigrams
-             FROM changed, lead_search WHERE lead_search.seq = :n::bigint)
+    let statement = format!(
+        "{}{}WITH changed AS (
+           INSERT INTO leads (id, version, state, email, email_key, create_time, update_time,
+                              first_name, last_name, company, phone, fax, vat_id, street, city,
+                              region, postal_code, country_code, language, owner_id, source,
+                              custom_fields, last_name_key, company_key)
+           SELECT {}, 1, 'OPEN', {email}, {email}, clock_timestamp(), clock_timestamp(),
+                  '{}', '{}', '{}', '{}', '', '', '{}', '{}', '', '{}', '{}', '{}', '', '{}',
+                  '{{\"employees\": \"1200\", \"tier\": \"silver\"}}', '{}', '{}'
+            WHERE NOT EXISTS (SELECT 1 FROM leads WHERE email_key = {email})
+           RETURNING id, version, update_time)
          {}",
-        pgbench::ANY,
         pgbench::new_id("lead"),
-        kept::ids(),
+        stored.ids(),
         pgbench::uuid("lead"),
-        kept::inserts(request_id)
-    )
+        person.first_name,
+        person.last_name,
+        person.company,
+        person.phone,
+        person.street,
+        person.city,
+        person.postal_code,
+        person.country_code,
+        person.language,
+        person.source,
+        fold(&person.last_name),
+        fold(&person.company),
+        stored.inserts()
+    );
+    Script {
+        statements: vec![statement],
+        variables: stored.variables(),
+        writes: true,
+    }
 }
 
+/// What SQLite does for it.
 struct CreateTask {
     leads: u64,
-    kept: Kept,
-    blobs: Option<Blobs>,
+    stored: Stored,
 }
 
 impl Task for CreateTask {
     fn statements(&self) -> Vec<String> {
         let places = ["?"; 30].join(", ");
         let mut statements = vec![
-            "SELECT id, state FROM leads WHERE email_key = ? AND email_key <> ''
-              ORDER BY create_time LIMIT 1"
-                .to_owned(),
-            format!("INSERT INTO leads ({COLUMNS}) VALUES ({places}) RETURNING seq"),
-            "INSERT INTO lead_search (rowid, text) VALUES (?, ?)".to_owned(),
+            "SELECT id FROM leads WHERE email_key = ?".to_owned(),
+            format!("INSERT INTO leads ({COLUMNS}) VALUES ({places})"),
         ];
-        statements.extend(kept::statements());
+        statements.extend(Stored::statements());
         statements
     }
 
@@ -168,55 +177,64 @@ impl Task for CreateTask {
     }
 
     fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()> {
-        let details = new_details(random, self.leads);
-        let email = details.email_key();
-        ensure!(!statements[0].exists([email])?, "the email is not new");
-        let id = kept::new_id(random);
-        // An OPEN one, whose times and ids are set anew.
-        let mut cells = row(1, &details)?;
+        let person = new_person(random, self.leads);
+        ensure!(
+            !statements[0].exists([&person.email])?,
+            "the email is not new"
+        );
+        let id = stored::new_id(random);
+        // The row of an OPEN lead, with ids and times of its own.
+        let mut cells = row(1, &person)?;
         cells[0] = Cell::Null;
         cells[1] = Cell::Id(id);
-        cells[28] = Cell::Text(kept::now());
-        cells[29] = Cell::Text(kept::now());
-        let seq: i64 = statements[1].query_row(params_from_iter(cells), |row| row.get(0))?;
-        statements[2].execute(params![seq, details.search_text()])?;
-        let blobs = self.blobs.as_ref();
-        self.kept.write(&mut statements[3..], random, id, 1, blobs)
+        cells[28] = Cell::Text(stored::now());
+        cells[29] = Cell::Text(stored::now());
+        statements[1].execute(params_from_iter(cells))?;
+        self.stored.write(&mut statements[2..], random, id, 1)
     }
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
-    measure_with(setting, "Create", setting.in_flight, true, Some(0.5)).await
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
+    measure_with(
+        setting,
+        database,
+        "Create",
+        setting.in_flight,
+        true,
+        Some(0.5),
+    )
+    .await
 }
 
-pub async fn measure_import(setting: &Setting) -> Result<Vec<Row>> {
-    measure_with(setting, "Import", 128, false, None).await
+pub async fn measure_import(setting: &Setting, database: Database) -> Result<Vec<Row>> {
+    measure_with(setting, database, "Import", 128, false, None).await
 }
 
 async fn measure_with(
     setting: &Setting,
+    database: Database,
     name: &str,
     in_flight: usize,
     request_id: bool,
     least: Option<f64>,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let bed = Bed::start(setting, data.copy().await?).await?;
-        let leads = bed.data.leads;
-        let mut caller = bed.service.callers[0].clone();
-        // What is kept beside a change is told by one with a request id.
-        let first = Create {
-            leads,
-            request_id: true,
-        };
-        load::call(&first, &mut caller, &mut fastrand::Rng::new()).await?;
-        let kept = Kept::of(&bed.data).await?;
-        let limit = limit(&bed.data, kept, in_flight, request_id)?;
-        let work = Arc::new(Create { leads, request_id });
-        rows.push(bed.rate(name, in_flight, &work, &limit, least).await?);
-        bed.end().await?;
+    let bed = Testbed::start(setting, database, Access::Changes).await?;
+    let place = Tables::Writes.ready(setting, database).await?;
+    let leads = setting.leads;
+    let works = bed.works(async |_| Ok(Create { leads, request_id }));
+    let works = works.await?;
+    let mut stored = stored(leads);
+    if request_id {
+        stored = stored.with_response(&bed.answer(&works).await?);
     }
+    let task = Arc::new(CreateTask {
+        leads,
+        stored: stored.clone(),
+    });
+    let limit = Limit::new(&place, in_flight, || task, || script(leads, &stored));
+    rows.push(bed.rate(name, in_flight, &works, &limit, least).await?);
+    bed.end().await?;
+    place.remove().await?;
     Ok(rows)
 }

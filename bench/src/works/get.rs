@@ -8,16 +8,16 @@ use rusqlite::Statement;
 use tonic::{Request, Response, Status};
 
 use super::all_columns;
-use crate::data::{DataSet, details, lead_id, state};
+use crate::data::{lead_id, person, state};
 use crate::echo::Answers;
-use crate::limits::Limit;
-use crate::limits::pgbench::{self, Pgbench};
-use crate::limits::sqlite::{self, Loop, Task};
+use crate::limits::pgbench::{self, Script};
+use crate::limits::sqlite::{self, Task};
+use crate::limits::{Limit, Tables};
 use crate::load::{Caller, Work};
-use crate::measure::Bed;
-use crate::place::Place;
+use crate::place::Database;
 use crate::report::Row;
 use crate::setting::Setting;
+use crate::testbed::{Access, Side, Testbed};
 
 /// Get of a random lead.
 pub struct Get {
@@ -52,7 +52,7 @@ impl Work for Get {
     fn check(&self, number: &u64, answer: &Self::Answer) -> Result<()> {
         let lead = answer.lead.as_ref().context("no lead")?;
         ensure!(lead.id == lead_id(*number).to_string(), "another lead");
-        // The whole text costs more to make than to get: what it begins with is enough.
+        // To compute the whole text would cost more than to get it.
         ensure!(
             !lead.company.is_empty() && !lead.etag.is_empty(),
             "a part of the lead"
@@ -65,33 +65,23 @@ impl Work for Get {
     }
 }
 
-/// What the database does for it.
-pub fn limit(data: &DataSet, in_flight: usize) -> Limit {
-    match &data.place {
-        Place::Sqlite(file) => Limit::Sqlite(Loop {
-            file: file.clone(),
-            task: Arc::new(GetTask(data.leads)),
-        }),
-        Place::Postgres(cluster, name) => {
-            let script = format!(
-                "{}{}SELECT {} FROM leads WHERE id = {};\n",
-                pgbench::ANY,
-                pgbench::lead_id(),
-                all_columns(),
-                pgbench::uuid("h")
-            );
-            let variables = vec![("leads", data.leads.to_string())];
-            Limit::Postgres(Pgbench::new(
-                cluster,
-                name,
-                vec![script],
-                variables,
-                in_flight,
-            ))
-        }
+/// What PostgreSQL does for it.
+fn script(leads: u64) -> Script {
+    let statement = format!(
+        "{}{}SELECT {} FROM leads WHERE id = {};\n",
+        pgbench::ANY,
+        pgbench::lead_id(),
+        all_columns(),
+        pgbench::uuid("h")
+    );
+    Script {
+        statements: vec![statement],
+        variables: vec![("leads", leads.to_string())],
+        writes: false,
     }
 }
 
+/// What SQLite does for it.
 struct GetTask(u64);
 
 impl Task for GetTask {
@@ -113,40 +103,45 @@ impl Task for GetTask {
     }
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let bed = Bed::start(setting, data).await?;
-        check_whole(&bed).await?;
-        let work = Arc::new(Get {
-            leads: bed.data.leads,
-        });
-        let limit = limit(&bed.data, setting.in_flight);
-        let row = bed.rate("Get", setting.in_flight, &work, &limit, Some(0.9));
-        rows.push(row.await?);
-        let row = bed.one_at_a_time("Get, one caller", &work, &limit, 1.5);
-        rows.push(row.await?);
-    }
+    let bed = Testbed::start(setting, database, Access::Reads).await?;
+    let leads = setting.leads;
+    let works = bed
+        .works(async |side| {
+            check_whole(side).await?;
+            Ok(Get { leads })
+        })
+        .await?;
+    let place = Tables::Reads.ready(setting, database).await?;
+    let limit = Limit::new(
+        &place,
+        setting.in_flight,
+        || Arc::new(GetTask(leads)),
+        || script(leads),
+    );
+    let row = bed.rate("Get", setting.in_flight, &works, &limit, Some(0.9));
+    rows.push(row.await?);
+    rows.push(bed.one_caller("Get", &works, &limit, 1.5).await?);
     Ok(rows)
 }
 
 /// A lead has every text it was loaded with.
-async fn check_whole(bed: &Bed<'_>) -> Result<()> {
-    let mut caller = bed.service.callers[0].clone();
-    let number = bed.data.leads / 3;
+async fn check_whole(side: &Side) -> Result<()> {
+    let mut caller = side.caller();
+    let number = side.data.leads / 3;
     let id = lead_id(number).to_string();
     let request = caller.request(proto::GetLeadRequest { id });
     let lead = caller.leads.get(request).await?.into_inner().lead;
     let lead = lead.context("no lead")?;
-    let loaded = details(number, bed.data.leads);
+    let loaded = person(number, side.data.leads);
     let custom = lead.custom_fields.into_iter().collect();
     ensure!(
         lead.company == loaded.company
             && lead.phone == loaded.phone
             && lead.email == loaded.email
             && loaded.custom_fields == custom,
-        "the service gives another lead than was loaded"
+        "the service returns another lead than was loaded"
     );
     Ok(())
 }

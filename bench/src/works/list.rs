@@ -1,24 +1,24 @@
 //! List, 50 OPEN leads, in every order: the first page's rate, and what a page far behind it costs
-//! beside the first. Nothing changes meanwhile, so each answer must have the same leads.
+//! compared with the first. Nothing changes meanwhile, so each answer must have the same leads.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use leadsmith::leads::model::fold;
 use leadsmith::wire::proto;
 use tonic::{Request, Response, Status};
 
 use super::all_columns;
-use crate::data::DataSet;
+use crate::data::fold;
 use crate::echo::Answers;
-use crate::limits::Limit;
-use crate::limits::pgbench::Pgbench;
-use crate::limits::sqlite::{Loop, Queries};
+use crate::limits::pgbench::Script;
+use crate::limits::sqlite::Queries;
+use crate::limits::{Limit, Tables};
 use crate::load::{Caller, Work};
-use crate::measure::Bed;
-use crate::place::Place;
-use crate::report::{Bar, Row, Spread};
+use crate::place::{Database, Place};
+use crate::report::Row;
+use crate::samples::Samples;
 use crate::setting::Setting;
+use crate::testbed::{Access, Testbed, Works};
 
 /// How many leads a page has.
 const PAGE: u64 = 50;
@@ -128,25 +128,24 @@ impl Work for List {
 }
 
 /// What the database does for it. It looks for one more, to learn whether there is a next page.
-fn limit(data: &DataSet, order: &str, in_flight: usize) -> Limit {
+fn limit(place: &Place, order: &str, in_flight: usize) -> Limit {
     let sql = format!(
         "SELECT {} FROM leads WHERE state = 'OPEN' ORDER BY {order} LIMIT {}",
         all_columns(),
         PAGE + 1
     );
-    match &data.place {
-        Place::Sqlite(file) => Limit::Sqlite(Loop {
-            file: file.clone(),
-            task: Arc::new(Queries {
-                statements: vec![sql],
-                rows: PAGE as usize + 1,
-            }),
-        }),
-        Place::Postgres(cluster, name) => {
-            let scripts = vec![sql + ";\n"];
-            Limit::Postgres(Pgbench::new(cluster, name, scripts, Vec::new(), in_flight))
-        }
-    }
+    let task = || {
+        Arc::new(Queries {
+            statements: vec![sql.clone()],
+            rows: PAGE as usize + 1,
+        })
+    };
+    let script = || Script {
+        statements: vec![format!("{sql};\n")],
+        variables: Vec::new(),
+        writes: false,
+    };
+    Limit::new(place, in_flight, || task(), script)
 }
 
 /// The token of a page, by walking there in larger steps: a token is bound to the order and the
@@ -169,48 +168,49 @@ async fn token_of(caller: &mut Caller, order_by: &str, page: u64) -> Result<Stri
     Ok(token)
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let bed = Bed::start(setting, data).await?;
-        let mut caller = bed.service.callers[0].clone();
-        // The last page has no token behind it.
-        let far = FAR.min(bed.data.open() / PAGE - 1);
-        for (order_by, order) in ORDERS {
-            let first = Arc::new(List::page(&mut caller, order_by, String::new()).await?);
-            let limit = limit(&bed.data, order, setting.in_flight);
-            let name = format!("List, {order_by}");
-            let row = bed.rate(&name, setting.in_flight, &first, &limit, Some(0.6));
-            rows.push(row.await?);
-            let token = token_of(&mut caller, order_by, far).await?;
-            let page = List::page(&mut caller, order_by, token).await;
-            let page = Arc::new(page.context("the page far behind")?);
-            let name = format!("List, {order_by}, page {far}");
-            rows.push(compare(&bed, &name, &page, &first).await?);
-        }
+    let bed = Testbed::start(setting, database, Access::Reads).await?;
+    let place = Tables::Reads.ready(setting, database).await?;
+    // The last page has no token behind it.
+    let far = FAR.min(bed.tested().data.open() / PAGE - 1);
+    for (order_by, order) in ORDERS {
+        let first = bed
+            .works(async |side| {
+                let mut caller = side.caller();
+                List::page(&mut caller, order_by, String::new()).await
+            })
+            .await?;
+        let limit = limit(&place, order, setting.in_flight);
+        let name = format!("List, {order_by}");
+        let row = bed.rate(&name, setting.in_flight, &first, &limit, Some(0.6));
+        rows.push(row.await?);
+        let behind = bed
+            .works(async |side| {
+                let mut caller = side.caller();
+                let token = token_of(&mut caller, order_by, far).await?;
+                let page = List::page(&mut caller, order_by, token).await;
+                page.context("the page far behind")
+            })
+            .await?;
+        let name = format!("List, {order_by}, page {far}");
+        rows.push(compare(&bed, &name, &behind, &first).await?);
     }
     Ok(rows)
 }
 
-/// The p50 of a page beside the first's, one caller at a time.
-async fn compare(bed: &Bed<'_>, name: &str, page: &Arc<List>, first: &Arc<List>) -> Result<Row> {
-    let (mut times, mut firsts, mut ratios, mut p99) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..bed.setting.rounds {
-        let near = bed.serve(first, 1).await?;
-        let far = bed.serve(page, 1).await?;
-        firsts.push(near.quantile(0.5));
-        times.push(far.quantile(0.5));
-        p99.push(far.quantile(0.99));
-        ratios.push(far.quantile(0.5) / near.quantile(0.5));
+/// The p50 of a page beside the first's, with one caller.
+async fn compare(
+    bed: &Testbed<'_>,
+    name: &str,
+    page: &Works<List>,
+    first: &Works<List>,
+) -> Result<Row> {
+    let mut samples = Samples::default();
+    for round in 0..bed.setting.rounds {
+        let near = bed.in_turn(round, first, 1, bed.setting.time).await?;
+        let far = bed.in_turn(round, page, 1, bed.setting.time).await?;
+        samples.add_times(&far, near[0].run.quantile(0.5));
     }
-    let ratio = Spread::of(&ratios);
-    Ok(Row {
-        limit: Some(Spread::of(&firsts)),
-        bar: Some(Bar::at_most(1.2, " × page 1", ratio.median)),
-        ratio: Some(ratio),
-        p50: Some(Spread::of(&times).median),
-        p99: Some(Spread::of(&p99).median),
-        ..bed.row(name, 1)
-    })
+    Ok(bed.times(name, 1, &samples, 1.2, " × page 1"))
 }

@@ -1,28 +1,28 @@
-//! What is measured: a file for each work, with the calls it makes, how their answers are checked,
-//! and what each database does for it by itself.
+//! What is measured: a file for each work, with its calls, how their answers are checked, and what each
+//! database does by itself for what the call promises.
 
 pub mod convert;
 pub mod create;
 pub mod get;
-pub mod kept;
 pub mod list;
 pub mod memory;
 mod run_action;
 pub mod scale;
 pub mod search;
 pub mod sign_in;
+pub mod stored;
 pub mod update;
 
 use uuid::Uuid;
 
 use crate::data::COLUMNS;
 
-/// A UUID of a caller's choice.
+/// A request id as a caller chooses it.
 pub fn request_id(random: &mut fastrand::Rng) -> Uuid {
     uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid()
 }
 
-/// Every column of a lead that the service reads.
+/// Every column of a lead.
 pub fn all_columns() -> String {
     format!("{COLUMNS}, conversion_order_id")
 }

@@ -8,25 +8,39 @@ use rusqlite::{Statement, params};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::convert::{Turns, check_converted};
-use super::kept::{self, Blobs, Kept};
+use super::convert::{self, Turns, check_converted};
 use super::request_id;
-use crate::data::{DataSet, order_id, orders};
+use super::stored::{self, Stored};
+use crate::data::{self, order_id, ordered};
 use crate::echo::Answers;
-use crate::limits::Limit;
-use crate::limits::pgbench::{self, Pgbench};
-use crate::limits::sqlite::{Loop, Task};
-use crate::load::{self, Caller, Work};
-use crate::measure::Bed;
-use crate::place::Place;
+use crate::limits::pgbench::{self, Script};
+use crate::limits::sqlite::Task;
+use crate::limits::{Limit, Tables};
+use crate::load::{Caller, Work};
+use crate::place::Database;
 use crate::report::Row;
 use crate::setting::Setting;
-
-/// How many orders there are at most.
-const ORDERS: u64 = 400_000;
+use crate::testbed::{Access, Testbed};
 
 /// RunAction of the next order.
-struct RunAction(Turns);
+struct RunAction {
+    turns: Turns,
+    leads: u64,
+}
+
+impl RunAction {
+    fn new(leads: u64) -> Self {
+        Self {
+            turns: Turns::new(data::orders(leads)),
+            leads,
+        }
+    }
+}
+
+/// The number of the lead that a random order belongs to.
+fn any(leads: u64, random: &mut fastrand::Rng) -> u64 {
+    ordered(random.u64(..data::orders(leads)), leads)
+}
 
 fn body(number: u64, random: &mut fastrand::Rng) -> (proto::RunActionRequest, u64) {
     let body = proto::RunActionRequest {
@@ -44,11 +58,11 @@ impl Work for RunAction {
     type Asked = u64;
 
     fn ask(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, u64)> {
-        Ok(body(self.0.next()?, random))
+        Ok(body(ordered(self.turns.next()?, self.leads), random))
     }
 
     fn ask_echo(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, u64)> {
-        Ok(body(self.0.other(random), random))
+        Ok(body(any(self.leads, random), random))
     }
 
     async fn send(
@@ -82,61 +96,47 @@ impl Work for RunAction {
     }
 }
 
-/// What the database does for it.
-fn limit(data: &DataSet, kept: Kept, count: u64, in_flight: usize) -> Result<Limit> {
-    Ok(match &data.place {
-        Place::Sqlite(file) => Limit::Sqlite(Loop {
-            file: file.clone(),
-            task: Arc::new(RunTask {
-                turns: Turns::new(count, data.open()),
-                blobs: kept.blobs()?,
-                kept,
-                done: orders::actions("DONE"),
-            }),
-        }),
-        Place::Postgres(cluster, name) => {
-            let mut variables = kept.variables(data);
-            variables.push(("open", data.open().to_string()));
-            variables.push(("turns", count.to_string()));
-            variables.push(("actions", orders::actions("DONE")));
-            let scripts = vec![script()];
-            Limit::Postgres(Pgbench::new(cluster, name, scripts, variables, in_flight))
-        }
-    })
-}
-
-fn script() -> String {
-    format!(
+/// What PostgreSQL does for it.
+fn script(leads: u64, stored: &Stored) -> Script {
+    let statement = format!(
         "{}{}{}{}WITH done AS (
-           UPDATE orders SET version = version + 1, state = 'COMPLETE', actions = :actions::jsonb,
+           UPDATE orders SET version = version + 1, state = 'COMPLETE', actions = :actions::text,
                              update_time = clock_timestamp()
             WHERE id = {} RETURNING id, lead_id),
          changed AS (
            UPDATE leads SET state = 'CONVERTED', version = version + 1,
-                  conversion_time = clock_timestamp(), conversion_actor = :actor::jsonb,
+                  conversion_time = clock_timestamp(), conversion_actor = :actor::text,
                   conversion_order_id = done.id, update_time = clock_timestamp()
              FROM done WHERE leads.id = done.lead_id
            RETURNING leads.id, leads.version, leads.update_time),
          run AS (
-           INSERT INTO action_runs (id, order_id, lead_id, action, time, actor, outcome, no_change,
-                                    automatic, error_reason, error_message)
-           SELECT {}, id, lead_id, 'provision-client', clock_timestamp(), :actor::jsonb, 'SUCCEEDED',
-                  false, false, '', '' FROM done)
+           INSERT INTO action_runs (order_id, id, action, time, actor, outcome)
+           SELECT id, {}, 'provision-client', clock_timestamp(), :actor::text, 'SUCCEEDED'
+             FROM done)
          {}",
-        pgbench::shuffled(),
+        pgbench::ordered(),
         pgbench::order_id(),
         pgbench::new_id("run"),
-        kept::ids(),
+        stored.ids(),
         pgbench::uuid("o"),
         pgbench::uuid("run"),
-        kept::inserts(true)
-    )
+        stored.inserts()
+    );
+    let mut variables = stored.variables();
+    variables.push(("open", data::open(leads).to_string()));
+    variables.push(("orders", data::orders(leads).to_string()));
+    variables.push(("actions", data::actions("DONE")));
+    Script {
+        statements: vec![statement],
+        variables,
+        writes: true,
+    }
 }
 
+/// What SQLite does for it.
 struct RunTask {
-    turns: Turns,
-    kept: Kept,
-    blobs: Blobs,
+    leads: u64,
+    stored: Stored,
     done: String,
 }
 
@@ -150,12 +150,11 @@ impl Task for RunTask {
                     conversion_actor = ?2, conversion_order_id = ?3, update_time = ?1
               WHERE id = ?4 RETURNING version"
                 .to_owned(),
-            "INSERT INTO action_runs (id, order_id, lead_id, action, time, actor, outcome, no_change,
-                                      automatic, error_reason, error_message)
-             VALUES (?, ?, ?, 'provision-client', ?, ?, 'SUCCEEDED', false, false, '', '')"
+            "INSERT INTO action_runs (order_id, id, action, time, actor, outcome)
+             VALUES (?, ?, 'provision-client', ?, ?, 'SUCCEEDED')"
                 .to_owned(),
         ];
-        statements.extend(kept::statements());
+        statements.extend(Stored::statements());
         statements
     }
 
@@ -164,37 +163,41 @@ impl Task for RunTask {
     }
 
     fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()> {
-        let order = order_id(self.turns.other(random));
-        let (order, time, actor) = (order.as_bytes(), kept::now(), &self.kept.actor);
+        let order = order_id(any(self.leads, random));
+        let (order, time, actor) = (order.as_bytes(), stored::now(), stored::ACTOR);
         let done = params![self.done, time, order];
         let lead: [u8; 16] = statements[0].query_row(done, |row| row.get(0))?;
         let converted = params![time, actor, order, lead];
         let version = statements[1].query_row(converted, |row| row.get(0))?;
-        let run = *kept::new_id(random).as_bytes();
-        statements[2].execute(params![run, order, lead, time, actor])?;
-        let blobs = Some(&self.blobs);
+        let run = *stored::new_id(random).as_bytes();
+        statements[2].execute(params![order, run, time, actor])?;
         let lead = Uuid::from_bytes(lead);
-        self.kept
-            .write(&mut statements[3..], random, lead, version, blobs)
+        self.stored
+            .write(&mut statements[3..], random, lead, version)
     }
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let data = data.copy().await?;
-        let count = data.open().min(ORDERS);
-        orders::load(&data, count).await?;
-        let bed = Bed::start(setting, data).await?;
-        let work = Arc::new(RunAction(Turns::new(count, bed.data.open())));
-        let mut caller = bed.service.callers[0].clone();
-        load::call(&*work, &mut caller, &mut fastrand::Rng::new()).await?;
-        let kept = Kept::of(&bed.data).await?;
-        let limit = limit(&bed.data, kept, count, setting.in_flight)?;
-        let row = bed.rate("RunAction", setting.in_flight, &work, &limit, Some(0.5));
-        rows.push(row.await?);
-        bed.end().await?;
-    }
+    let bed = Testbed::start(setting, database, Access::Changes).await?;
+    let place = Tables::Writes.ready(setting, database).await?;
+    let leads = setting.leads;
+    let works = bed.works(async |_| Ok(RunAction::new(leads))).await?;
+    let stored = convert::stored("RunAction").with_response(&bed.answer(&works).await?);
+    let task = Arc::new(RunTask {
+        leads,
+        stored: stored.clone(),
+        done: data::actions("DONE"),
+    });
+    let limit = Limit::new(
+        &place,
+        setting.in_flight,
+        || task,
+        || script(leads, &stored),
+    );
+    let row = bed.rate("RunAction", setting.in_flight, &works, &limit, Some(0.5));
+    rows.push(row.await?);
+    bed.end().await?;
+    place.remove().await?;
     Ok(rows)
 }

@@ -1,96 +1,156 @@
-//! How calls grow with the number of leads: the p50 of one caller at a time, all sizes in turns.
-
-use std::sync::Arc;
+//! How calls grow with the number of leads: the p50 of one caller, all sizes in turn. Updates are of a
+//! searched field and of another one, and are compared with each other too.
 
 use anyhow::Result;
 
 use super::get::Get;
 use super::list::List;
 use super::search::Search;
-use super::update::Update;
-use crate::data::DataSet;
+use super::update::{self, Field, Update};
 use crate::load::Work;
-use crate::measure::Bed;
 use crate::place::Database;
-use crate::report::{Bar, Row, Spread};
+use crate::report::{Bar, Kind, Row, Spread};
 use crate::setting::Setting;
+use crate::testbed::{Access, Testbed, Works, data_sets};
 
-/// How much more a call may take on the largest data set than on the smallest.
+/// How many times as long a call may take on a larger data set as on the smallest.
 const BAR: f64 = 1.3;
 
-pub async fn measure(setting: &Setting, sizes: &[u64]) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database, sizes: &[u64]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        rows.extend(reads(setting, database, sizes).await?);
-        rows.extend(updates(setting, database, sizes).await?);
-    }
+    rows.extend(reads(setting, database, sizes).await?);
+    rows.extend(updates(setting, database, sizes).await?);
     Ok(rows)
 }
 
-async fn reads(setting: &Setting, database: Database, sizes: &[u64]) -> Result<Vec<Row>> {
+/// The tested build on a data set of each size.
+async fn beds<'a>(
+    setting: &'a Setting,
+    database: Database,
+    sizes: &[u64],
+    access: Access,
+) -> Result<Vec<Testbed<'a>>> {
     let mut beds = Vec::new();
     for size in sizes {
-        let data = DataSet::ready(setting, database, *size).await?;
-        beds.push(Bed::start(setting, data).await?);
+        let data = data_sets(setting, setting.tested(), database, *size, access).await?;
+        beds.push(Testbed::on(setting, data).await?);
     }
+    Ok(beds)
+}
+
+async fn reads(setting: &Setting, database: Database, sizes: &[u64]) -> Result<Vec<Row>> {
+    let beds = beds(setting, database, sizes, Access::Reads).await?;
     let (mut gets, mut lists, mut searches) = (Vec::new(), Vec::new(), Vec::new());
     for bed in &beds {
-        let mut caller = bed.service.callers[0].clone();
-        let leads = bed.data.leads;
-        gets.push(Arc::new(Get { leads }));
-        lists.push(Arc::new(List::newest(&mut caller).await?));
-        searches.push(Arc::new(Search::selective(&mut caller, leads).await?));
+        let leads = bed.tested().data.leads;
+        gets.push(bed.works(async |_| Ok(Get { leads })).await?);
+        let list = bed.works(async |side| List::newest(&mut side.caller()).await);
+        lists.push(list.await?);
+        let search = bed.works(async |side| Search::selective(&mut side.caller(), leads).await);
+        searches.push(search.await?);
     }
-    let mut rows = compare(&beds, "Get", &gets).await?;
-    rows.extend(compare(&beds, "List", &lists).await?);
-    rows.extend(compare(&beds, "Search", &searches).await?);
+    let [gets] = Growth::measure(&beds, [&gets]).await?;
+    let [lists] = Growth::measure(&beds, [&lists]).await?;
+    let [searches] = Growth::measure(&beds, [&searches]).await?;
+    let mut rows = gets.rows(&beds, "Get");
+    rows.extend(lists.rows(&beds, "List"));
+    rows.extend(searches.rows(&beds, "Search"));
     Ok(rows)
 }
 
 async fn updates(setting: &Setting, database: Database, sizes: &[u64]) -> Result<Vec<Row>> {
-    let mut beds = Vec::new();
-    let mut works = Vec::new();
-    for size in sizes {
-        let data = DataSet::ready(setting, database, *size).await?;
-        works.push(Arc::new(Update { open: data.open() }));
-        beds.push(Bed::start(setting, data.copy().await?).await?);
+    let beds = beds(setting, database, sizes, Access::Changes).await?;
+    let (mut searched, mut others) = (Vec::new(), Vec::new());
+    for bed in &beds {
+        let leads = bed.tested().data.leads;
+        for (works, field) in [(&mut searched, Field::Phone), (&mut others, Field::Source)] {
+            works.push(bed.works(async |_| Ok(Update { leads, field })).await?);
+        }
     }
-    let rows = compare(&beds, "Update", &works).await?;
+    let [searched, others] = Growth::measure(&beds, [&searched, &others]).await?;
+    let mut rows = searched.rows(&beds, "Update, phone");
+    rows.extend(others.rows(&beds, "Update, source"));
+    rows.extend(searched.beside(&others, &beds, "Update, phone beside source"));
     for bed in beds {
         bed.end().await?;
     }
     Ok(rows)
 }
 
-/// The p50 of each size, by that of the first.
-async fn compare<W: Work>(beds: &[Bed<'_>], name: &str, works: &[Arc<W>]) -> Result<Vec<Row>> {
-    let mut times = vec![Vec::new(); beds.len()];
-    let mut ratios = vec![Vec::new(); beds.len()];
-    let mut p99 = vec![Vec::new(); beds.len()];
-    for (bed, work) in beds.iter().zip(works) {
-        bed.serve(work, 1).await?; // a warm-up
-    }
-    for _ in 0..beds.first().map_or(0, |bed| bed.setting.rounds) {
-        let mut first = None;
-        for (index, (bed, work)) in beds.iter().zip(works).enumerate() {
-            let run = bed.serve(work, 1).await?;
-            let p50 = run.quantile(0.5);
-            times[index].push(p50);
-            p99[index].push(run.quantile(0.99));
-            ratios[index].push(p50 / *first.get_or_insert(p50));
+/// The times of each size, one a round.
+struct Growth {
+    p50: Vec<Vec<f64>>,
+    p99: Vec<Vec<f64>>,
+}
+
+impl Growth {
+    /// Measures several series of works, each with one for each size, in the same rounds.
+    async fn measure<W: Work, const N: usize>(
+        beds: &[Testbed<'_>],
+        series: [&[Works<W>]; N],
+    ) -> Result<[Self; N]> {
+        let mut growths = series.map(|_| Self {
+            p50: vec![Vec::new(); beds.len()],
+            p99: vec![Vec::new(); beds.len()],
+        });
+        for works in series {
+            for (bed, work) in beds.iter().zip(works) {
+                bed.serve(work, 1).await?; // a warm-up
+            }
         }
+        for _ in 0..beds.first().map_or(0, |bed| bed.setting.rounds) {
+            for (index, bed) in beds.iter().enumerate() {
+                for (growth, works) in growths.iter_mut().zip(series) {
+                    let run = bed.serve(&works[index], 1).await?;
+                    growth.p50[index].push(run.quantile(0.5));
+                    growth.p99[index].push(run.quantile(0.99));
+                }
+            }
+        }
+        Ok(growths)
     }
-    let smallest = beds.first().map_or(0, |bed| bed.data.leads);
-    let rows = beds.iter().enumerate().map(|(index, bed)| {
-        let ratio = Spread::of(&ratios[index]);
+
+    /// Each size beside the first.
+    fn rows(&self, beds: &[Testbed<'_>], name: &str) -> Vec<Row> {
+        let smallest = beds.first().map_or(0, |bed| bed.tested().data.leads);
+        let unit = format!(" × {smallest}");
+        let row = |(index, bed): (usize, &Testbed<'_>)| {
+            let row = self.compared(index, &self.p50[0], bed, name);
+            let ratio = row.ratio.filter(|_| index > 0);
+            Row {
+                bar: ratio.map(|ratio| Bar::at_most(BAR, &unit, ratio.median)),
+                ..row
+            }
+        };
+        beds.iter().enumerate().map(row).collect()
+    }
+
+    /// Each size beside another work on the same size.
+    fn beside(&self, other: &Self, beds: &[Testbed<'_>], name: &str) -> Vec<Row> {
+        let row = |(index, bed): (usize, &Testbed<'_>)| {
+            let row = self.compared(index, &other.p50[index], bed, name);
+            Row {
+                bar: row
+                    .ratio
+                    .map(|ratio| Bar::at_most(update::SEARCHED, " × source", ratio.median)),
+                ..row
+            }
+        };
+        beds.iter().enumerate().map(row).collect()
+    }
+
+    fn compared(&self, index: usize, with: &[f64], bed: &Testbed<'_>, name: &str) -> Row {
+        let ratios: Vec<f64> = self.p50[index]
+            .iter()
+            .zip(with)
+            .map(|(a, b)| a / b)
+            .collect();
         Row {
-            limit: Some(Spread::of(&times[0])),
-            bar: (index > 0).then(|| Bar::at_most(BAR, &format!(" × {smallest}"), ratio.median)),
-            ratio: Some(ratio),
-            p50: Some(Spread::of(&times[index]).median),
-            p99: Some(Spread::of(&p99[index]).median),
-            ..bed.row(&format!("Growth: {name}"), 1)
+            limit: Some(Spread::of(with)),
+            ratio: Some(Spread::of(&ratios)),
+            p50: Some(Spread::of(&self.p50[index]).median),
+            p99: Some(Spread::of(&self.p99[index]).median),
+            ..bed.row(Kind::Growth, &format!("Growth: {name}"), 1)
         }
-    });
-    Ok(rows.collect())
+    }
 }

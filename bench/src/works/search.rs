@@ -1,46 +1,44 @@
-//! Search for what ten leads share, what one in a thousand does, and what all do. Beside it stands
-//! the best of the database's own plans: the service's statements, run directly, and others written
-//! by hand. A statement counts only if it finds what it must.
+//! Search for a text that ten leads have, that one in a thousand has, and that all have. It is compared
+//! with the best that the database does by itself, over its own indexes in a table of its own
+//! (`crate::limits`). A statement counts only if it finds as many leads as the service.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use leadsmith::leads::lists::{NEWEST, newest_statement, search_statement};
-use leadsmith::leads::model::fold;
 use leadsmith::wire::proto;
-use sea_orm::DbBackend;
 use tonic::{Request, Response, Status};
 
 use super::all_columns;
-use crate::data::{DataSet, code, details, lead_id};
+use crate::data::{code, fold, lead_id, person, trigrams};
 use crate::echo::Answers;
-use crate::limits::Limit;
-use crate::limits::pgbench::Pgbench;
-use crate::limits::sqlite::{Loop, Queries};
+use crate::limits::pgbench::Script;
+use crate::limits::sqlite::Queries;
+use crate::limits::{Limit, Tables};
 use crate::load::{Caller, Work};
-use crate::measure::Bed;
-use crate::place::Place;
-use crate::report::{Bar, Row, Spread};
+use crate::place::{Database, Place};
+use crate::report::Row;
+use crate::samples::Samples;
 use crate::setting::Setting;
+use crate::testbed::{Access, Testbed, Works};
 
 /// How many leads a page has, and how many are looked for to learn whether there is a next one.
 const PAGE: usize = 50;
-const LIMIT: u64 = 51;
-/// What the bar allows beside the database's time: 1.3 × and 1 ms.
+const LIMIT: usize = 51;
+/// What the bar allows in place of the database's time: 1.3 × and 1 ms.
 const SHARE: f64 = 1.3;
 const MORE: f64 = 1_000.0;
 
-/// Search for one of several parts of leads' texts.
+/// Search for one of several texts.
 pub struct Search(Vec<Needle>);
 
-/// A part of a text and the leads of the first page that has it.
+/// A text, and the leads of the first page that have it.
 struct Needle {
     query: String,
     ids: Vec<String>,
 }
 
 impl Search {
-    /// For what ten leads share, which is known.
+    /// For texts that ten leads have, which are known.
     pub async fn selective(caller: &mut Caller, leads: u64) -> Result<Self> {
         let numbers: Vec<u64> = (1..=16).map(|index| index * (leads / 17)).collect();
         let codes = numbers.iter().map(|number| code(*number, leads));
@@ -60,6 +58,18 @@ impl Search {
             );
         }
         Ok(search)
+    }
+
+    /// For last names, each of which about one lead in 1,000 has.
+    async fn names(caller: &mut Caller, leads: u64) -> Result<Self> {
+        let names = (1..=8).map(|number| fold(&person(number * 77, leads).last_name));
+        Self::new(caller, names.collect()).await
+    }
+
+    /// For parts of the email and the phone that all leads have.
+    async fn common(caller: &mut Caller) -> Result<Self> {
+        let parts = ["example", "exa", "+49 30"];
+        Self::new(caller, parts.map(str::to_owned).to_vec()).await
     }
 
     async fn new(caller: &mut Caller, queries: Vec<String>) -> Result<Self> {
@@ -83,11 +93,13 @@ impl Search {
         }
         Ok(Self(needles))
     }
+}
 
-    /// How many leads the statements must find for each of the parts.
-    fn rows(&self, needle: &Needle) -> usize {
-        match needle.ids.len() {
-            PAGE => LIMIT as usize,
+impl Needle {
+    /// How many leads a statement must find.
+    fn rows(&self) -> usize {
+        match self.ids.len() {
+            PAGE => LIMIT,
             fewer => fewer,
         }
     }
@@ -131,104 +143,95 @@ impl Work for Search {
     }
 }
 
-/// The statements that may answer a query, one of each kind.
-fn plans(backend: DbBackend, query: &str) -> Vec<(&'static str, String)> {
+/// The statements that may answer a query, newest leads first.
+fn plans(database: Database, query: &str) -> Vec<(&'static str, String)> {
     let columns: Vec<String> = all_columns()
         .split(", ")
         .map(|column| format!("leads.{column}"))
         .collect();
     let columns = columns.join(", ");
-    let indexed = search_statement(backend, query, &[], None, LIMIT).to_string();
-    if backend == DbBackend::Sqlite {
-        let from = format!(
-            "SELECT {columns} FROM lead_search CROSS JOIN leads ON leads.seq = lead_search.rowid"
-        );
+    if database == Database::Sqlite {
+        let plan = |condition: &str| {
+            format!(
+                "SELECT {columns} FROM lead_search CROSS JOIN leads ON leads.seq = lead_search.rowid
+                  WHERE {condition} ORDER BY lead_search.rowid DESC LIMIT {LIMIT}"
+            )
+        };
         return vec![
-            ("the service's", indexed),
-            (
-                "the index alone",
-                format!(
-                    "{from} WHERE lead_search MATCH '\"{query}\"' \
-                     ORDER BY lead_search.rowid DESC LIMIT {LIMIT}"
-                ),
-            ),
+            ("FTS5", plan(&format!("lead_search MATCH '\"{query}\"'"))),
             (
                 "newest first",
-                format!(
-                    "{from} WHERE instr(lead_search.text, '{query}') > 0 \
-                     ORDER BY lead_search.rowid DESC LIMIT {LIMIT}"
-                ),
+                plan(&format!("instr(lead_search.text, '{query}') > 0")),
             ),
         ];
     }
-    let trigrams: Vec<String> = leadsmith::db::search::trigrams(query)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let newest = newest_statement(query, &[], None, LIMIT, NEWEST[0]).to_string();
+    let numbers: Vec<String> = trigrams(query).iter().map(ToString::to_string).collect();
+    let array = format!("trigrams @> ARRAY[{}]", numbers.join(", "));
+    let same = format!("strpos(text, '{query}') > 0");
+    let like = format!("text LIKE '%{query}%'");
+    let ordered = |condition: &str| {
+        format!(
+            "SELECT {columns} FROM
+               (SELECT seq FROM lead_search WHERE {condition} ORDER BY seq DESC LIMIT {LIMIT}) AS page
+               JOIN leads USING (seq) ORDER BY seq DESC"
+        )
+    };
+    let index_first = |condition: &str| {
+        format!(
+            "WITH found AS MATERIALIZED (SELECT seq FROM lead_search WHERE {condition})
+             SELECT {columns} FROM leads JOIN
+               (SELECT seq FROM found ORDER BY seq DESC LIMIT {LIMIT}) AS page USING (seq)
+              ORDER BY seq DESC"
+        )
+    };
     vec![
-        ("the service's", indexed),
-        ("the service's for the newest", newest),
+        ("arrays", ordered(&format!("{array} AND {same}"))),
         (
-            "the index first",
-            format!(
-                "WITH found AS MATERIALIZED (SELECT seq FROM lead_search \
-                 WHERE trigrams @> ARRAY[{}] AND strpos(text, '{query}') > 0) \
-                 SELECT {columns} FROM leads JOIN \
-                 (SELECT seq FROM found ORDER BY seq DESC LIMIT {LIMIT}) AS page USING (seq) \
-                 ORDER BY seq DESC",
-                trigrams.join(", ")
-            ),
+            "arrays, index first",
+            index_first(&format!("{array} AND {same}")),
         ),
-        (
-            "newest first",
-            format!(
-                "SELECT {columns} FROM lead_search JOIN leads USING (seq) \
-                 WHERE strpos(lead_search.text, '{query}') > 0 \
-                 ORDER BY lead_search.seq DESC LIMIT {LIMIT}"
-            ),
-        ),
+        ("pg_trgm", ordered(&like)),
+        ("pg_trgm, index first", index_first(&like)),
+        ("newest first", ordered(&same)),
     ]
 }
 
-/// The fastest of the plans that find what they must.
-async fn best(bed: &Bed<'_>, search: &Search) -> Result<Limit> {
-    let data = &bed.data;
-    let backend = match &data.place {
-        Place::Sqlite(_) => DbBackend::Sqlite,
-        Place::Postgres(..) => DbBackend::Postgres,
-    };
+/// The fastest of the plans that find what they must, at a place of [`Tables::Reads`].
+async fn best(bed: &Testbed<'_>, place: &Place, search: &Search) -> Result<Limit> {
+    let database = place.database();
     let mut best: Option<(f64, &str, Limit)> = None;
-    let kinds = plans(backend, &search.0[0].query).len();
-    for kind in 0..kinds {
+    for index in 0..plans(database, "").len() {
         let mut statements = Vec::new();
         let mut finds_all = true;
         let mut name = "";
         for needle in &search.0 {
-            let (kind, sql) = plans(backend, &needle.query).swap_remove(kind);
-            name = kind;
+            let (plan, sql) = plans(database, &needle.query).swap_remove(index);
+            name = plan;
             let count = format!("SELECT CAST(count(*) AS text) FROM ({sql}) AS found");
-            let [count] = data.place.row(&count).await?;
-            finds_all &= count.parse::<usize>()? == search.rows(needle);
+            let [count] = place.row(&count).await?;
+            finds_all &= count.parse::<usize>()? == needle.rows();
             statements.push(sql);
         }
         if !finds_all {
             continue;
         }
-        let limit = match &data.place {
-            Place::Sqlite(file) => Limit::Sqlite(Loop {
-                file: file.clone(),
-                task: Arc::new(Queries {
+        let scripts = statements.iter().map(|sql| format!("{sql};\n")).collect();
+        let limit = Limit::new(
+            place,
+            1,
+            || {
+                Arc::new(Queries {
                     statements,
                     rows: 1,
-                }),
-            }),
-            Place::Postgres(cluster, database) => {
-                let scripts = statements.into_iter().map(|sql| sql + ";\n").collect();
-                Limit::Postgres(Pgbench::new(cluster, database, scripts, Vec::new(), 1))
-            }
-        };
-        let p50 = bed.p50_alone(&limit)?;
+                })
+            },
+            || Script {
+                statements: scripts,
+                variables: Vec::new(),
+                writes: false,
+            },
+        );
+        let p50 = bed.alone(|| limit.p50(bed.setting.time))?;
         if best.as_ref().is_none_or(|(least, ..)| p50 < *least) {
             best = Some((p50, name, limit));
         }
@@ -241,52 +244,47 @@ async fn best(bed: &Bed<'_>, search: &Search) -> Result<Limit> {
     Ok(limit)
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let bed = Bed::start(setting, data).await?;
-        let mut caller = bed.service.callers[0].clone();
-        let leads = bed.data.leads;
-        let selective = Search::selective(&mut caller, leads).await?;
-        let names = (1..=8).map(|number| fold(&details(number * 77, leads).last_name));
-        let some = Search::new(&mut caller, names.collect()).await?;
-        let all = vec!["example".to_owned(), "exa".to_owned(), "+49 30".to_owned()];
-        let all = Search::new(&mut caller, all).await?;
-        for (name, search) in [
-            ("Search, ten leads have it", selective),
-            ("Search, one in 1,000 has it", some),
-            ("Search, all have it", all),
-        ] {
-            rows.push(beside_the_best(&bed, name, search).await?);
-        }
+    let bed = Testbed::start(setting, database, Access::Reads).await?;
+    let place = Tables::Reads.ready(setting, database).await?;
+    let leads = setting.leads;
+    let selective = bed
+        .works(async |side| Search::selective(&mut side.caller(), leads).await)
+        .await?;
+    let names = bed
+        .works(async |side| Search::names(&mut side.caller(), leads).await)
+        .await?;
+    let common = bed
+        .works(async |side| Search::common(&mut side.caller()).await)
+        .await?;
+    for (name, works) in [
+        ("Search, ten leads have it", selective),
+        ("Search, one in 1,000 has it", names),
+        ("Search, all have it", common),
+    ] {
+        rows.push(beside_the_best(&bed, &place, name, &works).await?);
     }
     Ok(rows)
 }
 
-async fn beside_the_best(bed: &Bed<'_>, name: &str, search: Search) -> Result<Row> {
-    let limit = best(bed, &search).await?;
-    let search = Arc::new(search);
-    let (mut times, mut alone, mut allowed, mut ratios) = (vec![], vec![], vec![], vec![]);
-    let mut p99 = Vec::new();
-    for _ in 0..bed.setting.rounds {
-        let database = bed.p50_alone(&limit)?;
-        let served = bed.serve(&search, 1).await?;
-        let (p50, most) = (served.quantile(0.5), SHARE * database + MORE);
-        times.push(p50);
-        p99.push(served.quantile(0.99));
-        alone.push(database);
-        allowed.push(most);
-        ratios.push(p50 / most);
+async fn beside_the_best(
+    bed: &Testbed<'_>,
+    place: &Place,
+    name: &str,
+    works: &Works<Search>,
+) -> Result<Row> {
+    let time = bed.setting.time;
+    let limit = best(bed, place, works.tested()).await?;
+    let mut samples = Samples::default();
+    for round in 0..bed.setting.rounds {
+        let database = bed.alone(|| limit.p50(time))?;
+        let turns = bed.in_turn(round, works, 1, time).await?;
+        samples.add("database", database);
+        samples.add_times(&turns, SHARE * database + MORE);
     }
-    let ratio = Spread::of(&ratios);
     Ok(Row {
-        database_alone: Some(Spread::of(&alone)),
-        limit: Some(Spread::of(&allowed)),
-        bar: Some(Bar::at_most(1.0, " × (1.3 DB + 1 ms)", ratio.median)),
-        ratio: Some(ratio),
-        p50: Some(Spread::of(&times).median),
-        p99: Some(Spread::of(&p99).median),
-        ..bed.row(name, 1)
+        database_alone: samples.spread("database"),
+        ..bed.times(name, 1, &samples, 1.0, " × (1.3 DB + 1 ms)")
     })
 }

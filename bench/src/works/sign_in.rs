@@ -1,6 +1,6 @@
-//! Signing in: beside what the cores can verify, and what it does to those who call Get meanwhile.
-//! A username has few places for attempts, so there are many operators, each of whom signs in once at
-//! a time.
+//! Signing in: beside what the cores can verify, and what it does to the latency of Get meanwhile.
+//! Attempts for one username are limited, so there are many operators, each of whom signs in once at a
+//! time.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,18 +14,18 @@ use tonic::{Request, Response, Status};
 
 use super::get::Get;
 use super::memory::LOADED;
-use crate::data::DataSet;
 use crate::echo::Answers;
-use crate::load::{self, Caller, Work};
-use crate::measure::Bed;
+use crate::load::{self, Caller, Run, Work};
+use crate::place::Database;
 use crate::process;
-use crate::report::{Bar, Row, Spread};
-use crate::service::Program;
+use crate::report::{Bar, Kind, Row, Spread};
+use crate::samples::{Samples, Turn};
 use crate::setting::Setting;
+use crate::testbed::{Access, Side, Testbed, data_sets};
 
 /// How many operators there are.
 const OPERATORS: usize = 96;
-/// How many Gets a second are called meanwhile.
+/// How many Gets are called a second meanwhile.
 const GETS: f64 = 200.0;
 
 /// Sign-in of an operator who is not signing in.
@@ -94,110 +94,120 @@ fn verifications(password: &str) -> Result<f64> {
     Ok(cores as f64 / Spread::of(&times).median)
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let data = data.copy().await?;
-        let mut random = fastrand::Rng::new();
-        let password: String = (0..20).map(|_| random.alphanumeric()).collect();
-        let program = Program::build()?;
+    let (programs, leads) = (setting.programs(), setting.leads);
+    let data = data_sets(setting, programs, database, leads, Access::Changes).await?;
+    let mut random = fastrand::Rng::new();
+    let password: String = (0..20).map(|_| random.alphanumeric()).collect();
+    for data in &data {
         for index in 0..OPERATORS {
             let create = ["operator", "create", "--role", "SALES", "--username"];
             let username = username(index);
             let arguments = [&create[..], &[username.as_str()]].concat();
-            program.command_with(&data.place, &arguments, &password)?;
+            data.program
+                .command_with(&data.place, &arguments, &password)?;
         }
-        let bed = Bed::start(setting, data).await?;
-        rows.extend(rounds(&bed, password).await?);
-        bed.end().await?;
     }
+    let bed = Testbed::on(setting, data).await?;
+    rows.extend(rounds(&bed, &password).await?);
+    bed.end().await?;
     Ok(rows)
 }
 
-async fn rounds(bed: &Bed<'_>, password: String) -> Result<[Row; 3]> {
-    let setting = bed.setting;
-    let in_flight = setting.in_flight.min(OPERATORS);
-    let get = Arc::new(Get {
-        leads: bed.data.leads,
-    });
-    let callers = &bed.service.callers;
-    // Those who sign in have connections of their own, as they would.
-    let signers =
-        Caller::connect_all(&bed.service.address, None, true, setting.connections).await?;
-    let mut columns = [const { Vec::new() }; 9];
-    load::open(callers, &get, GETS, setting.time).await?; // a warm-up
-    for _ in 0..setting.rounds {
-        let limit =
-            tokio::task::block_in_place(|| setting.on_server_cores(|| verifications(&password)))?;
-        let sign_in = Arc::new(SignIn {
-            password: password.clone(),
-            free: Mutex::new((0..OPERATORS).collect()),
-        });
-        let alone = load::open(callers, &get, GETS, setting.time).await?;
-        let before = bed.cpu()?.0;
-        let (signed, beside) = tokio::try_join!(
-            load::closed(&signers, &sign_in, in_flight, setting.time),
-            load::open(callers, &get, GETS, setting.time),
-        )?;
-        let cpu = (bed.cpu()?.0 - before).as_secs_f64() * 1e6;
-        for (column, value) in columns.iter_mut().zip([
-            signed.rate(),
-            limit,
-            signed.rate() / limit,
-            signed.quantile(0.5),
-            signed.quantile(0.99),
-            cpu / signed.calls() as f64,
-            beside.quantile(0.5),
-            beside.quantile(0.99),
-            alone.quantile(0.99),
-        ]) {
-            column.push(value);
-        }
+/// A build in one round.
+struct SignedIn {
+    /// The sign-ins.
+    turn: Turn,
+    /// The Gets before them.
+    alone: Run,
+    /// The Gets meanwhile.
+    beside: Run,
+}
+
+impl SignedIn {
+    /// How many times as long the slowest Gets take meanwhile.
+    fn slowdown(&self) -> f64 {
+        self.beside.quantile(0.99) / self.alone.quantile(0.99)
     }
-    let ratios: Vec<f64> = columns[7]
-        .iter()
-        .zip(&columns[8])
-        .map(|(a, b)| a / b)
-        .collect();
-    let get_ratio = Spread::of(&ratios);
-    let [
-        rate,
-        limit,
-        ratio,
-        p50,
-        p99,
-        cpu,
-        get_p50,
-        get_p99,
-        get_alone,
-    ] = columns.map(|column| Spread::of(&column));
-    let (memory, peak) = process::memory(bed.service.id())?;
+}
+
+async fn round(bed: &Testbed<'_>, side: &Side, password: &str) -> Result<SignedIn> {
+    let (setting, service) = (bed.setting, &side.service);
+    let get = Arc::new(Get {
+        leads: side.data.leads,
+    });
+    let sign_in = Arc::new(SignIn {
+        password: password.to_owned(),
+        free: Mutex::new((0..OPERATORS).collect()),
+    });
+    // Those who sign in have connections of their own.
+    let connections = setting.connections;
+    let signers = Caller::connect_all(&service.address, &[], true, connections).await?;
+    let alone = load::open(&service.callers, &get, GETS, setting.time).await?;
+    let before = side.cpu()?;
+    let (run, beside) = tokio::try_join!(
+        load::closed(&signers, &sign_in, in_flight(setting), setting.time),
+        load::open(&service.callers, &get, GETS, setting.time),
+    )?;
+    Ok(SignedIn {
+        turn: Turn::new(run, before, side.cpu()?),
+        alone,
+        beside,
+    })
+}
+
+fn in_flight(setting: &Setting) -> usize {
+    setting.in_flight.min(OPERATORS)
+}
+
+async fn rounds(bed: &Testbed<'_>, password: &str) -> Result<[Row; 3]> {
+    let setting = bed.setting;
+    let (mut signing, mut gets) = (Samples::default(), Samples::default());
+    for side in bed.sides() {
+        round(bed, side, password).await?; // a warm-up
+    }
+    for index in 0..setting.rounds {
+        let limit =
+            tokio::task::block_in_place(|| setting.on_server_cores(|| verifications(password)))?;
+        let mut sides = bed
+            .in_order(index, async |side| round(bed, side, password).await)
+            .await?;
+        let other = (sides.len() > 1).then(|| sides.remove(1));
+        let tested = sides.remove(0);
+        gets.add("p50", tested.beside.quantile(0.5));
+        gets.add("p99", tested.beside.quantile(0.99));
+        gets.add("limit", tested.alone.quantile(0.99));
+        gets.add("ratio", tested.slowdown());
+        if let Some(other) = &other {
+            let p50 = other.beside.quantile(0.5);
+            gets.add("other", p50);
+            gets.add("speed", p50 / tested.beside.quantile(0.5));
+        }
+        signing.add("limit", limit);
+        signing.add("ratio", tested.turn.run.rate() / limit);
+        let turns: Vec<Turn> = [Some(tested), other]
+            .into_iter()
+            .flatten()
+            .map(|side| side.turn)
+            .collect();
+        signing.add_rates(&turns);
+    }
+    let (memory, peak) = process::memory(bed.tested().service.id())?;
+    let ratio = signing.spread("ratio");
     Ok([
         Row {
-            rate: Some(rate),
-            limit: Some(limit),
-            ratio: Some(ratio),
-            bar: Some(Bar::at_least(0.9, " cores / argon2", ratio.median)),
-            p50: Some(p50.median),
-            p99: Some(p99.median),
-            cpu: Some(cpu.median),
-            ..bed.row("SignIn", in_flight)
+            limit: signing.spread("limit"),
+            bar: ratio.map(|ratio| Bar::at_least(0.9, " cores / argon2", ratio.median)),
+            ratio,
+            ..bed.rates("SignIn", in_flight(setting), &signing)
         },
         Row {
             memory: Some(memory),
             peak: Some(peak),
             bar: Some(Bar::at_most(LOADED, " MiB", peak)),
-            ..bed.row("Memory, SignIn", in_flight)
+            ..bed.row(Kind::Memory, "Memory, SignIn", in_flight(setting))
         },
-        Row {
-            rate: Some(Spread::of(&[GETS])),
-            limit: Some(get_alone),
-            ratio: Some(get_ratio),
-            bar: Some(Bar::at_most(3.0, " × p99 alone", get_ratio.median)),
-            p50: Some(get_p50.median),
-            p99: Some(get_p99.median),
-            ..bed.row("Get during SignIn", 0)
-        },
+        bed.times("Get during SignIn, p99", 0, &gets, 3.0, " × p99 alone"),
     ])
 }

@@ -1,5 +1,5 @@
-//! Update of a lead's phone under a request id. The phone is one of the texts a lead is found by, so
-//! the search index changes with it.
+//! Update of one field of a lead under a request id: of fields that leads are searched by, so that the
+//! search index changes with them, and of one that they are not.
 
 use std::sync::Arc;
 
@@ -9,25 +9,73 @@ use prost_types::FieldMask;
 use rusqlite::{Statement, params};
 use tonic::{Request, Response, Status};
 
-use super::kept::{self, Blobs, Kept};
 use super::request_id;
-use crate::data::{DataSet, details, lead_id, open_number, phone};
+use super::stored::{self, Stored};
+use crate::data::{self, lead_id, open_number, person, phone};
 use crate::echo::Answers;
-use crate::limits::Limit;
-use crate::limits::pgbench::{self, Pgbench};
-use crate::limits::sqlite::{Loop, Task};
-use crate::load::{self, Caller, Work};
-use crate::measure::Bed;
-use crate::place::{Database, Place};
+use crate::limits::pgbench::{self, Script};
+use crate::limits::sqlite::Task;
+use crate::limits::{Limit, Tables};
+use crate::load::{Caller, Work};
+use crate::place::Database;
 use crate::report::Row;
+use crate::samples::Samples;
 use crate::setting::Setting;
+use crate::testbed::{Access, Testbed, Works};
 
 /// The area of the new phones.
 const AREA: u64 = 40;
+/// How many times as long an update of a searched field may take as one of another field.
+pub const SEARCHED: f64 = 2.0;
 
-/// Update of a random OPEN lead.
+/// A field that is updated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    Phone,
+    Company,
+    LastName,
+    Source,
+}
+
+impl Field {
+    /// Those that leads are searched by.
+    pub const SEARCHED: [Self; 3] = [Self::Phone, Self::Company, Self::LastName];
+
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Phone => "phone",
+            Self::Company => "company",
+            Self::LastName => "last_name",
+            Self::Source => "source",
+        }
+    }
+
+    /// A new value, which differs from the old one as a correction would: a few characters of a phone
+    /// or a source, all of a name.
+    fn value(self, random: &mut fastrand::Rng, leads: u64) -> String {
+        let number = random.u64(leads..leads * 100);
+        match self {
+            Self::Phone => phone(AREA, random.u64(..)),
+            Self::Company => person(number, leads * 1_000).company,
+            Self::LastName => format!("{}-{number}", person(number, leads).last_name),
+            Self::Source => format!("campaign {}", random.u32(..)),
+        }
+    }
+
+    fn of_mut(self, lead: &mut proto::Lead) -> &mut String {
+        match self {
+            Self::Phone => &mut lead.phone,
+            Self::Company => &mut lead.company,
+            Self::LastName => &mut lead.last_name,
+            Self::Source => &mut lead.source,
+        }
+    }
+}
+
+/// Update of a field of a random OPEN lead.
 pub struct Update {
-    pub open: u64,
+    pub leads: u64,
+    pub field: Field,
 }
 
 impl Work for Update {
@@ -36,22 +84,23 @@ impl Work for Update {
     type Asked = (String, String);
 
     fn ask(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, Self::Asked)> {
-        let id = lead_id(open_number(random.u64(0..self.open))).to_string();
-        let phone = phone(AREA, random.u64(..));
-        let lead = proto::Lead {
+        let number = open_number(random.u64(0..data::open(self.leads)));
+        let id = lead_id(number).to_string();
+        let value = self.field.value(random, self.leads);
+        let mut lead = proto::Lead {
             id: id.clone(),
-            phone: phone.clone(),
             ..proto::Lead::default()
         };
+        self.field.of_mut(&mut lead).clone_from(&value);
         let body = proto::UpdateLeadRequest {
             lead: Some(lead),
             update_mask: Some(FieldMask {
-                paths: vec!["phone".to_owned()],
+                paths: vec![self.field.path().to_owned()],
             }),
             request_id: request_id(random).to_string(),
             ..proto::UpdateLeadRequest::default()
         };
-        Ok((body, (id, phone)))
+        Ok((body, (id, value)))
     }
 
     async fn send(
@@ -68,83 +117,58 @@ impl Work for Update {
         }
     }
 
-    fn check(&self, (id, phone): &Self::Asked, answer: &Self::Answer) -> Result<()> {
-        let lead = answer.lead.as_ref().context("no lead")?;
+    fn check(&self, (id, value): &Self::Asked, answer: &Self::Answer) -> Result<()> {
+        let mut lead = answer.lead.clone().context("no lead")?;
         ensure!(lead.id == *id, "another lead");
-        ensure!(lead.phone == *phone, "the phone is not the new one");
+        ensure!(
+            self.field.of_mut(&mut lead) == value,
+            "{} is not the new one",
+            self.field.path()
+        );
         ensure!(lead.etag != "\"1\"", "the etag is the old one");
         ensure!(lead.state() == proto::LeadState::Open, "another state");
         Ok(())
     }
 }
 
-/// What the database does for it.
-pub fn limit(data: &DataSet, kept: Kept, in_flight: usize) -> Result<Limit> {
-    Ok(match &data.place {
-        Place::Sqlite(file) => Limit::Sqlite(Loop {
-            file: file.clone(),
-            task: Arc::new(UpdateTask {
-                leads: data.leads,
-                blobs: kept.blobs()?,
-                kept,
-            }),
-        }),
-        Place::Postgres(cluster, name) => {
-            let variables = kept.variables(data);
-            Limit::Postgres(Pgbench::new(
-                cluster,
-                name,
-                vec![script()],
-                variables,
-                in_flight,
-            ))
-        }
-    })
-}
-
-/// The new number changes the last seven trigrams, or so, of the text the lead is found by.
-fn script() -> String {
-    let trigrams: Vec<String> = (0..7).map(|index| format!(":t{index}::int")).collect();
-    let random: String = (0..7)
-        .map(|index| format!("\\set t{index} random(1, 1000)\n"))
-        .collect();
-    format!(
-        "{}{}{}{random}\\set digits random(1000000, 9999999)
+/// What PostgreSQL does for it, whichever the field.
+fn script(leads: u64, stored: &Stored) -> Script {
+    let statement = format!(
+        "{}{}{}\\set digits random(1000000, 9999999)
          WITH changed AS (
            UPDATE leads SET phone = '+49 {AREA} ' || :digits::text, version = version + 1,
                             update_time = clock_timestamp()
-            WHERE id = {} RETURNING id, seq, version, update_time),
-         found AS (
-           UPDATE lead_search
-              SET text = left(text, -7) || :digits::text,
-                  trigrams = trigrams[1 : cardinality(trigrams) - 7] || ARRAY[{}]
-             FROM changed WHERE lead_search.seq = changed.seq)
+            WHERE id = {} RETURNING id, version, update_time)
          {}",
         pgbench::OPEN,
         pgbench::lead_id(),
-        kept::ids(),
+        stored.ids(),
         pgbench::uuid("h"),
-        trigrams.join(", "),
-        kept::inserts(true)
-    )
+        stored.inserts()
+    );
+    let mut variables = stored.variables();
+    variables.push(("leads", leads.to_string()));
+    Script {
+        statements: vec![statement],
+        variables,
+        writes: true,
+    }
 }
 
+/// What SQLite does for it, whichever the field.
 struct UpdateTask {
     leads: u64,
-    kept: Kept,
-    blobs: Blobs,
+    stored: Stored,
 }
 
 impl Task for UpdateTask {
     fn statements(&self) -> Vec<String> {
         let mut statements = vec![
             "UPDATE leads SET phone = ?, version = version + 1, update_time = ? WHERE id = ?
-             RETURNING seq, version"
+             RETURNING version"
                 .to_owned(),
-            "DELETE FROM lead_search WHERE rowid = ?".to_owned(),
-            "INSERT INTO lead_search (rowid, text) VALUES (?, ?)".to_owned(),
         ];
-        statements.extend(kept::statements());
+        statements.extend(Stored::statements());
         statements
     }
 
@@ -153,41 +177,64 @@ impl Task for UpdateTask {
     }
 
     fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()> {
-        let number = open_number(random.u64(0..self.leads / 10 * 9));
+        let number = open_number(random.u64(0..data::open(self.leads)));
         let (id, phone) = (lead_id(number), phone(AREA, random.u64(..)));
-        let mut details = details(number, self.leads);
-        details.phone.clone_from(&phone);
-        let values = params![phone, kept::now(), id.as_bytes()];
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let (seq, version): (i64, i64) = statements[0].query_row(values, row)?;
-        statements[1].execute([seq])?;
-        statements[2].execute(params![seq, details.search_text()])?;
-        let blobs = Some(&self.blobs);
-        self.kept
-            .write(&mut statements[3..], random, id, version, blobs)
+        let values = params![phone, stored::now(), id.as_bytes()];
+        let version = statements[0].query_row(values, |row| row.get(0))?;
+        self.stored.write(&mut statements[1..], random, id, version)
     }
 }
 
-pub async fn measure(setting: &Setting) -> Result<Vec<Row>> {
+pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for database in setting.databases() {
-        let data = DataSet::ready(setting, database, setting.leads).await?;
-        let bed = Bed::start(setting, data.copy().await?).await?;
-        let work = Arc::new(Update {
-            open: bed.data.open(),
-        });
-        let mut caller = bed.service.callers[0].clone();
-        load::call(&*work, &mut caller, &mut fastrand::Rng::new()).await?;
-        let limit = limit(&bed.data, Kept::of(&bed.data).await?, setting.in_flight)?;
-        let least = match database {
-            Database::Sqlite => 0.5,
-            Database::Postgres => 0.6,
-        };
-        let row = bed.rate("Update", setting.in_flight, &work, &limit, Some(least));
+    let bed = Testbed::start(setting, database, Access::Changes).await?;
+    let place = Tables::Writes.ready(setting, database).await?;
+    let (leads, in_flight) = (setting.leads, setting.in_flight);
+    let update = async |field| bed.works(async |_| Ok(Update { leads, field })).await;
+    let other = update(Field::Source).await?;
+    let response = bed.answer(&other).await?;
+    let changes = [("phone", "+49 30 0000001", "+49 40 0000001")];
+    let stored = Stored::new("Update", "lead.updated", &changes).with_response(&response);
+    let task = Arc::new(UpdateTask {
+        leads,
+        stored: stored.clone(),
+    });
+    let limit = Limit::new(&place, in_flight, || task, || script(leads, &stored));
+    let least = match database {
+        Database::Sqlite => 0.5,
+        Database::Postgres => 0.6,
+    };
+    for field in [&Field::SEARCHED[..], &[Field::Source]].concat() {
+        let works = update(field).await?;
+        let name = format!("Update, {}", field.path());
+        let row = bed.rate(&name, in_flight, &works, &limit, Some(least));
         rows.push(row.await?);
-        let row = bed.one_at_a_time("Update, one caller", &work, &limit, 1.5);
-        rows.push(row.await?);
-        bed.end().await?;
+        rows.push(bed.one_caller(&name, &works, &limit, 1.5).await?);
     }
+    for field in Field::SEARCHED {
+        let works = update(field).await?;
+        rows.push(beside(&bed, field, 1, &works, &other).await?);
+        rows.push(beside(&bed, field, in_flight, &works, &other).await?);
+    }
+    bed.end().await?;
+    place.remove().await?;
     Ok(rows)
+}
+
+/// The p50 of an update of a searched field beside that of another field, in the same rounds.
+async fn beside(
+    bed: &Testbed<'_>,
+    field: Field,
+    in_flight: usize,
+    works: &Works<Update>,
+    other: &Works<Update>,
+) -> Result<Row> {
+    let mut samples = Samples::default();
+    for _ in 0..bed.setting.rounds {
+        let another = bed.serve(other, in_flight).await?;
+        let searched = bed.serve(works, in_flight).await?;
+        samples.add_time(&searched, another.quantile(0.5));
+    }
+    let name = format!("Update, {} beside source", field.path());
+    Ok(bed.times(&name, in_flight, &samples, SEARCHED, " × source"))
 }
