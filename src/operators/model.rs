@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::auth::roles::Role;
 use crate::auth::{Principal, PrincipalKind};
 use crate::text;
-use crate::wire::violations::Violations;
+use crate::wire::violations::{Reason, Violations};
 
 /// A person who signs in with a username and a password.
 #[derive(Clone, Debug)]
@@ -70,6 +70,7 @@ impl Ownership {
         if self == Self::Disabled {
             violations.add(
                 field,
+                Reason::ReferenceInvalid,
                 "is the id of an operator who is disabled: choose one who is enabled",
             );
         }

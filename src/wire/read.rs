@@ -105,6 +105,7 @@ pub fn date(violations: &mut Violations, field: &str, text: &str) -> Option<Naiv
     if date.is_none() {
         violations.add(
             field,
+            Reason::FormatInvalid,
             "must be a date as YYYY-MM-DD, from 0001-01-01 to 9999-12-31, or empty",
         );
     }

@@ -202,8 +202,8 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
     }
     match field.path {
         "email" => {
-            if let Some(problem) = email::problem(value) {
-                violations.add(name, Reason::FormatInvalid, problem);
+            if let Some((reason, problem)) = email::problem(value) {
+                violations.add(name, reason, problem);
             }
         }
         "address.country_code" => read::country(violations, &name, value),

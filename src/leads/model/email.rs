@@ -5,26 +5,32 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::char::is_combining_mark;
 
 use crate::text::{fold, is_ignorable, is_invisible};
+use crate::wire::violations::Reason;
 
 /// How many bytes an email may have.
 pub const LIMIT: usize = 254;
 
 /// What is wrong with an email that is not empty, if anything, to be read behind the field's name.
-pub fn problem(email: &str) -> Option<&'static str> {
+pub fn problem(email: &str) -> Option<(Reason, &'static str)> {
     if email.chars().any(is_ignorable) {
-        return Some(
+        return Some((
+            Reason::CharacterInvalid,
             "must not contain characters that are not shown, such as zero-width spaces and variation \
              selectors: type the address again instead of pasting it",
-        );
+        ));
     }
     if has_mark_without_letter(email) {
-        return Some(
+        return Some((
+            Reason::CharacterInvalid,
             "must not have a combining mark at its beginning, after the @ or after a dot: put the \
              mark after its letter",
-        );
+        ));
     }
     if !is_address(email) {
-        return Some("must be one email address, such as ada@example.com");
+        return Some((
+            Reason::FormatInvalid,
+            "must be one email address, such as ada@example.com",
+        ));
     }
     None
 }
@@ -160,7 +166,10 @@ mod tests {
             "ada\u{202e}@example.com",
             "\u{3164}@example.com",
         ] {
-            assert!(problem(hidden).unwrap().contains("not shown"), "{hidden:?}");
+            assert!(
+                problem(hidden).unwrap().1.contains("not shown"),
+                "{hidden:?}"
+            );
         }
         for stray in [
             "\u{301}ada@example.com",
@@ -170,7 +179,7 @@ mod tests {
             "\"\u{301}a\"@example.com",
         ] {
             assert!(
-                problem(stray).unwrap().contains("combining mark"),
+                problem(stray).unwrap().1.contains("combining mark"),
                 "{stray:?}"
             );
         }
@@ -191,7 +200,7 @@ mod tests {
             "ada@example。\u{301}com",
             "a\u{3000}b@x.example",
         ] {
-            let found = problem(wrong).unwrap();
+            let (_, found) = problem(wrong).unwrap();
             assert!(found.contains("one email address"), "{wrong:?}: {found}");
         }
     }
