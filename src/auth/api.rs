@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::passwords;
 use super::peer::Peer;
 use crate::changes::desk::Desk;
+use crate::operators::model::Operator;
 use crate::text;
 use crate::wire::proto::{self, auth_service_server::AuthService};
 use crate::wire::violations::{Reason, Violations};
@@ -95,5 +96,14 @@ impl AuthService for AuthApi {
         let (current, new) = (body.current_password.into(), body.new_password.into());
         super::change_password(&self.0, &call, current, new, body.validate_only).await?;
         Ok(Response::new(proto::ChangePasswordResponse {}))
+    }
+}
+
+fn render_operator(operator: Operator) -> proto::Operator {
+    proto::Operator {
+        id: operator.id.to_string(),
+        username: operator.username,
+        display_name: operator.display_name,
+        role: operator.role.to_wire(),
     }
 }

@@ -169,7 +169,7 @@ async fn custom_fields_at(
         for entry in entries.into_iter().filter(|entry| entry.version > version) {
             for change in entry.changes {
                 if let Some(key) = change.field.strip_prefix(CUSTOM) {
-                    before.insert(key.to_owned(), change.from);
+                    before.insert(key.to_owned(), change.old_value);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The only wiring: what listens, what stands before the services, which services there are, and
 //! how all of it stops.
 
-mod authority;
 mod arrivals;
+mod authority;
 mod bodies;
 mod gate;
 mod headers;

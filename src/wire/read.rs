@@ -1,6 +1,8 @@
 //! Reading the parts of a request. Each function notes what is wrong and goes on, so that the caller
 //! is told everything at once.
 
+use std::fmt::Display;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 

@@ -545,7 +545,7 @@ async fn no_look_up_under_way_brings_a_revoked_token_back() {
         }
         caller
             .auth()
-            .sign_out(proto::SignOutRequest {})
+            .sign_out(proto::SignOutRequest::default())
             .await
             .unwrap();
         for _ in 0..20 {

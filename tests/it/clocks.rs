@@ -55,8 +55,8 @@ async fn phone(caller: &Caller, id: &str, phone: &str) -> Lead {
     caller.update(change, &["phone"]).await.unwrap()
 }
 
-fn manual(key: &str) -> proto::Action {
-    proto::Action {
+fn manual(key: &str) -> proto::OrderAction {
+    proto::OrderAction {
         key: key.into(),
         name: key.into(),
         r#type: proto::ActionType::Manual.into(),
@@ -253,7 +253,7 @@ on_both! {
         let next = phone(&robot, &lead.id, "5").await;
         assert!(time(&next) > time(&back));
         let phones: Vec<String> = h.sales.history(&lead.id).await.into_iter()
-            .map(|entry| entry.changes[0].to.clone())
+            .map(|entry| entry.changes[0].new_value.clone())
             .take(5)
             .collect();
         assert_eq!(phones, ["5", "4", "3", "2", "1"], "in the order of the versions");

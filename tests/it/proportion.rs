@@ -2,8 +2,8 @@
 //! byte all the same.
 
 use leadsmith::wire::proto::{
-    self, Action, ActionType, ConvertLeadRequest, DeactivateLeadRequest, Lead, Order, OrderItem,
-    RunActionRequest, UpdateLeadRequest,
+    self, ActionType, ConvertLeadRequest, DeactivateLeadRequest, Lead, Order, OrderAction,
+    OrderItem, RunActionRequest, UpdateLeadRequest,
 };
 use prost::Message;
 use tonic::Response;
@@ -170,7 +170,7 @@ on_both! {
 
     async fn running_an_action_of_a_large_order_keeps_little(h: Harness) {
         let lead = large(&h.sales).await;
-        let action = |key: &str, r#type: ActionType| Action {
+        let action = |key: &str, r#type: ActionType| OrderAction {
             key: key.into(),
             name: format!("an action with a name that is not short: {key}"),
             r#type: r#type.into(),

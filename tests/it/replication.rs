@@ -69,7 +69,7 @@ async fn every_table_can_be_published() {
     h.admin.erase(&lead.id).await.unwrap();
     h.viewer
         .auth()
-        .sign_out(proto::SignOutRequest {})
+        .sign_out(proto::SignOutRequest::default())
         .await
         .unwrap();
 

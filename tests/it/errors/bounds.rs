@@ -227,7 +227,7 @@ on_both! {
 
     async fn keys_of_an_order_are_named_as_far_as_there_is_room(h: Harness) {
         let key = |number: usize| format!("{:-<64}", format!("action-{number}"));
-        let action = |number: usize, prerequisites: Vec<String>| proto::Action {
+        let action = |number: usize, prerequisites: Vec<String>| proto::OrderAction {
             key: key(number),
             r#type: proto::ActionType::Manual.into(),
             prerequisites,
