@@ -46,7 +46,7 @@ on_both! {
             leadsmith(&command)
                 .database(&h.database.url)
                 .quiet()
-                .env("LEADSMITH_DISPLAY_NAME", display_name)
+                .argument("--display-name").argument(display_name)
                 .input(PASSWORD)
                 .run()
         };
@@ -87,36 +87,39 @@ on_both! {
         let listed = run("service-account list").run().await.out;
         assert!(listed.contains(r"DNS:x\u{1b}[2J\u{d}"), "{listed:?}");
         for command in ["operator disable", "operator unlock"] {
-            let ended = run(command).env("LEADSMITH_USERNAME", "no\u{1b}[2J\nbody\u{202e}").run().await;
+            let ended = run(command).argument("--username").argument("no\u{1b}[2J\nbody\u{202e}").run().await;
             assert_eq!(ended.code, Some(1), "{ended:?}");
             assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
             assert!(!ended.err.contains(['\u{1b}', '\u{202e}']), "{ended:?}");
         }
-        let ended = run("restore --file x").env("LEADSMITH_FILE", "a\u{1b}[2J\nb").run().await;
+        let ended = run("backup").argument("a\u{1b}[2J/\nb").run().await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
         assert!(!ended.err.contains('\u{1b}'), "{ended:?}");
     }
 
     async fn names_of_accounts_and_certificates_show_every_character(h: Harness) {
-        let run = |arguments: &str, variable: &str, value: &str| {
+        let run = |arguments: &str, flag: &str, value: &str| {
             leadsmith(arguments)
                 .database(&h.database.url)
                 .quiet()
-                .env(variable, value)
+                .argument(flag)
+                .argument(value)
                 .run()
         };
         let create = "service-account create --role VIEWER";
         for wrong in ["", "a b", "\u{3164}", "a\u{200b}", "a\u{1b}", "\u{301}a", &"a".repeat(65)] {
-            let ended = run(create, "LEADSMITH_NAME", wrong).await;
+            let ended = run(create, "--name", wrong).await;
             assert_eq!(ended.code, Some(1), "{wrong:?}: {ended:?}");
             assert!(ended.err.contains("a service account's name is 1 to 64"), "{ended:?}");
         }
-        let ended = run(create, "LEADSMITH_NAME", " bu\u{308}ro ").await;
+        let ended = run(create, "--name", " bu\u{308}ro ").await;
         assert!(ended.out.ends_with(" büro VIEWER\n"), "{ended:?}");
         for spelling in ["büro", "bu\u{308}ro"] {
-            let ended = run("service-account create-key", "LEADSMITH_NAME", spelling).await;
+            let ended = run("service-account create-key", "--name", spelling).await;
             assert_eq!(ended.code, Some(0), "{ended:?}");
         }
-        let ended = run(create, "LEADSMITH_NAME", "büro").await;
+        let ended = run(create, "--name", "büro").await;
         assert!(ended.err.contains("already"), "{ended:?}");
 
         let set = "service-account set-certificate --name büro";
@@ -124,12 +127,12 @@ on_both! {
             "DNS:", "DNS:a b", "DNS:a\u{1b}", "URI:a\nb", "DNS:bücher.example", "DNS:a\u{202e}",
             "DNS:*.example", "x.example", &format!("DNS:{}", "a".repeat(197)),
         ] {
-            let ended = run(set, "LEADSMITH_CERTIFICATE_NAME", wrong).await;
+            let ended = run(set, "--certificate-name", wrong).await;
             assert_eq!(ended.code, Some(1), "{wrong:?}: {ended:?}");
             assert!(ended.err.contains("a certificate's name is DNS:NAME or URI:NAME"), "{ended:?}");
         }
         let longest = format!("DNS:{}", "a".repeat(196));
-        let ended = run(set, "LEADSMITH_CERTIFICATE_NAME", &longest).await;
+        let ended = run(set, "--certificate-name", &longest).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let accounts = service_accounts::list(&h.server.desk.db).await.unwrap();
         assert_eq!(accounts[0].certificate_name.as_ref(), Some(&longest));

@@ -88,6 +88,12 @@ impl Program {
         self
     }
 
+    /// One more argument, which may have spaces in it.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
     pub fn database(self, url: &str) -> Self {
         self.env("LEADSMITH_DATABASE_URL", url)
     }
