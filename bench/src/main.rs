@@ -53,26 +53,24 @@ async fn run(cli: Cli) -> Result<()> {
 }
 
 async fn measure(setting: &Setting, command: &Command, report: &mut Report) -> Result<()> {
-    match command {
-        Command::All(sizes) => {
-            for command in [
-                Command::Get,
-                Command::List,
-                Command::Search,
-                Command::Update,
-                Command::Convert,
-                Command::Create,
-                Command::SignIn,
-                Command::Import,
-                Command::Memory { minutes: MINUTES },
-                Command::Scale(sizes.clone()),
-            ] {
-                each(setting, &command, report).await?;
-            }
-            Ok(())
-        }
-        one => each(setting, one, report).await,
+    let Command::All(sizes) = command else {
+        return each(setting, command, report).await;
+    };
+    for command in [
+        Command::Get,
+        Command::List,
+        Command::Search,
+        Command::Update,
+        Command::Convert,
+        Command::Create,
+        Command::SignIn,
+        Command::Import,
+        Command::Memory { minutes: MINUTES },
+        Command::Scale(sizes.clone()),
+    ] {
+        each(setting, &command, report).await?;
     }
+    Ok(())
 }
 
 /// Measures one work on each database. A failure of one does not stop the others.

@@ -162,7 +162,10 @@ mod tests {
     }
 
     fn is_known(known: &Known, hash: &TokenHash) -> bool {
-        matches!(known.get(hash, Utc::now()), Who::Known { .. })
+        matches!(
+            known.get(hash, crate::clock::Clock::default().now()),
+            Who::Known { .. }
+        )
     }
 
     #[test]

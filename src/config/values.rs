@@ -57,7 +57,7 @@ pub fn text() -> Trimmed<NonEmptyStringValueParser> {
 }
 
 /// Reads a text that is never shown.
-pub fn secret() -> Trimmed<impl TypedValueParser<Value = SecretString> + Clone> {
+pub fn secret() -> Trimmed<impl TypedValueParser<Value = SecretString>> {
     Trimmed(NonEmptyStringValueParser::new().map(SecretString::from))
 }
 
@@ -74,12 +74,12 @@ pub fn word<T: ValueEnum + Clone + Send + Sync + 'static>() -> Trimmed<EnumValue
 /// Reads what `read` reads.
 fn read<T: Clone + Send + Sync + 'static>(
     read: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
-) -> Trimmed<impl TypedValueParser<Value = T> + Clone> {
+) -> Trimmed<impl TypedValueParser<Value = T>> {
     Trimmed(read)
 }
 
 /// Reads a whole number of this range.
-pub fn number<N>(range: RangeInclusive<N>) -> Trimmed<impl TypedValueParser<Value = N> + Clone>
+pub fn number<N>(range: RangeInclusive<N>) -> Trimmed<impl TypedValueParser<Value = N>>
 where
     N: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
 {
@@ -91,20 +91,20 @@ where
 }
 
 /// Reads a level of the log.
-pub fn level() -> Trimmed<impl TypedValueParser<Value = tracing::Level> + Clone> {
+pub fn level() -> Trimmed<impl TypedValueParser<Value = tracing::Level>> {
     let levels = "error, warn, info, debug or trace";
     read(move |text| text.parse().map_err(|_| levels.to_owned()))
 }
 
 /// Reads an IP address and a port.
-pub fn address() -> Trimmed<impl TypedValueParser<Value = SocketAddr> + Clone> {
+pub fn address() -> Trimmed<impl TypedValueParser<Value = SocketAddr>> {
     let wrong = "an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
     read(move |text| text.parse().map_err(|_| wrong.to_owned()))
 }
 
 /// Reads a number of seconds, at most an hour. The least is what still counts in milliseconds when
 /// halved: PostgreSQL takes a time of 0 for no limit at all.
-pub fn seconds() -> Trimmed<impl TypedValueParser<Value = Duration> + Clone> {
+pub fn seconds() -> Trimmed<impl TypedValueParser<Value = Duration>> {
     read(|text| {
         let value: f64 = text
             .parse()

@@ -38,9 +38,10 @@ pub async fn search(
         let backend = db.get_database_backend();
         return read(db, scan_statement(backend, query, states, before, limit)).await;
     }
-    match db.get_database_backend() {
-        DbBackend::Postgres => on_postgres(db, query, states, before, limit).await,
-        _ => on_sqlite(db, query, states, before, limit).await,
+    if db.get_database_backend() == DbBackend::Postgres {
+        on_postgres(db, query, states, before, limit).await
+    } else {
+        on_sqlite(db, query, states, before, limit).await
     }
 }
 

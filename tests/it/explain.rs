@@ -235,10 +235,11 @@ async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
         let query = fold(query);
         for states in std::iter::once(Vec::new()).chain(choices_of_states()) {
             for before in [None, Some(60_000)] {
-                let statement = match backend {
-                    DbBackend::Postgres => index_statement(&query, &states, before, LIMIT),
+                let statement = if backend == DbBackend::Postgres {
+                    index_statement(&query, &states, before, LIMIT)
+                } else {
                     // The candidates come from the index, which is read by its keys alone.
-                    _ => compare_statement(&query, &states, &[3, 77, 50_000], LIMIT),
+                    compare_statement(&query, &states, &[3, 77, 50_000], LIMIT)
                 };
                 if let Err(problem) = check(db, statement, SEARCHED).await {
                     problems.push(format!("{query:?} in {states:?}: {problem}"));

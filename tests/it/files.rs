@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode};
+use sea_orm::ConnectionTrait as _;
 use tempfile::TempDir;
 
 use crate::harness::{connect, count};
@@ -370,9 +371,11 @@ async fn a_database_that_others_may_read_or_change_is_warned_of() {
     // Others see the names in it, and can do nothing to it.
     place.set_mode("", 0o755);
     assert_eq!(warnings().await, Vec::<String>::new());
-    // The log of a process with other rights, which has the database open.
+    // The log of a process with other rights, which has the database open. An empty one SQLite corrects itself.
     let db = connect(&url).await.unwrap();
-    count(&db, "SELECT count(*) FROM operators").await;
+    db.execute_unprepared("PRAGMA user_version = 1")
+        .await
+        .unwrap();
     place.set_mode("x.db-wal", 0o644);
     let found = warnings().await;
     assert!(

@@ -110,14 +110,14 @@ impl Program {
     }
 
     /// Writes what it prints to a disk that is full.
-    pub fn to_a_full_disk(mut self) -> Self {
+    pub fn onto_a_full_disk(mut self) -> Self {
         let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
         self.command.stdout(full());
         self
     }
 
     /// Writes what it prints to a pipe that nobody reads any more.
-    pub fn to_a_closed_pipe(mut self) -> Self {
+    pub fn onto_a_closed_pipe(mut self) -> Self {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         self.command.stdout(writer);
@@ -125,13 +125,13 @@ impl Program {
     }
 
     /// Has nobody get what it prints.
-    pub fn to_nobody(mut self) -> Self {
+    pub fn onto_nothing(mut self) -> Self {
         self.command.stdout(Stdio::null());
         self
     }
 
     /// Closes its standard output before it begins.
-    pub fn to_a_closed_output(mut self) -> Self {
+    pub fn onto_a_closed_output(mut self) -> Self {
         let mut shell = Command::new("sh");
         let program = self.command.get_program();
         shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(program);

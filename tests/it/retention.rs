@@ -193,11 +193,11 @@ async fn one_replica_deletes_at_a_time() {
 #[tokio::test]
 async fn a_request_id_is_kept_for_a_day_at_least() {
     let ended = leadsmith("serve --keep-request-ids 23").run().await;
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(
         ended
             .err
-            .contains("--keep-request-ids must be at least 24 hours"),
+            .contains("'--keep-request-ids <HOURS>': a whole number from 24 to 876000"),
         "{ended:?}"
     );
     let ended = leadsmith("config --keep-request-ids 24").run().await;

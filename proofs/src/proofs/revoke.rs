@@ -49,7 +49,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             });
         }
         tokio::task::yield_now().await;
-        let request = caller.request(proto::SignOutRequest {});
+        let request = caller.request(proto::SignOutRequest::default());
         caller.auth().sign_out(request).await?;
         let ended = Instant::now();
         over.store(true, Ordering::Relaxed);

@@ -39,9 +39,10 @@ pub async fn add(tx: &Tx, texts: Texts) -> Result<Option<Rows>> {
 /// # Errors
 /// Those of the database.
 pub async fn change(tx: &Tx, texts: Texts) -> Result<Option<Rows>> {
-    let before = match tx.get_database_backend() {
-        DbBackend::Postgres => Texts::new(),
-        _ => tree::texts(tx, texts.keys().copied().collect()).await?,
+    let before = if tx.get_database_backend() == DbBackend::Postgres {
+        Texts::new()
+    } else {
+        tree::texts(tx, texts.keys().copied().collect()).await?
     };
     replace(tx, before, texts).await
 }

@@ -207,15 +207,11 @@ fn check(violations: &mut Violations, field: &Field, details: &mut Details) {
             }
         }
         "address.country_code" => read::country(violations, &name, value),
-        "language" => {
-            if oxilangtag::LanguageTag::parse(value.as_str()).is_err() {
-                violations.add(
-                    name,
-                    Reason::FormatInvalid,
-                    "must be a BCP 47 language tag, such as pt-BR",
-                );
-            }
-        }
+        "language" if oxilangtag::LanguageTag::parse(value.as_str()).is_err() => violations.add(
+            name,
+            Reason::FormatInvalid,
+            "must be a BCP 47 language tag, such as pt-BR",
+        ),
         "owner_id" => match Uuid::from_str(value) {
             Ok(id) => *value = id.to_string(),
             Err(_) => violations.add(

@@ -37,20 +37,20 @@ async fn help_and_version_that_cannot_be_printed_say_so() {
         "operator create -h",
     ] {
         let run = || leadsmith(arguments);
-        run().to_a_full_disk().run().await.refused(UNWRITTEN);
-        run().to_a_closed_pipe().run().await.cut_short();
-        let mute = run().to_a_full_disk().mute().run().await;
+        run().onto_a_full_disk().run().await.refused(UNWRITTEN);
+        run().onto_a_closed_pipe().run().await.cut_short();
+        let mute = run().onto_a_full_disk().mute().run().await;
         assert_eq!(mute.code, Some(1), "{arguments}");
     }
-    let misused = leadsmith("nonsense").to_a_full_disk().mute().run().await;
+    let misused = leadsmith("nonsense").onto_a_full_disk().mute().run().await;
     assert_eq!(misused.code, Some(2), "{misused:?}");
 }
 
 #[tokio::test]
 async fn a_demo_that_cannot_be_printed_ends() {
     let demo = || leadsmith("demo --listen 127.0.0.1:0").quiet();
-    demo().to_a_full_disk().run().await.refused(UNWRITTEN);
-    demo().to_a_closed_pipe().run().await.cut_short();
+    demo().onto_a_full_disk().run().await.refused(UNWRITTEN);
+    demo().onto_a_closed_pipe().run().await.cut_short();
 }
 
 #[tokio::test]
@@ -96,16 +96,16 @@ on_both! {
                 let run = leadsmith(arguments).database(&h.database.url).quiet();
                 run.env("LEADSMITH_LISTEN", &address)
             };
-            run().to_a_full_disk().run().await.refused(UNWRITTEN);
-            run().to_a_closed_pipe().run().await.cut_short();
-            let mute = run().to_a_full_disk().mute().run().await;
+            run().onto_a_full_disk().run().await.refused(UNWRITTEN);
+            run().onto_a_closed_pipe().run().await.cut_short();
+            let mute = run().onto_a_full_disk().mute().run().await;
             assert_eq!(mute.code, Some(1), "{arguments}");
         }
     }
 
     async fn what_was_changed_is_said_when_it_cannot_be_printed(h: Harness) {
         let unprinted: [fn(Program) -> Program; 2] =
-            [Program::to_a_full_disk, Program::to_a_closed_pipe];
+            [Program::onto_a_full_disk, Program::onto_a_closed_pipe];
         for (number, unprinted) in unprinted.into_iter().enumerate() {
             let run = |arguments: &str| {
                 let run = leadsmith(arguments).database(&h.database.url).quiet();
@@ -129,21 +129,21 @@ on_both! {
         let run = |arguments: &str| leadsmith(arguments).database(&h.database.url).quiet();
         let create = || run("service-account create-key --name billing");
         for ended in [
-            create().to_a_full_disk().run().await,
-            create().to_a_closed_pipe().run().await,
+            create().onto_a_full_disk().run().await,
+            create().onto_a_closed_pipe().run().await,
         ] {
             assert_eq!(ended.code, Some(1), "{ended:?}");
             let last = ended.err.lines().last().unwrap();
             assert!(last.contains("cannot be printed") && last.contains("was revoked"), "{ended:?}");
             assert!(!ended.err.contains("panicked"), "{ended:?}");
         }
-        let mute = create().to_a_full_disk().mute().run().await;
+        let mute = create().onto_a_full_disk().mute().run().await;
         assert_eq!(mute.code, Some(1));
         let listed = run("service-account list").run().await.done();
         assert_eq!(listed.matches("revoked").count(), 3, "{listed}");
         assert_eq!(valid_keys(&listed), 1, "the one that the test made: {listed}");
 
-        for discarded in [create().to_nobody(), create().to_a_closed_output()] {
+        for discarded in [create().onto_nothing(), create().onto_a_closed_output()] {
             discarded.run().await.refused("standard output is closed or /dev/null");
         }
         assert_eq!(run("service-account list").run().await.done(), listed, "none was made");

@@ -140,7 +140,17 @@ fn filled(
                 }
                 parts
             }
-            kind => panic!("no way to fill a {kind:?}"),
+            kind @ (Kind::Double
+            | Kind::Float
+            | Kind::Uint32
+            | Kind::Uint64
+            | Kind::Sint32
+            | Kind::Sint64
+            | Kind::Fixed32
+            | Kind::Fixed64
+            | Kind::Sfixed32
+            | Kind::Sfixed64
+            | Kind::Bytes) => panic!("no way to fill a {kind:?}"),
         }
     };
     values

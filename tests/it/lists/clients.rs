@@ -89,7 +89,7 @@ on_both! {
         assert_eq!(client.update_time, lead.update_time);
         assert_eq!(client.convert_time, lead.conversion.unwrap().time);
         assert_ne!(client.convert_time, client.create_time);
-        assert_eq!(clients(&h.viewer, &of_size(0)).await, [client.clone()]);
+        assert_eq!(clients(&h.viewer, &of_size(0)).await, std::slice::from_ref(&client));
 
         // Erasing is a change of the record, not another conversion.
         h.clock.advance(chrono::Duration::seconds(5));

@@ -180,7 +180,6 @@ on_both! {
                 "owner_id",
                 "page_size",
                 "source",
-                "states[1]",
                 "states[2]",
                 "update_time_before",
             ]
