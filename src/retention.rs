@@ -6,7 +6,7 @@
 //! lock or goes away. A batch is small and the next one waits a moment, so that nobody who writes is
 //! held up for long.
 //!
-//! It works only while the server's clock is one to go by ([`trust`]), because what a clock that runs
+//! It works only while the server's clock is one to go by (`trust`), because what a clock that runs
 //! ahead would have deleted is gone. What was stamped by such a clock is stamped anew, so that it is
 //! kept for as long as anything else, not until that time comes.
 

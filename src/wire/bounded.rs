@@ -8,7 +8,7 @@ const ECHO: usize = 48;
 /// Stands at the end of what was cut.
 const CUT: char = '…';
 
-/// A caller's text as an error repeats it: quoted, at most [`ECHO`] bytes of it, with everything
+/// A caller's text as an error repeats it: quoted, at most `ECHO` bytes of it, with everything
 /// escaped that a terminal would act on or not show.
 pub struct Echo<'a>(pub &'a str);
 
