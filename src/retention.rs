@@ -7,7 +7,7 @@
 //! held up for long.
 //!
 //! It works only while the server's clock is one to go by (`trust`), because what a clock that runs
-//! ahead would have deleted is gone. What was stamped by such a clock is stamped anew, so that it is
+//! ahead would have deleted is gone. What such a clock stamped gets the current time, so that it is
 //! kept for as long as anything else, not until that time comes.
 
 mod trust;
@@ -149,7 +149,7 @@ async fn round(desk: &Desk, keep: &Keep) -> Result<Gone> {
     Ok(gone)
 }
 
-/// Stamps anew what a clock that ran ahead has stamped. Such rows are few: those of a moment.
+/// Gives rows that a clock stamped ahead the current time. Such rows are few: those of a moment.
 async fn clamp(db: &Db, now: DateTime<Utc>) -> Result<()> {
     let latest = now + trust::CLOCKS_DIFFER;
     db.write(move |tx| {

@@ -3,7 +3,7 @@
 //! What was found out is trusted for `TRUSTED`, counted from before the question was put. So a
 //! token that is revoked, anywhere, is refused on every replica within that time; on the replica
 //! that revokes it, at once: a look-up that was under way then is not taken in ([`Asked`]). In the
-//! second half of it the next caller is still let in, and the
+//! second half of it the next caller is still admitted, and the
 //! question is put anew in the background: who calls all the time never waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};

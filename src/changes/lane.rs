@@ -92,7 +92,7 @@ impl Lane {
     }
 
     /// Runs a batch and answers its callers; again, where the connection died and nothing came of it.
-    /// Those who have waited for longer than `latest` are told that their turn came too late.
+    /// Changes that have waited for longer than `latest` fail without being made.
     async fn settle(&self, mut jobs: Vec<Pending>, mut latest: Option<Duration>) {
         for pause in PAUSES.into_iter().map(Some).chain([None]) {
             let begun = Instant::now();

@@ -230,7 +230,7 @@ pub fn folder(file: &Path) -> PathBuf {
 /// That a file cannot be written.
 pub fn unwritten(file: &Path, error: &dyn std::error::Error) -> Refusal {
     Refusal::new(format!(
-        "the file {} cannot be written ({error}): check that its folder is there, has room and may be \
+        "the file {} cannot be written ({error}): check that its folder exists, has free space and may be \
          written to",
         file.display()
     ))

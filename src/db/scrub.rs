@@ -2,7 +2,7 @@
 //!
 //! SQLite overwrites them in its file (`secure_delete`), but the log beside it keeps
 //! the pages as they were until it is cut. PostgreSQL keeps the rows as they were until they are
-//! vacuumed, and a sample of their values in its statistics until these are made anew.
+//! vacuumed, and a sample of their values in its statistics until they are computed again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,7 +105,7 @@ impl Db {
     }
 
     /// Takes as long as it takes, and pauses on the way as PostgreSQL's own vacuum does. First makes
-    /// the statistics anew, which is quickly done, then vacuums with the indexes, which it would leave
+    /// the statistics again, which is quick, then vacuums with the indexes, which it would leave
     /// for another time when little is to be removed.
     async fn vacuum(&self) -> Result<()> {
         let failed = |error: sqlx::Error| Error::DatabaseUnavailable(error.to_string());

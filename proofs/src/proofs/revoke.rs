@@ -1,4 +1,4 @@
-//! Sessions are ended while many calls are made in them. After the answer to SignOut no call is let in by
+//! Sessions are ended while many calls are made in them. After the answer to SignOut no call is admitted by
 //! the server that gave it, and within 5 seconds by no other. Shown to fail by [`Bug::RevokedComesBack`].
 //!
 //! [`Bug::RevokedComesBack`]: leadsmith::seeded::Bug::RevokedComesBack
@@ -59,7 +59,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         last = Some((elsewhere, ended));
     }
     findings.expect(came_back == 0, || {
-        format!("{came_back} calls were let in after the answer to SignOut")
+        format!("{came_back} calls were admitted after the response to SignOut")
     });
     if let Some((elsewhere, ended)) = last {
         tokio::time::sleep_until(ended + ELSEWHERE).await;
