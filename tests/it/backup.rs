@@ -156,7 +156,7 @@ async fn a_backup_is_its_owners_alone_and_replaces_nothing_unasked() {
     let nowhere = folder.path().join("nowhere/backup.db");
     refused(
         &backup("", &nowhere, &h.database.url).await,
-        "its folder is there",
+        "its folder exists",
     );
     let none = url(&folder.path().join("none.db"));
     let ended = backup("--force", &file, &none).await;
