@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod keyed;
 pub mod leads;
 pub mod operators;
 pub mod opportunities;

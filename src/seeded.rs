@@ -68,6 +68,14 @@ words! {
         RevokedComesBack = "revoked-comes-back",
         /// A change and its history are two transactions.
         HistoryApart = "history-apart",
+        /// Whatever token comes is looked up, however many come at once.
+        StrangersUnlimited = "strangers-unlimited",
+        /// One principal's lists may have every connection.
+        ListsUnlimited = "lists-unlimited",
+        /// Pages are read whole, however large their rows.
+        PagesUncut = "pages-uncut",
+        /// Nothing has SQLite's log begin anew while queries overlap.
+        LogUnkept = "log-unkept",
     }
 }
 

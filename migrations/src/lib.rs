@@ -15,6 +15,7 @@ mod m0005_ledgers;
 mod m0006_erasure;
 mod m0007_certificates;
 mod m0008_order_of_creation;
+mod m0009_filters;
 mod m0010_search_index;
 mod m0011_keys;
 mod m0015_contract;
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_erasure::Migration),
             Box::new(m0007_certificates::Migration),
             Box::new(m0008_order_of_creation::Migration),
+            Box::new(m0009_filters::Migration),
             Box::new(m0010_search_index::Migration),
             Box::new(m0011_keys::Migration),
             Box::new(m0015_contract::Migration),

@@ -38,7 +38,7 @@ pub struct Known {
 /// When a question was put, and what had been forgotten until then. An answer to a question that was
 /// put before something was forgotten may be about that, and is not kept: it may have been read before
 /// the token was revoked and arrive after.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     time: Instant,
     forgotten: u64,
@@ -91,12 +91,23 @@ impl Known {
         }
     }
 
+    /// Whether a token was good when it was last looked up, however long ago.
+    pub fn was_good(&self, hash: &TokenHash) -> bool {
+        self.entries.get(hash).is_some()
+    }
+
     /// To be called before the question of whose a token is is put.
     pub fn ask(&self) -> Asked {
         Asked {
             forgotten: *self.lock(),
             time: Instant::now(),
         }
+    }
+
+    /// Whether nothing was forgotten since a question was put, so that its answer is also one to a call
+    /// that comes now.
+    pub fn is_current(&self, asked: Asked) -> bool {
+        *self.lock() == asked.forgotten
     }
 
     /// Takes in what a question was answered, unless something was forgotten since it was put.
@@ -181,8 +192,10 @@ mod tests {
             assert!(is_known(&known, &TOKEN));
             // Two look-ups are under way while the token is revoked.
             let under_way = [known.ask(), known.ask()];
+            assert!(under_way.iter().all(|asked| known.is_current(*asked)));
             forget(&known);
             for asked in under_way {
+                assert!(!known.is_current(asked));
                 known.put(TOKEN, identity(), None, asked);
                 assert!(!is_known(&known, &TOKEN));
             }

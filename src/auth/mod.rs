@@ -136,7 +136,8 @@ impl Credential {
         }
     }
 
-    fn hash(&self) -> &TokenHash {
+    /// What stands for it in memory and in the database.
+    pub fn hash(&self) -> &TokenHash {
         match self {
             Self::Token(_, hash) => hash,
             Self::Certificate(certificate) => &certificate.fingerprint,
@@ -156,16 +157,14 @@ impl Identity {
     }
 }
 
-/// Finds out whose a credential is. Who called lately is known without asking the database.
-///
-/// # Errors
-/// [`Error::TokenInvalid`] for every token that is not valid now, whatever the cause.
-pub async fn authenticate(desk: &Arc<Desk>, credential: Credential) -> Result<Identity> {
+/// Whose a credential is, where that was found out a moment ago. From time to time it is looked up
+/// again beside the call.
+pub fn cached(desk: &Arc<Desk>, credential: &Credential) -> Option<Identity> {
     match desk.known.get(credential.hash(), desk.clock.now()) {
-        Who::Unknown => look_up(desk, &credential).await,
+        Who::Unknown => None,
         Who::Known { identity, stale } => {
             if stale {
-                let desk = Arc::clone(desk);
+                let (desk, credential) = (Arc::clone(desk), credential.clone());
                 tokio::spawn(async move {
                     // Who is not let in any more is forgotten; while the database is away, what is
                     // known is trusted to its end.
@@ -174,13 +173,21 @@ pub async fn authenticate(desk: &Arc<Desk>, credential: Credential) -> Result<Id
                     }
                 });
             }
-            Ok(identity)
+            Some(identity)
         }
     }
 }
 
+/// The database did not say in time whose a credential is.
+pub fn unanswered() -> Error {
+    Error::DatabaseUnavailable("no query said in time who makes the call".to_owned())
+}
+
 /// Asks the database whose a credential is, and prolongs the session it stands for.
-async fn look_up(desk: &Desk, credential: &Credential) -> Result<Identity> {
+///
+/// # Errors
+/// [`Error::TokenInvalid`] for every token that is not valid now, whatever the cause.
+pub async fn look_up(desk: &Desk, credential: &Credential) -> Result<Identity> {
     let (asked, now) = (desk.known.ask(), desk.clock.now());
     let hash = *credential.hash();
     let (identity, expire_time) = match credential {

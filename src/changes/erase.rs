@@ -37,7 +37,7 @@ pub(super) async fn past(tx: &Tx, erased: &Erased, name: Option<Name>) -> Result
 async fn history_of(tx: &Tx, subject: Uuid) -> Result<()> {
     let mut before = None;
     loop {
-        let entries = history::list(&**tx, subject, before, TOGETHER).await?;
+        let entries = history::list(&**tx, subject, before, TOGETHER).await?.rows;
         let Some(last) = entries.last() else {
             return Ok(());
         };

@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, QueryTrait,
 };
 use uuid::Uuid;
 
 use super::{Change, FieldChange};
 use crate::auth::{Call, Principal};
 use crate::db::json::{from_json, to_json};
+use crate::db::select::{self, Fields, Part};
 use crate::db::{Tx, entities::history};
 use crate::error::Result;
 
@@ -43,13 +44,13 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: &Change) -> Result<history::A
     })
 }
 
-/// A record's changes, newest first, from below the version `before`.
+/// A page of a record's changes, newest first, from below the version `before`.
 pub async fn list(
     db: &impl ConnectionTrait,
     subject_id: Uuid,
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<Entry>> {
+) -> Result<Part<Entry>> {
     let mut query = history::Entity::find()
         .filter(history::Column::SubjectId.eq(subject_id))
         .order_by_desc(history::Column::Version)
@@ -57,17 +58,32 @@ pub async fn list(
     if let Some(before) = before {
         query = query.filter(history::Column::Version.lt(before));
     }
-    let rows = query.all(db).await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Entry {
-                id: row.id,
-                version: row.version,
-                time: row.time,
-                actor: from_json(row.actor)?,
-                rpc: row.rpc,
-                changes: from_json(row.changes)?,
-            })
+    let statement = query.build(db.get_database_backend());
+    let large = [history::Column::Changes];
+    let part = select::page::<history::Entity>(db, statement, limit, &large, model).await?;
+    part.map(|row| {
+        Ok(Entry {
+            id: row.id,
+            version: row.version,
+            time: row.time,
+            actor: from_json(row.actor)?,
+            rpc: row.rpc,
+            changes: from_json(row.changes)?,
         })
-        .collect()
+    })
+}
+
+/// A row from its fields, which come in the order in which they are written here and in the entity.
+fn model(row: &mut Fields<'_>) -> Option<history::Model> {
+    Some(history::Model {
+        id: row.take()?,
+        lead_id: row.take()?,
+        subject: row.take()?,
+        subject_id: row.take()?,
+        version: row.take()?,
+        time: row.take()?,
+        actor: row.take()?,
+        rpc: row.take()?,
+        changes: row.take()?,
+    })
 }

@@ -163,7 +163,7 @@ async fn custom_fields_at(
     // What was changed after the lead was read is not in it.
     let mut next = lead.version + 1;
     while next > version + 1 {
-        let entries = history::list(db, lead.id, Some(next), TOGETHER).await?;
+        let entries = history::list(db, lead.id, Some(next), TOGETHER).await?.rows;
         let Some(last) = entries.last() else { break };
         next = last.version;
         for entry in entries.into_iter().filter(|entry| entry.version > version) {

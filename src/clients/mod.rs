@@ -45,7 +45,8 @@ pub async fn list<R: Message>(
     render: fn(Lead) -> R,
 ) -> Result<Page<R>> {
     let before = window.begin()?;
-    let rows = store::list(desk.db.read(), filter, before, window.limit()).await?;
+    let db = desk.db.pages(window.principal).await?;
+    let rows = store::list(&db, filter, before, window.limit()).await?;
     let position = |last: &Lead| match &last.status {
         Status::Converted { conversion } => (conversion.time, last.id),
         // The query asks for converted ones.

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::Filter;
 use crate::db::entities::lead::{Column, Entity};
+use crate::db::select::Part;
 use crate::error::Result;
 use crate::leads::lists::between;
 use crate::leads::model::Lead;
-use crate::leads::store::read;
+use crate::leads::store::read_page;
 
 /// Converted leads by filter, the latest first, from behind `before`.
 pub async fn list(
@@ -21,9 +22,9 @@ pub async fn list(
     filter: &Filter,
     before: Option<(DateTime<Utc>, Uuid)>,
     limit: u64,
-) -> Result<Vec<Lead>> {
+) -> Result<Part<Lead>> {
     let statement = list_statement(db.get_database_backend(), filter, before, limit);
-    read(db, statement).await
+    read_page(db, statement, limit).await
 }
 
 /// The statement of [`list`]: a walk along the index of conversions, or of one operator's.
@@ -38,7 +39,11 @@ pub fn list_statement(
     let latest = filter.convert_time_before.filter(|_| before.is_none());
     let mut query = Entity::find()
         .filter(time.is_not_null())
-        .filter(between(time, filter.convert_time_after, latest))
+        .filter(between(
+            || Expr::col(time),
+            filter.convert_time_after,
+            latest,
+        ))
         .order_by_desc(time)
         .order_by_desc(Column::Id)
         .limit(limit);

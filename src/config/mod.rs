@@ -163,8 +163,8 @@ pub struct Limits {
         value_name = "N"
     )]
     pub max_calls: usize,
-    /// Calls a second that each operator or service account may make, at most 1000000; 0 is no
-    /// limit. More are refused with RATE_LIMITED
+    /// Calls a second that each operator or service account may make, refused ones too, at most
+    /// 1000000; 0 is no limit. More are refused with RATE_LIMITED
     #[arg(
         long,
         env = "LEADSMITH_CALLS_PER_SECOND",
@@ -209,7 +209,8 @@ pub struct Limits {
         value_name = "N"
     )]
     pub postgres_connections: u32,
-    /// Connections that read SQLite, 1 to 256; one more writes
+    /// Connections for lists and searches on SQLite, 1 to 256; half as many more look records up, one
+    /// writes
     #[arg(
         long,
         env = "LEADSMITH_SQLITE_READERS",
@@ -224,7 +225,7 @@ pub struct Limits {
     /// Seconds a change waits for its turn to write to SQLite before it answers UNAVAILABLE
     #[arg(long, env = "LEADSMITH_SQLITE_WRITE_WAIT", default_value = "5", value_parser = values::seconds(), value_name = "SECONDS")]
     pub sqlite_write_wait: Duration,
-    /// Seconds one statement may take on PostgreSQL
+    /// Seconds one statement may take on PostgreSQL, and on SQLite one of a list or a search
     #[arg(long, env = "LEADSMITH_STATEMENT_TIME", default_value = "10", value_parser = values::seconds(), value_name = "SECONDS")]
     pub statement_time: Duration,
     /// Hours that the answer to a request_id is kept for repeats, 24 to 876000

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use postgres::{Plans, Server};
 pub(super) use sqlite::{is_locked, open_file};
 
+use super::pages::{Connection, Pages, StatementClock};
 use super::reader::{Lost, Reader};
 use super::{Db, hosts, place};
 use crate::clock::Clock;
@@ -81,8 +82,8 @@ impl Target {
 /// When it cannot be reached, or is set up so that an acknowledged change could be lost.
 pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, Refusal> {
     let lost = Arc::<Lost>::default();
-    let (mut hosts, mut opened) = (Vec::new(), None);
-    let (readers, writer) = match Target::parse(url)? {
+    let (mut hosts, mut opened, mut lists) = (Vec::new(), None, Vec::new());
+    let (readers, connections, writer) = match Target::parse(url)? {
         Target::Sqlite(file) => {
             let file = place::existing_database(&file)?;
             place::warn_of_access(&file);
@@ -90,9 +91,19 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             let wait = limits.connection_wait;
             let writer = sqlite::options(&file, 1, limits.sqlite_write_wait, false);
             let writer = sqlite::connect(&file, writer, wait).await?;
-            let readers = sqlite::options(&file, limits.sqlite_readers, wait, true);
+            for _ in 0..limits.sqlite_readers {
+                let clock = Arc::<StatementClock>::default();
+                let options = sqlite::options(&file, 1, wait, true);
+                let options = sqlite::timed(options, Arc::clone(&clock));
+                let pool = sqlite::connect(&file, options, wait).await?;
+                let reader = Reader::new(pool, &lost, 1);
+                lists.push(Connection { reader, clock });
+            }
+            // What looks up by a key is fast: fewer do.
+            let connections = limits.sqlite_readers.div_ceil(2);
+            let readers = sqlite::options(&file, connections, wait, true);
             let readers = sqlite::connect(&file, readers, wait).await?;
-            (readers, writer)
+            (readers, connections, writer)
         }
         Target::Postgres => {
             let writers = (limits.postgres_connections / 2).max(1);
@@ -104,16 +115,25 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
                     Arc::clone(&lost),
                 )
             };
-            let readers = postgres::connect(options(readers, Plans::Considered)).await?;
-            postgres::check(&readers).await?;
+            let pool = postgres::connect(options(readers, Plans::Considered)).await?;
+            postgres::check(&pool).await?;
             let writer = postgres::connect(options(writers, Plans::ByKeys)).await?;
             hosts = server.hosts;
-            (readers, writer)
+            // A quarter is left to what looks up by a key.
+            for _ in 0..(readers * 3).div_ceil(4).min(readers - 1).max(1) {
+                let reader = Reader::new(pool.clone(), &lost, readers);
+                let clock = Arc::default();
+                lists.push(Connection { reader, clock });
+            }
+            (pool, readers, writer)
         }
     };
-    let pool = readers;
-    let readers = Reader { pool, lost };
-    Ok(Db::new(readers, writer, hosts, opened, clock))
+    let readers = Reader::new(readers, &lost, connections);
+    let pages = Pages::new(lists, limits.connection_wait, limits.statement_time);
+    let write_wait = limits.sqlite_write_wait;
+    Ok(Db::new(
+        readers, pages, writer, hosts, opened, write_wait, clock,
+    ))
 }
 
 /// How long one process waits for another's migrations to let it in.

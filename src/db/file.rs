@@ -32,6 +32,13 @@ impl Identity {
 }
 
 impl OpenFile {
+    /// How many bytes the write-ahead log beside the file has.
+    pub fn log_length(&self) -> u64 {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        std::fs::metadata(log).map_or(0, |log| log.len())
+    }
+
     /// The file that has this name now.
     ///
     /// # Errors

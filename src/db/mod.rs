@@ -14,7 +14,9 @@ mod file;
 pub mod hosts;
 pub mod json;
 mod keys;
+mod log;
 pub mod migrate;
+pub mod pages;
 mod place;
 pub mod reader;
 pub mod rows;
@@ -40,6 +42,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use pages::{PageReader, Pages};
 use reader::Reader;
 
 use crate::clock::Clock;
@@ -50,6 +53,7 @@ use crate::seeded::{Bug, sown};
 #[derive(Clone, Debug)]
 pub struct Db {
     readers: Reader,
+    pages: Arc<Pages>,
     /// On SQLite a pool of one connection: the one writer.
     writer: DatabaseConnection,
     clock: Clock,
@@ -62,6 +66,8 @@ pub struct Db {
     scrubbing: Arc<scrub::Scrubbing>,
     /// On SQLite.
     file: Option<Arc<file::OpenFile>>,
+    /// How long the writer waits for other processes, on SQLite.
+    write_wait: Duration,
 }
 
 /// How many changes may be under way or waiting for their turn.
@@ -88,13 +94,16 @@ pub enum Verdict<T> {
 impl Db {
     fn new(
         readers: Reader,
+        pages: Arc<Pages>,
         writer: DatabaseConnection,
         hosts: Vec<hosts::Host>,
         file: Option<file::OpenFile>,
+        write_wait: Duration,
         clock: Clock,
     ) -> Self {
         Self {
             readers,
+            pages,
             hosts,
             writer,
             clock,
@@ -102,12 +111,21 @@ impl Db {
             places: Arc::new(Semaphore::new(WRITES)),
             scrubbing: Arc::default(),
             file: file.map(Arc::new),
+            write_wait,
         }
     }
 
-    /// Connections for queries that change nothing.
+    /// Connections for look-ups by a key, which change nothing.
     pub fn read(&self) -> &Reader {
         &self.readers
+    }
+
+    /// A connection for a list or a search, of which no principal has more than a share.
+    ///
+    /// # Errors
+    /// [`Error::ServerOverloaded`] when none comes free in time.
+    pub async fn pages(&self, principal: Uuid) -> Result<PageReader> {
+        self.pages.take(principal).await
     }
 
     /// Runs `work` in one transaction, exclusive on SQLite (BEGIN IMMEDIATE), READ COMMITTED on
@@ -254,6 +272,7 @@ impl Db {
         // Errors here mean the connection is gone, which is what was wanted.
         let _ = self.writer.close_by_ref().await;
         let _ = self.readers.pool.close_by_ref().await;
+        self.pages.close().await;
     }
 
     /// What says whether the database answers.

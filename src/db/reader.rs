@@ -107,9 +107,23 @@ fn silence() -> DbErr {
 pub struct Reader {
     pub(super) pool: DatabaseConnection,
     pub(super) lost: Arc<Lost>,
+    pub(super) connections: u32,
 }
 
 impl Reader {
+    pub(super) fn new(pool: DatabaseConnection, lost: &Arc<Lost>, connections: u32) -> Self {
+        Self {
+            pool,
+            lost: Arc::clone(lost),
+            connections,
+        }
+    }
+
+    /// How many connections there are at most.
+    pub fn connections(&self) -> usize {
+        self.connections as usize
+    }
+
     /// The connections themselves, for what asks for them by their type.
     pub fn pool(&self) -> &DatabaseConnection {
         &self.pool

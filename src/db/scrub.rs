@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sea_orm::DbBackend;
 use sea_orm::sqlx;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tokio::sync::Mutex;
 
 use super::Db;
@@ -19,10 +19,8 @@ use crate::error::{Error, Result};
 const TRIES: usize = 20;
 /// How long writers have the connection to themselves between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A try waits for readers no longer than this, because writers wait for it; then everything on this
-/// connection waits as long as before (`db::connect`).
-const CUT: &str = "PRAGMA busy_timeout = 50; PRAGMA wal_checkpoint(TRUNCATE); \
-                   PRAGMA busy_timeout = 5000";
+/// A try waits for readers no longer than this, because writers wait for it.
+const WAIT: Duration = Duration::from_millis(50);
 
 /// How long a vacuum may take. One whose server went away without a word would never end.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
@@ -92,11 +90,7 @@ impl Db {
     /// Writes all of SQLite's log into its file and cuts it to nothing.
     async fn cut_log(&self) -> Result<()> {
         for _ in 0..TRIES {
-            let statement = Statement::from_string(DbBackend::Sqlite, CUT);
-            let rows = self.writer.query_all_raw(statement).await?;
-            // The second of three answers: whether somebody was in the way.
-            let busy = rows.get(1).map(|row| row.try_get_by_index::<i32>(0));
-            if busy.transpose()? == Some(0) {
+            if self.begin_log_anew(WAIT).await? {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;

@@ -252,6 +252,13 @@ impl Error {
                 "The call took longer than its deadline. A change may still have been made: repeat \
                  the call with the same request_id to learn.",
             ),
+            Self::QueryTooSlow => Answer::new(
+                C::ResourceExhausted,
+                R::QueryTooSlow,
+                "The query took longer than a query may (--statement-time) and was ended: ask for \
+                 less, by a longer search text (three characters at least are found by an index), \
+                 other filters or a smaller page.",
+            ),
             Self::DatabaseUnavailable(_) | Self::DatabaseLost(_) => Answer::new(
                 C::Unavailable,
                 R::DatabaseUnavailable,

@@ -8,9 +8,11 @@ use crate::seeded::{Bug, sown};
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         match kind(&error) {
-            Kind::Unavailable => Self::DatabaseUnavailable(error.to_string()),
+            // Only a list or a search can ask for less: see [`too_slow`].
+            Kind::Unavailable | Kind::Slow => Self::DatabaseUnavailable(error.to_string()),
             Kind::Lost => Self::DatabaseLost(error.to_string()),
             Kind::Conflict => Self::WriteConflict,
+            Kind::TooSlow => Self::QueryTooSlow,
             Kind::Bug => Self::Internal(error.to_string()),
         }
     }
@@ -19,6 +21,17 @@ impl From<DbErr> for Error {
 /// Whether an error says that the connection is dead, or leads to a server that takes no changes.
 pub fn is_lost(error: &DbErr) -> bool {
     matches!(kind(error), Kind::Lost)
+}
+
+/// What [`too_slow`] makes of an error.
+const TOO_SLOW: &str = "the query took longer than a query may";
+
+/// An error of a list or a search, which is the caller's to act on where a statement's time was over.
+pub fn too_slow(error: DbErr) -> DbErr {
+    match kind(&error) {
+        Kind::Slow => DbErr::Custom(TOO_SLOW.to_owned()),
+        Kind::Unavailable | Kind::Lost | Kind::Conflict | Kind::TooSlow | Kind::Bug => error,
+    }
 }
 
 /// Whether an error says that a lock was waited for in vain, on PostgreSQL.
@@ -36,6 +49,10 @@ enum Kind {
     Unavailable,
     Lost,
     Conflict,
+    /// A statement was ended because its time was over.
+    Slow,
+    /// The same of a list or a search, whose caller can ask for less.
+    TooSlow,
     Bug,
 }
 
@@ -49,10 +66,13 @@ fn kind(error: &DbErr) -> Kind {
         // No connection could be had, whatever the reason.
         DbErr::Conn(runtime) => match sort(runtime) {
             Kind::Lost => Kind::Lost,
-            Kind::Unavailable | Kind::Conflict | Kind::Bug => Kind::Unavailable,
+            Kind::Unavailable | Kind::Conflict | Kind::Slow | Kind::TooSlow | Kind::Bug => {
+                Kind::Unavailable
+            }
         },
         DbErr::Exec(_) | DbErr::Query(_) if sown(Bug::OutageIsFault) => Kind::Bug,
         DbErr::Exec(runtime) | DbErr::Query(runtime) => sort(runtime),
+        DbErr::Custom(what) if what == TOO_SLOW => Kind::TooSlow,
         _ => Kind::Bug,
     }
 }
@@ -72,13 +92,17 @@ fn sort(runtime: &RuntimeErr) -> Kind {
             // PostgreSQL: shutdown, a crash elsewhere, starting up, a primary that became a standby.
             Some("57P01" | "57P02" | "57P03" | "25006") => Kind::Lost,
             Some(code) if code.len() == 5 && code.starts_with("08") => Kind::Lost,
-            // PostgreSQL: insufficient resources, operator intervention (statement timeout).
+            // PostgreSQL: statement timeout.
+            Some("57014") => Kind::Slow,
+            // PostgreSQL: insufficient resources, operator intervention.
             Some(code) if code.len() == 5 && ["53", "57"].contains(&&code[..2]) => {
                 Kind::Unavailable
             }
             // SQLite: busy, locked, I/O error, full; extended codes carry these in the low byte.
             Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
                 Ok(5 | 6 | 10 | 13) => Kind::Unavailable,
+                // Interrupted by `db::pages`.
+                Ok(9) => Kind::Slow,
                 _ => Kind::Bug,
             },
             _ => Kind::Bug,

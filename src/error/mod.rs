@@ -18,7 +18,7 @@ use crate::leads::model::{LeadState, Transition};
 use crate::orders::model::ActionState;
 use crate::wire::violations::Violations;
 
-pub use database::{is_locked, is_lost};
+pub use database::{is_locked, is_lost, too_slow};
 pub use status::{Answer, LARGEST};
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -97,6 +97,8 @@ pub enum Error {
         retry_after: Duration,
     },
     DeadlineExceeded,
+    /// The database did not come to the end of a query in the time it may take.
+    QueryTooSlow,
     DatabaseUnavailable(String),
     /// The same, because the connection died: what asks anew may find another.
     DatabaseLost(String),

@@ -132,14 +132,8 @@ pub async fn list<R: Message>(
     render: fn(Lead) -> R,
 ) -> Result<Page<R>> {
     let after = window.begin()?;
-    let rows = lists::list(
-        desk.db.read(),
-        filter,
-        ordering,
-        after.as_ref(),
-        window.limit(),
-    )
-    .await?;
+    let db = desk.db.pages(window.principal).await?;
+    let rows = lists::list(&db, filter, ordering, after.as_ref(), window.limit()).await?;
     window.cut(rows, |last| ordering.position(last), render)
 }
 
@@ -156,7 +150,8 @@ pub async fn search<R: Message>(
 ) -> Result<Page<R>> {
     let before = window.begin()?;
     let query = model::fold(query);
-    let rows = search::search(desk.db.read(), &query, states, before, window.limit()).await?;
+    let db = desk.db.pages(window.principal).await?;
+    let rows = search::search(&db, &query, states, before, window.limit()).await?;
     window.cut(rows, |last| last.seq, render)
 }
 
@@ -427,7 +422,8 @@ pub async fn list_history<R: Message>(
 ) -> Result<Page<R>> {
     let before = window.begin()?;
     get(desk, id).await?;
-    let rows = history::list(desk.db.read(), id, before, window.limit()).await?;
+    let db = desk.db.pages(window.principal).await?;
+    let rows = history::list(&db, id, before, window.limit()).await?;
     window.cut(rows, |last| last.version, render)
 }
 

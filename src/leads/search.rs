@@ -9,9 +9,10 @@ use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{Condition, ConnectionTrait, DbBackend, EntityTrait, QueryTrait, Statement};
 
 use super::model::{Lead, LeadState};
-use super::store::read;
+use super::store::read_page;
 use crate::db::entities::lead::{Column, Entity};
 use crate::db::search::{self, tree::Candidates};
+use crate::db::select::Part;
 use crate::error::Result;
 
 /// How many of the newest leads PostgreSQL looks through before it asks the index: first so few that
@@ -33,10 +34,11 @@ pub async fn search(
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<Lead>> {
+) -> Result<Part<Lead>> {
     if !search::is_indexed(query) {
         let backend = db.get_database_backend();
-        return read(db, scan_statement(backend, query, states, before, limit)).await;
+        let statement = scan_statement(backend, query, states, before, limit);
+        return read_page(db, statement, limit).await;
     }
     if db.get_database_backend() == DbBackend::Postgres {
         on_postgres(db, query, states, before, limit).await
@@ -51,17 +53,19 @@ async fn on_postgres(
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<Lead>> {
+) -> Result<Part<Lead>> {
     for newest in NEWEST {
-        let found = read(db, newest_statement(query, states, before, limit, newest)).await?;
-        if found.len() as u64 == limit {
+        let statement = newest_statement(query, states, before, limit, newest);
+        let found = read_page(db, statement, limit).await?;
+        if found.cut || found.rows.len() as u64 == limit {
             return Ok(found);
         }
-        if found.len() < COMMON {
+        if found.rows.len() < COMMON {
             break;
         }
     }
-    read(db, index_statement(query, states, before, limit)).await
+    let statement = index_statement(query, states, before, limit);
+    read_page(db, statement, limit).await
 }
 
 /// A lead that is changed while its candidates are read can be missed only if it did not match all along:
@@ -72,20 +76,24 @@ async fn on_sqlite(
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<Lead>> {
+) -> Result<Part<Lead>> {
     let mut candidates = Candidates::find(db, query, before).await?;
-    let mut found = Vec::new();
+    let mut found = Part::default();
     let mut sizes = COMPARED.into_iter();
     let mut size = 0;
     loop {
         size = sizes.next().unwrap_or(size);
         let some = candidates.next(db, size).await?;
         let last = some.len() < size;
-        let missing = limit.saturating_sub(found.len() as u64);
+        let missing = limit.saturating_sub(found.rows.len() as u64);
         if !some.is_empty() {
-            found.extend(read(db, compare_statement(query, states, &some, missing)).await?);
+            let statement = compare_statement(query, states, &some, missing);
+            found.append(read_page(db, statement, missing).await?);
         }
-        if last || found.len() as u64 >= limit {
+        if last || found.rows.len() as u64 >= limit {
+            return Ok(found);
+        }
+        if found.cut_when_full() {
             return Ok(found);
         }
     }

@@ -1,12 +1,12 @@
 //! Leads in the database: read by their keys, held, written. What finds them by anything else is in
-//! [`lists`](super::lists).
+//! [`lists`](super::lists) and [`search`](super::search).
 
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::NotSet, ActiveValue::Set, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    QueryTrait, Statement,
+    QuerySelect, QueryTrait, Statement,
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use super::model::{
 use crate::db::entities::lead::{ActiveModel, Column, CustomFields, Entity, Model};
 use crate::db::json::{from_json, to_json};
 use crate::db::rows::{self, Rows};
-use crate::db::select::{self, Field, Fields};
+use crate::db::select::{self, Field, Fields, Part};
 use crate::db::{Patience, Tx, any_of, search, texts, there};
 use crate::error::{Error, Result};
 
@@ -144,6 +144,44 @@ pub async fn updates(tx: &Tx, changes: Vec<(Lead, Lead)>) -> Result<Vec<Rows>> {
     Ok(all)
 }
 
+/// What leads are called, and their states.
+pub async fn names(
+    db: &impl ConnectionTrait,
+    ids: Vec<Uuid>,
+) -> Result<HashMap<Uuid, (String, LeadState)>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    type Row = (Uuid, String, String, String, String);
+    let rows: Vec<Row> = Entity::find()
+        .select_only()
+        .columns([
+            Column::Id,
+            Column::State,
+            Column::FirstName,
+            Column::LastName,
+            Column::Company,
+        ])
+        .filter(any_of(Expr::col(Column::Id), ids))
+        .into_tuple()
+        .all(db)
+        .await?;
+    let named = rows
+        .into_iter()
+        .map(|(id, state, first_name, last_name, company)| {
+            let details = Details {
+                first_name,
+                last_name,
+                company,
+                ..Details::default()
+            };
+            let state = LeadState::from_word(&state)
+                .ok_or_else(|| Error::internal(format!("unknown lead state {state}")))?;
+            Ok((id, (details.display_name(), state)))
+        });
+    named.collect()
+}
+
 impl Field for CustomFields {
     fn from_text(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
@@ -154,6 +192,21 @@ impl Field for CustomFields {
 pub async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
     let rows = select::rows::<Entity>(db, statement, model).await?;
     rows.into_iter().map(from_row).collect()
+}
+
+/// A page of the leads that a statement for whole rows finds, of which there are at most `limit`.
+pub async fn read_page(
+    db: &impl ConnectionTrait,
+    statement: Statement,
+    limit: u64,
+) -> Result<Part<Lead>> {
+    let large = [
+        Column::CustomFields,
+        Column::Street,
+        Column::DeactivationReason,
+    ];
+    let part = select::page::<Entity>(db, statement, limit, &large, model).await?;
+    part.map(from_row)
 }
 
 /// A row from its fields, which come in the order in which they are written here and in the entity.

@@ -140,6 +140,7 @@ pub async fn list<R: Message>(
     render: fn(View) -> R,
 ) -> Result<Page<R>> {
     let before = window.begin()?;
-    let rows = store::list(desk.db.read(), filter, before, window.limit()).await?;
+    let db = desk.db.pages(window.principal).await?;
+    let rows = store::list(&db, filter, before, window.limit()).await?;
     window.cut(rows, |last| last.opportunity.seq, render)
 }

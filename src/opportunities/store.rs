@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    QueryOrder, QuerySelect, QueryTrait,
 };
 use uuid::Uuid;
 
@@ -13,15 +13,22 @@ use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage,
 use crate::db::entities::lead;
 use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
+use crate::db::select::{self, Fields, Part};
 use crate::db::{self, Patience, Tx};
 use crate::error::{Error, Result};
+use crate::leads::model::LeadState;
 
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>> {
     let row = Entity::find_by_id(id)
         .find_also_related(lead::Entity)
         .one(db)
         .await?;
-    row.map(view).transpose()
+    let Some((row, lead)) = row else {
+        return Ok(None);
+    };
+    let lead = lead.map(crate::leads::store::from_row).transpose()?;
+    let lead = lead.map(|lead| (lead.details.display_name(), lead.state()));
+    view(row, lead).map(Some)
 }
 
 /// Opportunities by filter, newest first, from below the number `before`.
@@ -30,9 +37,8 @@ pub async fn list(
     filter: &Filter,
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<View>> {
+) -> Result<Part<View>> {
     let mut query = Entity::find()
-        .find_also_related(lead::Entity)
         .filter(Column::State.is_in(filter.states.iter().map(|state| state.word())))
         .order_by_desc(Column::Seq)
         .limit(limit);
@@ -44,12 +50,20 @@ pub async fn list(
             .filter(Column::OwnerId.eq(owner_id.to_string()))
             // Written out: a bound value does not tell SQLite that the index without empty ones
             // serves.
-            .filter(Expr::cust("opportunities.owner_id <> ''"));
+            .filter(Expr::cust("owner_id <> ''"));
     }
     if let Some(before) = before {
         query = query.filter(Column::Seq.lt(before));
     }
-    query.all(db).await?.into_iter().map(view).collect()
+    let statement = query.build(db.get_database_backend());
+    let large = [Column::NextStep, Column::Description, Column::CloseReason];
+    let part = select::page::<Entity>(db, statement, limit, &large, model).await?;
+    let ids = part.rows.iter().map(|row| row.lead_id).collect();
+    let leads = crate::leads::store::names(db, ids).await?;
+    part.map(|row| {
+        let lead = leads.get(&row.lead_id).cloned();
+        view(row, lead)
+    })
 }
 
 /// Opportunities that nobody else can change until the transaction ends, and which of them somebody
@@ -99,13 +113,39 @@ pub fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
     })
 }
 
-fn view((row, lead): (Model, Option<lead::Model>)) -> Result<View> {
+/// A row from its fields, which come in the order in which they are written here and in the entity.
+fn model(row: &mut Fields<'_>) -> Option<Model> {
+    Some(Model {
+        seq: row.take()?,
+        id: row.take()?,
+        lead_id: row.take()?,
+        version: row.take()?,
+        name: row.take()?,
+        stage: row.take()?,
+        state: row.take()?,
+        amount: row.take()?,
+        probability: row.take()?,
+        win_probability: row.take()?,
+        expected_close_date: row.take()?,
+        owner_id: row.take()?,
+        next_step: row.take()?,
+        description: row.take()?,
+        close_time: row.take()?,
+        close_actor: row.take()?,
+        close_reason: row.take()?,
+        create_time: row.take()?,
+        update_time: row.take()?,
+    })
+}
+
+/// An opportunity beside its lead's name and state.
+fn view(row: Model, lead: Option<(String, LeadState)>) -> Result<View> {
     let without = || Error::internal(format!("opportunity {} has no lead", row.id));
-    let lead = crate::leads::store::from_row(lead.ok_or_else(without)?)?;
+    let (lead_display_name, lead_state) = lead.ok_or_else(without)?;
     Ok(View {
         opportunity: from_row(row)?,
-        lead_display_name: lead.details.display_name(),
-        lead_state: lead.state(),
+        lead_display_name,
+        lead_state,
     })
 }
 

@@ -145,7 +145,8 @@ pub async fn list<R: Message>(
     render: fn(Order) -> R,
 ) -> Result<Page<R>> {
     let before = window.begin()?;
-    let rows = store::list(desk.db.read(), filter, before, window.limit()).await?;
+    let db = desk.db.pages(window.principal).await?;
+    let rows = store::list(&db, filter, before, window.limit()).await?;
     window.cut(rows, |last| last.seq, render)
 }
 
@@ -161,7 +162,8 @@ pub async fn list_runs<R: Message>(
 ) -> Result<Page<R>> {
     let before = window.begin()?;
     get(desk, order_id).await?;
-    let rows = store::list_runs(desk.db.read(), order_id, before, window.limit()).await?;
+    let db = desk.db.pages(window.principal).await?;
+    let rows = store::list_runs(&db, order_id, before, window.limit()).await?;
     window.cut(rows, |last| last.seq, render)
 }
 

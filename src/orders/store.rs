@@ -14,6 +14,7 @@ use crate::db;
 use crate::db::entities::action_run;
 use crate::db::entities::order::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
+use crate::db::select::{self, Fields, Part};
 use crate::db::{Patience, Tx};
 use crate::error::{Error, Result};
 
@@ -62,7 +63,7 @@ pub async fn list(
     filter: &Filter,
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<Order>> {
+) -> Result<Part<Order>> {
     let mut query = Entity::find().order_by_desc(Column::Seq).limit(limit);
     if let Some(lead_id) = filter.lead_id {
         query = query.filter(Column::LeadId.eq(lead_id));
@@ -73,7 +74,26 @@ pub async fn list(
     if let Some(before) = before {
         query = query.filter(Column::Seq.lt(before));
     }
-    query.all(db).await?.into_iter().map(from_row).collect()
+    let statement = query.build(db.get_database_backend());
+    let large = [Column::Items, Column::Actions];
+    let part = select::page::<Entity>(db, statement, limit, &large, model).await?;
+    part.map(from_row)
+}
+
+/// A row from its fields, which come in the order in which they are written here and in the entity.
+fn model(row: &mut Fields<'_>) -> Option<Model> {
+    Some(Model {
+        seq: row.take()?,
+        id: row.take()?,
+        lead_id: row.take()?,
+        opportunity_id: row.take()?,
+        version: row.take()?,
+        state: row.take()?,
+        items: row.take()?,
+        actions: row.take()?,
+        create_time: row.take()?,
+        update_time: row.take()?,
+    })
 }
 
 /// The row of an order.
@@ -117,7 +137,7 @@ pub async fn list_runs(
     order_id: Uuid,
     before: Option<i64>,
     limit: u64,
-) -> Result<Vec<ActionRun>> {
+) -> Result<Part<ActionRun>> {
     let mut query = action_run::Entity::find()
         .filter(action_run::Column::OrderId.eq(order_id))
         .order_by_desc(action_run::Column::Seq)
@@ -125,7 +145,28 @@ pub async fn list_runs(
     if let Some(before) = before {
         query = query.filter(action_run::Column::Seq.lt(before));
     }
-    query.all(db).await?.into_iter().map(run_from_row).collect()
+    let statement = query.build(db.get_database_backend());
+    let large = [action_run::Column::Actor, action_run::Column::ErrorMessage];
+    let part = select::page::<action_run::Entity>(db, statement, limit, &large, run_model).await?;
+    part.map(run_from_row)
+}
+
+/// As [`model`], of an attempt.
+fn run_model(row: &mut Fields<'_>) -> Option<action_run::Model> {
+    Some(action_run::Model {
+        seq: row.take()?,
+        id: row.take()?,
+        order_id: row.take()?,
+        lead_id: row.take()?,
+        action: row.take()?,
+        time: row.take()?,
+        actor: row.take()?,
+        outcome: row.take()?,
+        no_change: row.take()?,
+        automatic: row.take()?,
+        error_reason: row.take()?,
+        error_message: row.take()?,
+    })
 }
 
 fn from_row(row: Model) -> Result<Order> {

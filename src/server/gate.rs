@@ -24,10 +24,11 @@ use super::listener::Line;
 use super::places::{Place, Places};
 use super::protocol;
 use super::rates::Rates;
+use super::strangers::Strangers;
 use super::{LARGEST_QUESTION, LARGEST_REQUEST};
 use crate::auth::peer::network;
 use crate::auth::roles::{self, Access};
-use crate::auth::{self, Call, Credential};
+use crate::auth::{self, Call, Credential, Identity};
 use crate::changes::desk::Desk;
 use crate::config::Limits;
 use crate::error::{Error, Result};
@@ -64,6 +65,8 @@ struct Gate {
     /// For each who calls: whoever leaves answers unread must leave the others room.
     shares: Arc<Places<Uuid>>,
     rates: Rates,
+    /// For those whose token is not known yet.
+    strangers: Arc<Strangers>,
     /// The answers that are being sent.
     answers: Arc<()>,
     max_calls: usize,
@@ -80,9 +83,17 @@ enum Room {
     Porch(Place<IpAddr>),
 }
 
+/// A call that may go on to its service.
+struct Admitted {
+    request: Request<Body>,
+    room: Room,
+    share: Option<Place<Uuid>>,
+}
+
 impl GateLayer {
     pub fn new(desk: Arc<Desk>, limits: &Limits) -> Self {
         Self(Arc::new(Gate {
+            strangers: Strangers::new(limits, desk.db.read().connections().div_ceil(2)),
             desk,
             room: Arc::new(Semaphore::new(limits.max_calls)),
             exit: Arc::new(Semaphore::new(EXIT)),
@@ -166,7 +177,8 @@ impl Gate {
     fn under_way(&self) -> (usize, usize) {
         let calls = self.max_calls - self.room.available_permits() + EXIT
             - self.exit.available_permits()
-            + self.porch.taken();
+            + self.porch.taken()
+            + self.strangers.waiting();
         (calls, Arc::strong_count(&self.answers) - 1)
     }
 
@@ -195,12 +207,19 @@ impl Gate {
                 Some((_, Access::Open)) => self.arrivals.whole(request, address).await?,
                 _ => request,
             };
-            let room = self.room(known, address)?;
             let unread = line.as_ref().map(|line| line.unread.begin());
-            let (request, share) = self.admit(request, known, line).await?;
-            let Ok(response) = inner.call(request.map(Timely::wrap)).await;
+            let admitted = match known {
+                Some((_, Access::Open)) => self.admit_anyone(request, line, address)?,
+                _ => self.admit(request, known, line, address).await?,
+            };
+            let Ok(response) = inner.call(admitted.request.map(Timely::wrap)).await;
             // As long as an answer is in memory, it takes its room.
-            let held = (room, share, unread, Arc::clone(&self.answers));
+            let held = (
+                admitted.room,
+                admitted.share,
+                unread,
+                Arc::clone(&self.answers),
+            );
             let response = protocol::with_reason(response, LARGEST_REQUEST);
             Ok(response.map(|body| Answer::wrap(body, held)))
         };
@@ -239,31 +258,44 @@ impl Gate {
         response.map(|body| Answer::wrap(body, place))
     }
 
-    /// Room for a call.
-    fn room(&self, known: Option<(&str, Access)>, address: IpAddr) -> Result<Room> {
+    /// Room for a call of somebody who is known.
+    fn room(&self, known: Option<(&str, Access)>) -> Result<Room> {
         let of = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_owned().ok();
         let room = match known {
-            Some((_, Access::Open)) => self.porch.take(address).map(Room::Porch),
-            Some((SIGN_OUT, _)) => of(&self.room).or_else(|| of(&self.exit)).map(Room::Inside),
-            _ => of(&self.room).map(Room::Inside),
+            Some((SIGN_OUT, _)) => of(&self.room).or_else(|| of(&self.exit)),
+            _ => of(&self.room),
         };
-        room.ok_or(Error::ServerOverloaded)
+        room.map(Room::Inside).ok_or(Error::ServerOverloaded)
     }
 
-    /// Finds out who calls, whether they may, and whether they have not enough calls already.
+    /// Lets somebody in who need not be known.
+    fn admit_anyone(
+        &self,
+        mut request: Request<Body>,
+        line: Option<Line>,
+        address: IpAddr,
+    ) -> Result<Admitted> {
+        let place = self.porch.take(address).ok_or(Error::ServerOverloaded)?;
+        // Who signs in is counted by where they come from.
+        if let Some(line) = line {
+            request.extensions_mut().insert(line.peer);
+        }
+        Ok(Admitted {
+            request,
+            room: Room::Porch(place),
+            share: None,
+        })
+    }
+
+    /// Finds out who calls, whether they may, and whether they have not enough calls already. Every
+    /// call of somebody known counts, also one that is refused.
     async fn admit(
         &self,
         mut request: Request<Body>,
         known: Option<(&'static str, Access)>,
         line: Option<Line>,
-    ) -> Result<(Request<Body>, Option<Place<Uuid>>)> {
-        if let Some((_, Access::Open)) = known {
-            // Who signs in is counted by where they come from.
-            if let Some(line) = line {
-                request.extensions_mut().insert(line.peer);
-            }
-            return Ok((request, None));
-        }
+        address: IpAddr,
+    ) -> Result<Admitted> {
         let token = headers::token(request.headers());
         if sown(Bug::LogsTokens) {
             tracing::trace!(token, "who is it");
@@ -271,12 +303,26 @@ impl Gate {
         let certificate = line.and_then(|line| line.peer.certificate);
         let credential = Credential::of(token, certificate).ok_or(Error::TokenInvalid)?;
         let asked = Instant::now();
-        let identity = tokio::time::timeout(
-            self.introduction,
-            auth::authenticate(&self.desk, credential),
-        )
-        .await
-        .map_err(|_| Error::DatabaseUnavailable("nobody said in time who calls".to_owned()))??;
+        let mut room = None;
+        let identity = match auth::cached(&self.desk, &credential) {
+            Some(identity) => identity,
+            // Who was good a moment ago is not a stranger.
+            None if self.desk.known.was_good(credential.hash())
+                || sown(Bug::StrangersUnlimited) =>
+            {
+                room = Some(self.room(known)?);
+                self.look_up_again(&credential, asked).await?
+            }
+            None => {
+                let strangers = &self.strangers;
+                strangers.identify(&self.desk, address, credential).await?
+            }
+        };
+        let principal = identity.principal.id;
+        let counts = known.is_none_or(|(rpc, _)| rpc != SIGN_OUT);
+        if counts {
+            self.rates.count(principal)?;
+        }
         // Who is nobody learns not even which RPCs there are.
         let (rpc, access) = known.ok_or(Error::MethodUnknown)?;
         if let Access::AtLeast(required) = access
@@ -288,10 +334,12 @@ impl Gate {
                 required,
             });
         }
+        let room = match room {
+            Some(room) => room,
+            None => self.room(known)?,
+        };
         let mut share = None;
-        if rpc != SIGN_OUT {
-            let principal = identity.principal.id;
-            self.rates.count(principal)?;
+        if counts {
             let taken = self.shares.take(principal);
             share = Some(taken.ok_or(Error::ServerOverloaded)?);
         }
@@ -303,7 +351,23 @@ impl Gate {
             key: None,
             waited: asked.elapsed(),
         });
-        Ok((request, share))
+        Ok(Admitted {
+            request,
+            room,
+            share,
+        })
+    }
+
+    /// Looks up a credential that was good when it was last looked up.
+    async fn look_up_again(&self, credential: &Credential, asked: Instant) -> Result<Identity> {
+        let lookup = auth::look_up(&self.desk, credential);
+        let found = tokio::time::timeout(self.introduction, lookup).await;
+        let found = found.unwrap_or_else(|_| Err(auth::unanswered()));
+        if let Err(Error::TokenInvalid) = found {
+            self.desk.known.forget(credential.hash());
+            self.strangers.remember(credential.hash(), asked);
+        }
+        found
     }
 
     /// How long the call may take: what it asks for, or the default, but never more than allowed.

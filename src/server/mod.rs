@@ -11,6 +11,7 @@ mod listener;
 mod places;
 mod protocol;
 mod rates;
+mod strangers;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -141,6 +142,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, Re
     let watch = health::follow(health.clone(), desk.db.watch());
     let mut beside = vec![
         AbortOnDropHandle::new(tokio::spawn(watch)),
+        AbortOnDropHandle::new(tokio::spawn(desk.db.clone().keep_log_short())),
         retention::start(&desk, Keep::new(&settings.limits)).await,
     ];
     if let Some(tls) = tls.clone() {

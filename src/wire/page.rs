@@ -10,10 +10,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::Sha256;
+use uuid::Uuid;
 
 use super::proto;
 use super::violations::{Reason, Violations};
 use crate::auth::Call;
+use crate::db::select::Part;
 use crate::error::{Error, Result};
 use crate::seeded::{Bug, sown};
 
@@ -96,6 +98,7 @@ impl PageTokens {
     ) -> Window {
         let (token, page_size) = request.take_page();
         Window {
+            principal: call.principal.id,
             scope: self.scope(call, request),
             size: size(violations, page_size),
             token,
@@ -170,6 +173,8 @@ pub struct Page<R> {
 
 /// The page a call asks for.
 pub struct Window {
+    /// Who asks.
+    pub principal: Uuid,
     scope: Scope,
     size: u64,
     token: String,
@@ -194,15 +199,15 @@ impl Window {
     /// large for its caller.
     pub fn cut<T, C: Serialize, R: Message>(
         &self,
-        rows: Vec<T>,
+        part: Part<T>,
         cursor: impl Fn(&T) -> C,
         render: fn(T) -> R,
     ) -> Result<Page<R>> {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-        let mut page = Vec::with_capacity(rows.len().min(size));
+        let mut page = Vec::with_capacity(part.rows.len().min(size));
         let mut bytes = 0;
         let mut last = None;
-        for row in rows {
+        for row in part.rows {
             let position = cursor(&row);
             let row = render(row);
             bytes += row.encoded_len();
@@ -217,9 +222,13 @@ impl Window {
             page.push(row);
             last = Some(position);
         }
+        let next_page_token = match last {
+            Some(last) if part.cut => self.scope.seal(&last)?,
+            _ => String::new(),
+        };
         Ok(Page {
             rows: page,
-            next_page_token: String::new(),
+            next_page_token,
         })
     }
 }

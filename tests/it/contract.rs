@@ -171,7 +171,7 @@ fn expected(method: &MethodDescriptor) -> BTreeSet<&'static str> {
         expected.insert("FIELD_INVALID");
     }
     if has("page_token") {
-        expected.insert("PAGE_TOKEN_INVALID");
+        expected.extend(["PAGE_TOKEN_INVALID", "QUERY_TOO_SLOW"]);
     }
     if has("request_id") {
         // A retry whose first response was erased with its lead fails with the last of these.

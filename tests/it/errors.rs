@@ -131,6 +131,7 @@ async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'static st
         | R::ActionPrerequisite
         | R::ActionDone
         | R::OrderCanceled => of_an_order(h, reason).await,
+        R::QueryTooSlow => query_too_slow(h).await,
         R::RateLimited => {
             let server = h
                 .another_server(|settings| settings.limits.calls_per_second = 1)
@@ -314,6 +315,34 @@ async fn no_database(h: &Harness, server: &Running) -> Status {
         }
     };
     held.release().await;
+    status
+}
+
+/// A list that takes longer than a query may: on SQLite any that is not tiny, on PostgreSQL one that
+/// waits.
+async fn query_too_slow(h: &Harness) -> Status {
+    let (time, held) = match h.database.backend {
+        Backend::Sqlite => {
+            for _ in 0..30 {
+                h.sales.create_lead("Hopper").await;
+            }
+            (Duration::ZERO, None)
+        }
+        Backend::Postgres => {
+            let held = h.hold_changes().await;
+            held.lock_out_readers().await;
+            (Duration::from_millis(50), Some(held))
+        }
+    };
+    let server = h
+        .another_server(|settings| settings.limits.statement_time = time)
+        .await;
+    let request = proto::ListLeadsRequest::default();
+    let status = refused(h.sales.at(&server).leads().list(request).await);
+    if let Some(held) = held {
+        held.release().await;
+    }
+    server.stop().await.unwrap();
     status
 }
 

@@ -3,16 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use leadsmith::leads::lists::list_statement;
+use leadsmith::leads::lists::{By, Path, list_statement, path};
 use leadsmith::leads::model::{Filter, LeadState, OrderKey, Ordering, Position, PositionKey, fold};
 use leadsmith::leads::search::{NEWEST, compare_statement, index_statement, newest_statement};
 use leadsmith::wire::proto::{ListLeadsRequest, SearchLeadsRequest};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;
+use tokio::task::JoinSet;
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::bulk;
-use crate::harness::Harness;
+use crate::harness::{Backend, Harness, reason};
 use crate::lists;
 use crate::on_both;
 
@@ -132,10 +134,10 @@ fn total(node: &Value, what: &str) -> u64 {
     node[what].as_u64().unwrap_or(0) * node["Actual Loops"].as_u64().unwrap_or(1)
 }
 
-async fn sqlite(db: &DatabaseConnection, statement: Statement, rows: u64) -> Result<(), String> {
-    let sql = statement.sql.clone();
+/// The lines of a plan: their numbers, those of the lines above them, and what they say.
+async fn sqlite_plan(db: &DatabaseConnection, statement: Statement) -> Vec<(i32, i32, String)> {
     let explain = Statement {
-        sql: format!("EXPLAIN QUERY PLAN {sql}"),
+        sql: format!("EXPLAIN QUERY PLAN {}", statement.sql),
         ..statement
     };
     let lines: Vec<(i32, i32, String)> = db
@@ -152,12 +154,18 @@ async fn sqlite(db: &DatabaseConnection, statement: Statement, rows: u64) -> Res
         })
         .collect();
     assert!(!lines.is_empty(), "a plan");
+    lines
+}
+
+async fn sqlite(db: &DatabaseConnection, statement: Statement, rows: u64) -> Result<(), String> {
+    let sql = statement.sql.clone();
+    let lines = sqlite_plan(db, statement).await;
     let whole: Vec<&str> = lines.iter().map(|(_, _, line)| line.as_str()).collect();
     let whole = whole.join("\n");
     // A later page begins where the one before ended, instead of walking there.
     let later = is_later(&sql);
     for (_, parent, line) in &lines {
-        let walk = line.starts_with("SEARCH leads USING INDEX leads_state");
+        let walk = line.starts_with("SEARCH leads USING") && line.contains("INDEX leads_state");
         if later && walk && !line.contains("(state=? AND (") {
             return Err(format!("walks from the beginning: {whole}"));
         }
@@ -194,11 +202,22 @@ on_both! {
         let mut problems = Vec::new();
         every_list(&db, &mut problems).await;
         every_search(&db, &mut problems).await;
+        rare_filters(&db, &mut problems).await;
+        common_filters(&db, &mut problems).await;
+        if h.database.backend == Backend::Sqlite {
+            // Nobody else has SQLite find out what is in its tables.
+            db.execute_unprepared("DELETE FROM sqlite_stat1").await.unwrap();
+            let db = h.database.connect().await;
+            rare_filters(&db, &mut problems).await;
+            common_filters(&db, &mut problems).await;
+        }
         let first = problems.first();
         assert!(first.is_none(), "{} problems, the first: {}", problems.len(), first.unwrap());
         what_scans_is_rejected(&db).await;
         deep_pages_answer(&h).await;
         searches_answer(&h).await;
+        slow_searches_leave_the_others_their_connections(&h).await;
+        what_takes_too_long_is_ended(&h).await;
     }
 }
 
@@ -214,8 +233,9 @@ async fn every_list(db: &DatabaseConnection, problems: &mut Vec<String>) {
             let deep = deep(db, ordering).await;
             for states in choices_of_states() {
                 for after in [None, Some(&deep)] {
+                    let filter = filter(&states);
                     let statement =
-                        list_statement(backend, &filter(&states), ordering, after, LIMIT);
+                        list_statement(backend, &filter, ordering, Path::Order, after, LIMIT);
                     assert_eq!(is_later(&statement.sql), after.is_some());
                     let rows = LIMIT * u64::try_from(states.len()).unwrap();
                     if let Err(problem) = check(db, statement, rows).await {
@@ -227,6 +247,114 @@ async fn every_list(db: &DatabaseConnection, problems: &mut Vec<String>) {
         }
     }
     assert_eq!(checked, 8 * 7 * 2);
+}
+
+/// Filters that no lead matches, each by itself and beside others.
+const RARE: [(&str, fn(&mut Filter)); 7] = [
+    ("source", |filter| filter.source = "nobody".into()),
+    ("country", |filter| filter.country_code = "FR".into()),
+    ("owner", |filter| filter.owner_id = Some(Uuid::nil())),
+    ("changed", |filter| {
+        filter.update_time_after = "2100-01-01T00:00:00Z".parse().ok()
+    }),
+    ("created", |filter| {
+        filter.create_time_before = "2000-01-01T00:00:00Z".parse().ok()
+    }),
+    ("source of a country", |filter| {
+        filter.source = "bulk".into();
+        filter.country_code = "FR".into();
+    }),
+    ("owner since, of a source", |filter| {
+        filter.source = "bulk".into();
+        filter.country_code = "DE".into();
+        filter.owner_id = Some(Uuid::nil());
+        filter.update_time_after = "2000-01-01T00:00:00Z".parse().ok();
+    }),
+];
+
+/// However the leads are ordered and whatever their states, none is read that nobody asked for.
+async fn rare_filters(db: &DatabaseConnection, problems: &mut Vec<String>) {
+    for (name, set) in RARE {
+        for key in OrderKey::ALL {
+            for descending in [false, true] {
+                let ordering = Ordering {
+                    key: *key,
+                    descending,
+                };
+                for states in choices_of_states() {
+                    let mut filter = filter(&states);
+                    set(&mut filter);
+                    let path = path(db, &filter, ordering).await.unwrap();
+                    let backend = db.get_database_backend();
+                    let statement = list_statement(backend, &filter, ordering, path, None, LIMIT);
+                    if let Err(problem) = check_rare(db, statement, path).await {
+                        problems.push(format!("{name} in {states:?} by {ordering:?}: {problem}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where nothing matches a filter, its own index says so.
+async fn check_rare(
+    db: &DatabaseConnection,
+    statement: Statement,
+    path: Path,
+) -> Result<(), String> {
+    let index = match path {
+        Path::Order => return check(db, statement, LIMIT * 3).await,
+        Path::Filter(by) | Path::Few(by) => match by {
+            By::Owner => "leads_owner",
+            By::Country => "leads_country",
+            By::Source => "leads_source",
+            By::CreateTime => "leads_state_create_time",
+            By::UpdateTime => "leads_state_update_time",
+        },
+    };
+    if db.get_database_backend() == DbBackend::Postgres {
+        return check(db, statement, 1).await;
+    }
+    let lines = sqlite_plan(db, statement.clone()).await;
+    let mut searches = lines.iter().filter(|(_, _, line)| {
+        line.starts_with("SEARCH leads") && !line.contains("INTEGER PRIMARY KEY")
+    });
+    let scans = lines
+        .iter()
+        .any(|(_, _, line)| line.starts_with("SCAN leads"));
+    if scans || !searches.all(|(_, _, line)| line.contains(index)) {
+        return Err(format!("not by {index}: {lines:#?}\nof {statement}"));
+    }
+    Ok(())
+}
+
+/// Where most leads match, a walk in the wanted order fills its page at once.
+async fn common_filters(db: &DatabaseConnection, problems: &mut Vec<String>) {
+    for key in OrderKey::ALL {
+        for descending in [false, true] {
+            let ordering = Ordering {
+                key: *key,
+                descending,
+            };
+            for states in choices_of_states() {
+                let mut filter = filter(&states);
+                filter.source = "bulk".into();
+                filter.country_code = "DE".into();
+                let path = path(db, &filter, ordering).await.unwrap();
+                if let Path::Few(By::Country | By::Source) = path {
+                    // Of those in the rarest state there are few.
+                    assert_eq!(states, [LeadState::Deactivated]);
+                    continue;
+                }
+                let backend = db.get_database_backend();
+                let statement = list_statement(backend, &filter, ordering, path, None, LIMIT);
+                let rows = LIMIT * u64::try_from(states.len()).unwrap();
+                if let Err(problem) = check(db, statement, rows).await {
+                    problems.push(format!("common in {states:?} by {ordering:?}: {problem}"));
+                }
+            }
+        }
+    }
 }
 
 async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
@@ -301,6 +429,62 @@ async fn searches_answer(h: &Harness) {
             }
         }
     }
+}
+
+/// A text of two characters is looked for in all there are. Whoever does that many times at once waits
+/// for itself alone.
+async fn slow_searches_leave_the_others_their_connections(h: &Harness) {
+    let lead = h.sales.create_lead("Neighbour").await;
+    let mut searches = JoinSet::new();
+    for _ in 0..64 {
+        let viewer = h.viewer.clone();
+        searches.spawn(async move {
+            let request = SearchLeadsRequest {
+                query: "~~".into(),
+                ..Default::default()
+            };
+            viewer.leads().search(request).await.map(|_| ())
+        });
+    }
+    let begun = Instant::now();
+    let mut turns = 0;
+    while turns < 10 || (begun.elapsed() < Duration::from_secs(3) && !searches.is_empty()) {
+        assert_eq!(h.sales.get(&lead.id).await, lead);
+        let request = ListLeadsRequest::default();
+        let page = lists::list(&h.sales, request).await.unwrap();
+        assert_eq!(page.leads[0], lead);
+        while searches.try_join_next().is_some() {}
+        turns += 1;
+    }
+    while let Some(search) = searches.join_next().await {
+        let refused = search.unwrap().err();
+        assert!(refused.is_none_or(|status| reason(&status) == "SERVER_OVERLOADED"));
+    }
+}
+
+async fn what_takes_too_long_is_ended(h: &Harness) {
+    let short = Duration::from_millis(10);
+    let server = h
+        .another_server(|settings| settings.limits.statement_time = short)
+        .await;
+    let viewer = h.viewer.at(&server);
+    let request = SearchLeadsRequest {
+        query: "~~".into(),
+        ..Default::default()
+    };
+    let status = lists::search(&viewer, request).await.unwrap_err();
+    assert_eq!(reason(&status), "QUERY_TOO_SLOW", "{status:?}");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("three characters"), "{status:?}");
+    // The connection goes on being used.
+    for _ in 0..8 {
+        let request = SearchLeadsRequest {
+            query: "zqxjk".into(),
+            ..Default::default()
+        };
+        lists::search(&viewer, request).await.unwrap();
+    }
+    server.stop().await.unwrap();
 }
 
 /// The check itself can fail.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod filters;
+mod large;
 mod ordering;
 mod others;
 mod paging;

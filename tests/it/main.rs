@@ -49,5 +49,6 @@ mod secrets;
 mod slow;
 mod stop;
 mod story;
+mod strangers;
 mod tls;
 mod wire;

@@ -1,6 +1,7 @@
 //! SQLite: one file, a pool that reads it and the one writer.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::Connection as _;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::{IDLE, pooled, runtime};
 use crate::config::Refusal;
 use crate::db::file::OpenFile;
+use crate::db::pages::StatementClock;
 use crate::db::place;
 use crate::seeded::{Bug, sown};
 
@@ -115,6 +117,26 @@ pub fn options(file: &Path, connections: u32, wait: Duration, read: bool) -> Con
     });
     options
 }
+
+/// A connection whose statements end when its clock says so.
+pub fn timed(mut options: ConnectOptions, clock: Arc<StatementClock>) -> ConnectOptions {
+    options.map_sqlx_sqlite_pool_opts(move |pool| {
+        let clock = Arc::clone(&clock);
+        let pool = pool.after_release(|connection, _| Box::pin(is_done(connection)));
+        pool.after_connect(move |connection, _| {
+            let clock = Arc::clone(&clock);
+            Box::pin(async move {
+                let mut handle = connection.lock_handle().await?;
+                handle.set_progress_handler(STEPS, move || clock.goes_on());
+                Ok(())
+            })
+        })
+    });
+    options
+}
+
+/// After how many steps of SQLite's machine the clock is looked at: some ten microseconds.
+const STEPS: i32 = 1_000;
 
 /// Whether a connection that is given back may be used again. When a COMMIT fails, by a full or a failing
 /// disk, SQLite rolls the transaction back by itself, and sqlx 0.9.0 goes on counting it: to it the next
