@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod codec;
 pub mod context;
 pub mod database;
+pub mod neighbour;
 pub mod patroni;
 pub mod program;
 pub mod proxy;

@@ -22,9 +22,11 @@ mod kill;
 mod linearizable;
 mod lockout;
 mod matrix;
+mod neighbours;
 mod pool;
 mod revoke;
 mod secrets;
+mod strangers;
 mod sync;
 mod timing;
 mod tls;
@@ -103,6 +105,24 @@ pub const PROOFS: &[Proof] = &[
         databases: POSTGRES,
         bugs: &[(Bug::PatientPool, POSTGRES)],
         run: |context| Box::pin(pool::run(context)),
+    },
+    Proof {
+        name: "strangers",
+        promise: "Whoever calls with tokens that nobody has keeps no one else out",
+        databases: BOTH,
+        bugs: &[(Bug::StrangersUnlimited, BOTH)],
+        run: |context| Box::pin(strangers::run(context)),
+    },
+    Proof {
+        name: "neighbours",
+        promise: "Lists that are slow or large cost others no call, and memory and disk little",
+        databases: BOTH,
+        bugs: &[
+            (Bug::ListsUnlimited, BOTH),
+            (Bug::PagesUncut, BOTH),
+            (Bug::LogUnkept, SQLITE),
+        ],
+        run: |context| Box::pin(neighbours::run(context)),
     },
     Proof {
         name: "lockout",

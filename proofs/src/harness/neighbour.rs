@@ -1,0 +1,120 @@
+//! Somebody who goes on with ordinary calls beside whatever else there is, and how that goes.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use leadsmith::wire::proto;
+use tokio::task::JoinSet;
+use tonic::Status;
+
+use super::client::Caller;
+
+/// How many calls at once.
+const AT_ONCE: usize = 8;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A caller with a lead to look up.
+pub struct Neighbour {
+    caller: Caller,
+    lead: String,
+}
+
+/// What became of ordinary calls.
+#[derive(Default)]
+pub struct Calls {
+    times: Vec<Duration>,
+    pub refused: usize,
+}
+
+impl Neighbour {
+    pub fn new(caller: &Caller, lead: &str) -> Self {
+        Self {
+            caller: caller.clone(),
+            lead: lead.to_owned(),
+        }
+    }
+
+    /// Looks the lead up, again and again, while something goes on.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> (Calls, T) {
+        let get = |caller: Caller, lead: String| async move { caller.get(&lead).await.map(|_| ()) };
+        self.call_during(get, work).await
+    }
+
+    /// Lists the first page of leads, again and again, while something goes on.
+    pub async fn lists_during<T>(&self, work: impl Future<Output = T>) -> (Calls, T) {
+        let list = |caller: Caller, _| async move {
+            let request = caller.request(proto::ListLeadsRequest::default());
+            caller.leads().list(request).await.map(|_| ())
+        };
+        self.call_during(list, work).await
+    }
+
+    async fn call_during<T, F>(
+        &self,
+        call: impl Fn(Caller, String) -> F + Clone + Send + 'static,
+        work: impl Future<Output = T>,
+    ) -> (Calls, T)
+    where
+        F: Future<Output = Result<(), Status>> + Send,
+    {
+        let (end, ended) = tokio::sync::watch::channel(false);
+        let mut loops = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (call, ended) = (call.clone(), ended.clone());
+            let (caller, lead) = (self.caller.clone(), self.lead.clone());
+            loops.spawn(async move {
+                let mut calls = Calls::default();
+                while !*ended.borrow() {
+                    let begun = Instant::now();
+                    match call(caller.clone(), lead.clone()).await {
+                        Ok(()) => calls.times.push(begun.elapsed()),
+                        Err(_) => calls.refused += 1,
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                calls
+            });
+        }
+        let outcome = work.await;
+        end.send_replace(true);
+        let mut all = Calls::default();
+        for calls in loops.join_all().await {
+            all.times.extend(calls.times);
+            all.refused += calls.refused;
+        }
+        all.times.sort_unstable();
+        (all, outcome)
+    }
+}
+
+impl Calls {
+    pub fn count(&self) -> usize {
+        self.times.len() + self.refused
+    }
+
+    pub fn median(&self) -> Duration {
+        self.percentile(50)
+    }
+
+    fn percentile(&self, percent: usize) -> Duration {
+        let at = self.times.len() * percent / 100;
+        self.times.get(at).copied().unwrap_or(Duration::MAX)
+    }
+}
+
+impl fmt::Display for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} calls, {} refused, p50 {:.1} ms, p99 {:.1} ms",
+            self.count(),
+            self.refused,
+            millis(self.percentile(50)),
+            millis(self.percentile(99))
+        )
+    }
+}
+
+pub fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
