@@ -60,6 +60,17 @@ impl By {
         }
     }
 
+    /// The index that finds the leads of these states that match the filter.
+    fn index(self) -> &'static str {
+        match self {
+            Self::Owner => "leads_owner",
+            Self::Country => "leads_country",
+            Self::Source => "leads_source",
+            Self::CreateTime => "leads_state_create_time",
+            Self::UpdateTime => "leads_state_update_time",
+        }
+    }
+
     /// What the filter asks the column to be; empty for anything, and for a time.
     fn value(self, filter: &Filter) -> String {
         match self {
@@ -139,7 +150,9 @@ async fn count(db: &impl ConnectionTrait, filter: &Filter, by: By) -> Result<u64
     count
         .expr(Expr::cust("count(*)"))
         .from_subquery(matches, "matches");
-    let row = db.query_one_raw(backend.build(&count)).await?;
+    let row = db
+        .query_one_raw(by_index(backend.build(&count), by))
+        .await?;
     let count: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
     Ok(count.unsigned_abs())
 }
@@ -161,10 +174,21 @@ pub fn list_statement(
         after,
         limit,
     };
-    backend.build(&match path {
-        Path::Few(_) => list.few(),
-        Path::Order | Path::Filter(_) => list.walks(),
-    })
+    match path {
+        Path::Few(by) => by_index(backend.build(&list.few()), by),
+        Path::Order | Path::Filter(_) => backend.build(&list.walks()),
+    }
+}
+
+/// Has SQLite use a filter's index for the first time that `statement` reads leads. It knows how many leads
+/// an average value has, not how many this one has, and would prefer to scan them all.
+fn by_index(mut statement: Statement, by: By) -> Statement {
+    if statement.db_backend == DbBackend::Sqlite {
+        let leads = "FROM \"leads\"";
+        let indexed = format!("{leads} INDEXED BY \"{}\"", by.index());
+        statement.sql = statement.sql.replacen(leads, &indexed, 1);
+    }
+    statement
 }
 
 struct List<'a> {
