@@ -66,6 +66,8 @@ words! {
         TornBackup = "torn-backup",
         /// What was read before a token was revoked is kept after it.
         RevokedComesBack = "revoked-comes-back",
+        /// Responses may be left unread without a limit.
+        UnreadUncounted = "unread-uncounted",
         /// A change and its history are two transactions.
         HistoryApart = "history-apart",
         /// Whatever token comes is looked up, however many come at once.

@@ -4,11 +4,13 @@ pub mod values;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::server::LARGEST_RESPONSE;
 use crate::server::tls::TlsSettings;
 use crate::text;
 
@@ -191,6 +193,25 @@ pub struct Limits {
         value_name = "N"
     )]
     pub max_connections_per_address: usize,
+    /// Bytes of responses that each operator or service account may leave unread at once, 4194304 to
+    /// 1073741824; responses up to 16384 bytes do not count. More are refused with RESPONSES_UNREAD
+    #[arg(
+        long,
+        env = "LEADSMITH_UNREAD_BYTES_PER_PRINCIPAL",
+        default_value_t = 32 << 20,
+        value_parser = values::number::<usize>(UNREAD_BYTES),
+        value_name = "BYTES"
+    )]
+    pub unread_bytes_per_principal: usize,
+    /// Bytes of responses that all of them together may leave unread at once, 4194304 to 1073741824
+    #[arg(
+        long,
+        env = "LEADSMITH_UNREAD_BYTES",
+        default_value_t = 128 << 20,
+        value_parser = values::number::<usize>(UNREAD_BYTES),
+        value_name = "BYTES"
+    )]
+    pub unread_bytes: usize,
     /// Seconds a call without a deadline of its own may take, 0.01 to 3600 as all times here
     #[arg(long, env = "LEADSMITH_DEFAULT_DEADLINE", default_value = "10", value_parser = values::seconds(), value_name = "SECONDS")]
     pub default_deadline: Duration,
@@ -258,6 +279,8 @@ impl Default for Limits {
             calls_per_second: 0,
             max_connections: 4_000,
             max_connections_per_address: 1_000,
+            unread_bytes_per_principal: 32 << 20,
+            unread_bytes: 128 << 20,
             default_deadline: Duration::from_secs(10),
             max_deadline: Duration::from_secs(60),
             drain: Duration::from_secs(25),
@@ -272,6 +295,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// From the largest response on; the upper end only keeps sums within range.
+const UNREAD_BYTES: RangeInclusive<usize> = LARGEST_RESPONSE..=1 << 30;
 
 /// How many hours every request id is good for, by the contract.
 const KEEP_REQUEST_IDS: u32 = 24;
@@ -323,6 +349,11 @@ impl ServeSettings {
                 "max-connections-per-address",
                 limits.max_connections_per_address.to_string(),
             ),
+            (
+                "unread-bytes-per-principal",
+                limits.unread_bytes_per_principal.to_string(),
+            ),
+            ("unread-bytes", limits.unread_bytes.to_string()),
             ("default-deadline", in_seconds(limits.default_deadline)),
             ("max-deadline", in_seconds(limits.max_deadline)),
             ("drain", in_seconds(limits.drain)),

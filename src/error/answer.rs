@@ -239,6 +239,15 @@ impl Error {
                  second.",
             )
             .retry(Duration::from_secs(1)),
+            Self::ResponsesUnread { limit } => Answer::new(
+                C::ResourceExhausted,
+                R::ResponsesUnread,
+                "Too many bytes of responses wait to be read: read them, then repeat the call, with \
+                 fewer calls at once. A change may have been made: repeat it with the same \
+                 request_id to learn.",
+            )
+            .with("limit_bytes", limit)
+            .retry(Duration::from_secs(1)),
             Self::RateLimited { retry_after } => Answer::new(
                 C::ResourceExhausted,
                 R::RateLimited,

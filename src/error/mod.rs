@@ -19,7 +19,7 @@ use crate::orders::model::ActionState;
 use crate::wire::violations::Violations;
 
 pub use database::{is_locked, is_lost, too_slow};
-pub use status::{Answer, LARGEST};
+pub use status::{Answer, LARGEST, LONGEST_MESSAGE, bounded_message};
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "leadsmith.v1";
@@ -95,6 +95,11 @@ pub enum Error {
     ServerOverloaded,
     RateLimited {
         retry_after: Duration,
+    },
+    /// More bytes of responses wait to be read than may.
+    ResponsesUnread {
+        /// How many bytes each principal may leave unread.
+        limit: usize,
     },
     DeadlineExceeded,
     /// The database did not come to the end of a query in the time it may take.

@@ -18,13 +18,15 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 use super::arrivals::Arrivals;
-use super::bodies::{Answer, Timely};
+use super::bodies::Timely;
 use super::headers;
 use super::listener::Line;
 use super::places::{Place, Places};
 use super::protocol;
 use super::rates::Rates;
 use super::strangers::Strangers;
+use super::unread::{Outgoing, Reading, Unread};
+use super::unread_bytes::{SMALL, Taken, UnreadBytes};
 use super::{LARGEST_QUESTION, LARGEST_REQUEST};
 use crate::auth::peer::network;
 use crate::auth::roles::{self, Access};
@@ -67,6 +69,7 @@ struct Gate {
     rates: Rates,
     /// For those whose token is not known yet.
     strangers: Arc<Strangers>,
+    unread: Arc<UnreadBytes>,
     /// The answers that are being sent.
     answers: Arc<()>,
     max_calls: usize,
@@ -76,7 +79,18 @@ struct Gate {
     introduction: Duration,
 }
 
-/// What a call takes up until its answer is sent.
+/// What a call takes up until its response is sent.
+#[derive(Default)]
+struct InFlight {
+    room: Option<Room>,
+    share: Option<Place<Uuid>>,
+    /// Its response, on its connection.
+    reading: Option<Reading>,
+    bytes: Option<Taken>,
+    answer: Option<Arc<()>>,
+}
+
+/// What a call takes up.
 #[expect(dead_code, reason = "held, and let go")]
 enum Room {
     Inside(OwnedSemaphorePermit),
@@ -103,6 +117,7 @@ impl GateLayer {
             gallery: Places::new(limits.max_connections, limits.max_connections_per_address),
             shares: Places::new(limits.max_calls, (limits.max_calls * 3).div_ceil(4)),
             rates: Rates::new(limits.calls_per_second),
+            unread: UnreadBytes::new(limits.unread_bytes, limits.unread_bytes_per_principal),
             answers: Arc::default(),
             max_calls: limits.max_calls,
             default_deadline: limits.default_deadline,
@@ -199,35 +214,45 @@ impl Gate {
         if let Some((rpc, Access::Open)) = known
             && rpc.starts_with("grpc.")
         {
-            return self.show(rpc, request, address, inner).await;
+            return self.show(rpc, request, address, line, inner).await;
         }
         let deadline = self.deadline(request.headers());
+        let unread = line.as_ref().map(|line| Arc::clone(&line.unread));
+        // As long as a response is in memory, also an error, it takes up what its call did.
+        let mut held = InFlight::default();
         let work = async {
             let request = match known {
                 Some((_, Access::Open)) => self.arrivals.whole(request, address).await?,
                 _ => request,
             };
-            let unread = line.as_ref().map(|line| line.unread.begin());
             let admitted = match known {
                 Some((_, Access::Open)) => self.admit_anyone(request, line, address)?,
                 _ => self.admit(request, known, line, address).await?,
             };
+            held.room = Some(admitted.room);
+            held.share = admitted.share;
+            let principal = admitted.request.extensions().get::<Call>();
+            let principal = principal.map(|call| call.principal.id);
             let Ok(response) = inner.call(admitted.request.map(Timely::wrap)).await;
-            // As long as an answer is in memory, it takes its room.
-            let held = (
-                admitted.room,
-                admitted.share,
-                unread,
-                Arc::clone(&self.answers),
-            );
-            let response = protocol::with_reason(response, LARGEST_REQUEST);
-            Ok(response.map(|body| Answer::wrap(body, held)))
+            let outgoing = Outgoing::encode(protocol::with_reason(response, LARGEST_REQUEST));
+            if let Some(principal) = principal
+                && outgoing.bytes() > SMALL
+            {
+                held.bytes = Some(self.unread.take(principal, outgoing.bytes())?);
+            }
+            Ok(outgoing)
         };
         let answer = match tokio::time::timeout(deadline, work).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::DeadlineExceeded),
         };
-        let response = answer.unwrap_or_else(|error: Error| Status::from(error).into_http());
+        let outgoing =
+            answer.unwrap_or_else(|error: Error| Outgoing::new(Status::from(error).into_http()));
+        held.reading = unread.as_ref().map(Unread::begin);
+        if held.room.is_some() {
+            held.answer = Some(Arc::clone(&self.answers));
+        }
+        let response = outgoing.until_sent(Arc::new(held), unread);
         let rpc = known.map_or("unknown", |(rpc, _)| rpc);
         let code = code(&response);
         tracing::debug!(rpc, ?code, elapsed = ?begun.elapsed(), "answered");
@@ -241,21 +266,28 @@ impl Gate {
         rpc: &str,
         request: Request<Body>,
         address: IpAddr,
+        line: Option<Line>,
         mut inner: S,
     ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
+        let unread = line.map(|line| line.unread);
         if rpc == CHECK {
             let Ok(response) = inner.call(request.map(Timely::wrap)).await;
-            return protocol::with_reason(response, LARGEST_QUESTION);
+            let reading = unread.as_ref().map(Unread::begin);
+            let response = protocol::with_reason(response, LARGEST_QUESTION);
+            return Outgoing::encode(response).until_sent(Arc::new(reading), unread);
         }
         let Some(place) = self.gallery.take(address) else {
-            return Status::from(Error::ServerOverloaded).into_http();
+            let response = Status::from(Error::ServerOverloaded).into_http();
+            let reading = unread.as_ref().map(Unread::begin);
+            return Outgoing::new(response).until_sent(Arc::new(reading), unread);
         };
+        // A stream may last longer than a response may be unread.
         let Ok(response) = inner.call(request).await;
         let response = protocol::with_reason_at_the_end(response, LARGEST_QUESTION);
-        response.map(|body| Answer::wrap(body, place))
+        Outgoing::new(response).until_sent(Arc::new(place), unread)
     }
 
     /// Room for a call of somebody who is known.
@@ -340,6 +372,7 @@ impl Gate {
         };
         let mut share = None;
         if counts {
+            self.unread.check(principal)?;
             let taken = self.shares.take(principal);
             share = Some(taken.ok_or(Error::ServerOverloaded)?);
         }

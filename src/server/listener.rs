@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use super::authority::{Authorities, PREFACE};
-use super::bodies::Unread;
 use super::places::{Place, Places};
 use super::tls::Tls;
+use super::unread::Unread;
 use crate::auth::peer::{Certificate, Peer, network};
 use crate::config::Limits;
 
@@ -29,8 +29,11 @@ use crate::config::Limits;
 const GREETING: Duration = Duration::from_secs(5);
 /// How long nobody is let in after that failed: where files have run out, they still have.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often connections are looked at for answers that nobody takes, unless calls must be shorter.
-const ROUND: Duration = Duration::from_secs(60);
+/// How often connections are looked at for responses that are not read, unless calls must be shorter. A
+/// response has one such round to be read, and two at most.
+const ROUND: Duration = Duration::from_secs(30);
+/// How long a connection may take no byte while some wait to be sent, unless calls must be shorter.
+const STALL: Duration = Duration::from_secs(20);
 /// How many that have been let in may wait to be served.
 const WAITING: usize = 64;
 
@@ -47,6 +50,7 @@ pub fn accept(
         places: Places::new(limits.max_connections, limits.max_connections_per_address),
         tls,
         round: limits.max_deadline.min(ROUND),
+        stall: limits.max_deadline.min(STALL),
         age,
         ready,
     };
@@ -63,6 +67,7 @@ struct Door {
     places: Arc<Places<IpAddr>>,
     tls: Option<Arc<Tls>>,
     round: Duration,
+    stall: Duration,
     age: Duration,
     ready: mpsc::Sender<io::Result<Connection>>,
 }
@@ -93,7 +98,7 @@ impl Door {
     /// Greets in a task of its own: who is slow holds up nobody.
     fn greet(&self, stream: TcpStream, address: SocketAddr, place: Place<IpAddr>) {
         let (tls, ready) = (self.tls.clone(), self.ready.clone());
-        let (round, end) = (self.round, Instant::now() + self.age);
+        let (round, stall, end) = (self.round, self.stall, Instant::now() + self.age);
         tokio::spawn(async move {
             // It only makes answers later.
             let _ = stream.set_nodelay(true);
@@ -123,6 +128,8 @@ impl Door {
                     peer,
                     unread: Arc::default(),
                 },
+                stall,
+                stalled: None,
                 greeting: Some((PREFACE, Box::pin(tokio::time::sleep(GREETING)))),
                 rounds: tokio::time::interval_at(Instant::now() + round, round),
                 end,
@@ -143,7 +150,7 @@ enum Transport {
 #[derive(Clone)]
 pub struct Line {
     pub peer: Peer,
-    /// The answers that were not taken yet.
+    /// The responses that were not read yet.
     pub unread: Arc<Unread>,
 }
 
@@ -156,6 +163,11 @@ pub struct Connection {
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
     /// When it is looked at.
     rounds: Interval,
+    /// How long it may take no byte while some wait to be sent.
+    stall: Duration,
+    /// Until when it must take some of what waits to be sent. Meanwhile nothing is read from it: else
+    /// HTTP/2 would go on taking calls, and keep what it answers them in a buffer that has no limit.
+    stalled: Option<Pin<Box<Sleep>>>,
     /// When it ends at the latest. Before, it is asked to; a stream that goes on could hold it open.
     end: Instant,
     _place: Place<IpAddr>,
@@ -170,10 +182,15 @@ impl Connected for Connection {
 }
 
 impl Connection {
-    /// Whether it has gone on for too long: its greeting, an answer that nobody takes, or all of it.
+    /// Whether it has gone on for too long: its greeting, a response that is not read, or all of it.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         if let Some((_, late)) = &mut self.greeting
             && late.as_mut().poll(context).is_ready()
+        {
+            return true;
+        }
+        if let Some(end) = &mut self.stalled
+            && end.as_mut().poll(context).is_ready()
         {
             return true;
         }
@@ -183,6 +200,45 @@ impl Connection {
             }
         }
         false
+    }
+}
+
+impl Connection {
+    /// Whether what waits to be sent cannot be sent yet.
+    fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
+        if self.stalled.is_none() {
+            return false;
+        }
+        let socket = match &self.stream {
+            Transport::Plain(stream) => stream,
+            Transport::Encrypted(stream) => stream.get_ref().0,
+        };
+        socket.poll_write_ready(context).is_pending()
+    }
+
+    /// Notes how a write or a flush ended.
+    fn wrote<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stall = self.stall;
+        self.stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        match self.is_over(context) {
+            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.line.unread.close();
     }
 }
 
@@ -207,6 +263,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_stalled(context) {
+            return match self.is_over(context) {
+                true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                false => Poll::Pending,
+            };
+        }
         while !self.authorities.pass(buffer) {
             let before = buffer.filled().len();
             let read = on_stream!(self, stream => stream.poll_read(context, buffer));
@@ -242,11 +304,16 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, stream => stream.poll_write(context, bytes))
+        let written = on_stream!(self, stream => stream.poll_write(context, bytes));
+        self.wrote(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, stream => stream.poll_flush(context))
+        let flushed = on_stream!(self, stream => stream.poll_flush(context));
+        if let Poll::Ready(Ok(())) = flushed {
+            self.line.unread.flushed();
+        }
+        self.wrote(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -258,7 +325,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, stream => stream.poll_write_vectored(context, parts))
+        let written = on_stream!(self, stream => stream.poll_write_vectored(context, parts));
+        self.wrote(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

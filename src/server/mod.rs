@@ -13,6 +13,8 @@ mod protocol;
 mod rates;
 mod strangers;
 pub mod tls;
+mod unread;
+mod unread_bytes;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -60,7 +62,7 @@ pub const LARGEST_REQUEST: usize = 64 * 1024;
 /// The largest request taken of anybody, by health and reflection, in bytes.
 const LARGEST_QUESTION: usize = 4 * 1024;
 /// The largest answer given, in bytes: what gRPC clients take by default.
-const LARGEST_RESPONSE: usize = 4 << 20;
+pub const LARGEST_RESPONSE: usize = 4 << 20;
 /// How long those who ask for the health have to notice before connections are closed.
 const NOTICE: Duration = Duration::from_millis(200);
 /// After how long a connection is asked to end, when the calls on it are done.

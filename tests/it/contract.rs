@@ -159,7 +159,7 @@ fn expected(method: &MethodDescriptor) -> BTreeSet<&'static str> {
     if access != Access::Open {
         expected.insert("TOKEN_INVALID");
         if method.name() != "SignOut" {
-            expected.insert("RATE_LIMITED");
+            expected.extend(["RATE_LIMITED", "RESPONSES_UNREAD"]);
         }
     }
     if let Access::AtLeast(_) = access {

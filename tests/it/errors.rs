@@ -17,6 +17,7 @@ use crate::harness::{
     Backend, Caller, Harness, PASSWORD, metadata, reason, sign_in, update, whole,
 };
 use crate::on_both;
+use crate::slow::page_beyond_what_is_unread;
 use raw::{CREATE, GET, frame, raw};
 
 const UNKNOWN: &str = "01900000-0000-7000-8000-000000000001";
@@ -154,6 +155,16 @@ async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'static st
                 .another_server(|settings| settings.limits.max_calls = 1)
                 .await;
             let status = first_of_two(h, &server, "").await;
+            server.stop().await.unwrap();
+            status
+        }
+        R::ResponsesUnread => {
+            let server = h
+                .another_server(|settings| {
+                    settings.limits.unread_bytes_per_principal = 4 << 20;
+                })
+                .await;
+            let status = page_beyond_what_is_unread(h, server.address).await;
             server.stop().await.unwrap();
             status
         }

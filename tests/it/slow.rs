@@ -1,12 +1,16 @@
 //! Callers who are slow on purpose: messages that do not come, answers that nobody takes, streams that
 //! last. What each takes up is limited, in number and in time, and the others go on.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use h2::RecvStream;
 use h2::client::SendRequest;
+use leadsmith::wire::proto::{self, Lead};
+use prost::Message as _;
 use prost::bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
@@ -40,7 +44,11 @@ struct Call {
 impl Wire {
     /// With a window of 0 nothing can be answered but headers.
     async fn open(h: &Harness, window: u32) -> Self {
-        let stream = TcpStream::connect(h.server.address).await.unwrap();
+        Self::to(h, h.server.address, window).await
+    }
+
+    async fn to(h: &Harness, address: SocketAddr, window: u32) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(window);
         let (client, connection) = builder.handshake(stream).await.unwrap();
@@ -196,6 +204,129 @@ async fn streams_that_anybody_may_open_are_limited_and_health_is_told_all_the_sa
         refused.is_none()
     })
     .await;
+}
+
+/// Of two large pages that are left unread, the first fits 4 MiB: what the second is answered.
+pub async fn page_beyond_what_is_unread(h: &Harness, address: SocketAddr) -> Status {
+    let value = "x".repeat(4_096);
+    for number in 0..50 {
+        let custom_fields = (0..14).map(|key| (format!("field_{key}"), value.clone()));
+        let lead = Lead {
+            last_name: format!("Large {number}"),
+            custom_fields: custom_fields.collect(),
+            ..Lead::default()
+        };
+        h.sales.create(lead).await.unwrap();
+    }
+    let deaf = Wire::to(h, address, 0).await;
+    let (unread, refused) = deaf.call(LIST, EMPTY, true).await.begun().await;
+    assert!(refused.is_none(), "{refused:?}");
+    let status = deaf.ask(LIST).await;
+    // Others, and what is small, go on.
+    let reads = Wire::to(h, address, 65_535).await;
+    assert_eq!(reason(&reads.ask(GET).await), "FIELD_INVALID");
+    drop(unread);
+    eventually("what is not kept any more does not count", async || {
+        reads.ask(LIST).await.code() == Code::Ok
+    })
+    .await;
+    status
+}
+
+/// A connection that reads nothing, with as little room before it as there can be.
+async fn deaf(h: &Harness) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(h.server.address).await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    stream
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// An Update whose error is as long as one can be, as frames.
+fn wrong_update(h: &Harness, stream: u32) -> Vec<u8> {
+    let mut headers = Vec::new();
+    let bearer = format!("Bearer {}", h.sales.token);
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/leadsmith.v1.LeadService/Update"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("authorization", bearer.as_str()),
+    ] {
+        headers.push(0);
+        for text in [name, value] {
+            headers.push(u8::try_from(text.len()).unwrap());
+            headers.extend(text.as_bytes());
+        }
+    }
+    // No two errors are the same: HPACK would make the second one short.
+    let path = format!("{:-<40}", format!("call_{stream}"));
+    let update = proto::UpdateLeadRequest {
+        lead: Some(Lead::default()),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec![path; 25],
+        }),
+        ..Default::default()
+    }
+    .encode_to_vec();
+    let length = u32::try_from(update.len()).unwrap().to_be_bytes();
+    let message = [&[0], &length[..], &update].concat();
+    [frame(1, 4, stream, &headers), frame(0, 1, stream, &message)].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_that_is_not_read_takes_a_place_until_its_connection_is_closed() {
+    let h = Harness::start_with(Backend::Sqlite, |settings| {
+        settings.limits.max_calls = 1;
+        settings.limits.max_deadline = Duration::from_secs(3);
+        settings.limits.default_deadline = Duration::from_secs(3);
+    })
+    .await;
+    let lead = h.sales.create_lead("Unread").await;
+    let overloaded = async || {
+        let id = lead.id.clone();
+        let got = h.viewer.leads().get(proto::GetLeadRequest { id }).await;
+        got.is_err_and(|status| reason(&status) == "SERVER_OVERLOADED")
+    };
+    // Not by the call itself, which takes the only place for a moment.
+    let stays_overloaded = async || {
+        for _ in 0..5 {
+            if !overloaded().await {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        true
+    };
+    let mut deaf = deaf(&h).await;
+    let begun = Instant::now();
+    let mut stream = 1;
+    // Until the socket takes no more of what it is answered.
+    while !stays_overloaded().await {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "errors do not count"
+        );
+        deaf.write_all(&wrong_update(&h, stream)).await.unwrap();
+        stream += 2;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    eventually("it takes nothing, and is closed", async || {
+        !overloaded().await
+    })
+    .await;
+    assert_eq!(h.viewer.get(&lead.id).await, lead);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -123,11 +123,19 @@ impl Caller {
     }
 
     pub async fn create(&self, last_name: &str, request_id: &str) -> Result<Lead, Status> {
-        let request = self.request(proto::CreateLeadRequest {
-            lead: Some(Lead {
+        self.create_as(
+            Lead {
                 last_name: last_name.to_owned(),
                 ..Lead::default()
-            }),
+            },
+            request_id,
+        )
+        .await
+    }
+
+    pub async fn create_as(&self, given: Lead, request_id: &str) -> Result<Lead, Status> {
+        let request = self.request(proto::CreateLeadRequest {
+            lead: Some(given),
             request_id: request_id.to_owned(),
             ..Default::default()
         });

@@ -8,6 +8,7 @@ use crate::harness::context::Context;
 use crate::harness::database::{BOTH, Kind};
 use crate::harness::report::Findings;
 
+mod amplification;
 mod argon2_flood;
 mod backup;
 mod bytes;
@@ -190,6 +191,13 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[(Bug::LargeMessages, BOTH)],
         run: |context| Box::pin(bytes::run(context)),
+    },
+    Proof {
+        name: "amplification",
+        promise: "Small requests take little memory, whatever is in them, and whoever does not read",
+        databases: BOTH,
+        bugs: &[(Bug::UnreadUncounted, BOTH)],
+        run: |context| Box::pin(amplification::run(context)),
     },
     Proof {
         name: "matrix",

@@ -16,6 +16,8 @@ use leadsmith::auth::passwords::Passwords;
 use leadsmith::auth::roles::{RPCS, Role};
 use leadsmith::clock::Clock;
 use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
+use leadsmith::error::LARGEST;
+use leadsmith::server::LARGEST_REQUEST;
 use leadsmith::server::tls::TlsSettings;
 use leadsmith::wire::proto::{self, ErrorReason};
 use leadsmith::{operators, server, service_accounts};
@@ -29,8 +31,9 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 /// What is fuzzed, by the names of its folders under `fuzz/corpus`.
-pub const TARGETS: [&str; 6] = [
+pub const TARGETS: [&str; 7] = [
     "requests",
+    "repeats",
     "bodies",
     "page_tokens",
     "order_by",
@@ -127,6 +130,7 @@ impl Fuzz {
     pub async fn feed(&self, target: &str, bytes: &[u8]) {
         match target {
             "requests" => self.requests(bytes).await,
+            "repeats" => self.repeats(bytes).await,
             "bodies" => self.bodies(bytes).await,
             "page_tokens" => self.page_tokens(bytes).await,
             "order_by" => self.order_by(bytes).await,
@@ -158,6 +162,24 @@ impl Fuzz {
         for token in &self.tokens {
             documented(&self.call(rpc, &bearer(token), frame(body)).await);
         }
+    }
+
+    /// Many mistakes of few bytes: the message of any RPC, which the first line names. The next byte says
+    /// how many of those behind it stand in the message once; the rest is repeated as often as the largest
+    /// request takes it.
+    async fn repeats(&self, bytes: &[u8]) {
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            return;
+        };
+        let (rpc, message) = bytes.split_at(end + 1);
+        let Some((once, message)) = message.split_first() else {
+            return;
+        };
+        let (once, again) = message.split_at(message.len().min((*once).into()));
+        let room = LARGEST_REQUEST.saturating_sub(once.len());
+        let times = room.checked_div(again.len()).unwrap_or(0);
+        let request = [rpc, once, &again.repeat(times)].concat();
+        self.requests(&request).await;
     }
 
     /// Any bytes as a whole body: gRPC's frames, compressed or not. The first three say for which RPC,
@@ -314,9 +336,12 @@ impl Fuzz {
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap();
         let trailers = body.trailers().cloned().unwrap_or_default();
-        let status = Status::from_header_map(&head.headers)
-            .or_else(|| Status::from_header_map(&trailers))
-            .expect("an answer has a status");
+        let told = match head.headers.contains_key("grpc-status") {
+            true => &head.headers,
+            false => &trailers,
+        };
+        let status = Status::from_header_map(told).expect("an answer has a status");
+        accepted_by_clients(told, &status);
         (status, body.to_bytes())
     }
 }
@@ -336,6 +361,29 @@ fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details.error_info();
     info.map_or(String::new(), |info| info.reason.clone())
+}
+
+/// Whatever was sent, what the headers say of it is small enough for every client, and can be decoded.
+fn accepted_by_clients(headers: &HeaderMap, status: &Status) {
+    let headers = headers.iter();
+    let size: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
+    // The server adds a status, a date and a length.
+    assert!(size + 200 < LARGEST, "{size} bytes: {status:?}");
+    let details = status.check_error_details().expect("details");
+    let metadata = details.error_info().map(|info| info.metadata.iter());
+    let metadata = metadata.into_iter().flatten();
+    let metadata: usize = metadata.map(|(key, value)| key.len() + value.len()).sum();
+    assert!(metadata < 2_048, "{metadata} bytes of metadata: {status:?}");
+    assert!(status.message().len() < 2_048, "a long message: {status:?}");
+    let wrong = details.bad_request().map(|bad| &bad.field_violations);
+    let wrong = wrong.map_or(&[][..], |wrong| wrong);
+    assert!(wrong.len() <= 21, "{} violations: {status:?}", wrong.len());
+    assert!(
+        wrong.iter().all(|violation| !violation.reason.is_empty()),
+        "{status:?}"
+    );
 }
 
 /// OK, or a reason that callers are told of.
