@@ -130,6 +130,13 @@ impl Known {
         }
     }
 
+    /// Has the next caller put the question anew, because the one that was put failed.
+    pub fn ask_again(&self, hash: &TokenHash) {
+        if let Some(entry) = self.entries.get(hash) {
+            entry.asked_anew.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets a token, once it is revoked in the database.
     pub fn forget(&self, hash: &TokenHash) {
         let mut forgotten = self.lock();

@@ -166,10 +166,11 @@ pub fn cached(desk: &Arc<Desk>, credential: &Credential) -> Option<Identity> {
             if stale {
                 let (desk, credential) = (Arc::clone(desk), credential.clone());
                 tokio::spawn(async move {
-                    // Who is not let in any more is forgotten; while the database is away, what is
-                    // known is trusted to its end.
-                    if let Err(Error::TokenInvalid) = look_up(&desk, &credential).await {
-                        desk.known.forget(credential.hash());
+                    match look_up(&desk, &credential).await {
+                        Ok(_) => {}
+                        Err(Error::TokenInvalid) => desk.known.forget(credential.hash()),
+                        // While the database is away, the cached identity is trusted to its end.
+                        Err(_) => desk.known.ask_again(credential.hash()),
                     }
                 });
             }

@@ -21,16 +21,16 @@ use super::arrivals::Arrivals;
 use super::bodies::Timely;
 use super::headers;
 use super::listener::Line;
+use super::lookups::Lookups;
 use super::places::{Place, Places};
 use super::protocol;
 use super::rates::Rates;
-use super::strangers::Strangers;
 use super::unread::{Outgoing, Reading, Unread};
 use super::unread_bytes::{SMALL, Taken, UnreadBytes};
 use super::{LARGEST_QUESTION, LARGEST_REQUEST};
 use crate::auth::peer::network;
 use crate::auth::roles::{self, Access};
-use crate::auth::{self, Call, Credential, Identity};
+use crate::auth::{self, Call, Credential};
 use crate::changes::desk::Desk;
 use crate::config::Limits;
 use crate::error::{Error, Result};
@@ -67,16 +67,13 @@ struct Gate {
     /// For each who calls: whoever leaves answers unread must leave the others room.
     shares: Arc<Places<Uuid>>,
     rates: Rates,
-    /// For those whose token is not known yet.
-    strangers: Arc<Strangers>,
+    lookups: Arc<Lookups>,
     unread: Arc<UnreadBytes>,
     /// The answers that are being sent.
     answers: Arc<()>,
     max_calls: usize,
     default_deadline: Duration,
     max_deadline: Duration,
-    /// How long the database may take to say who calls: as long as a change waits for its turn.
-    introduction: Duration,
 }
 
 /// What a call takes up until its response is sent.
@@ -107,7 +104,7 @@ struct Admitted {
 impl GateLayer {
     pub fn new(desk: Arc<Desk>, limits: &Limits) -> Self {
         Self(Arc::new(Gate {
-            strangers: Strangers::new(limits, desk.db.read().connections().div_ceil(2)),
+            lookups: Lookups::new(limits, desk.db.read().connections().div_ceil(2)),
             desk,
             room: Arc::new(Semaphore::new(limits.max_calls)),
             exit: Arc::new(Semaphore::new(EXIT)),
@@ -122,7 +119,6 @@ impl GateLayer {
             max_calls: limits.max_calls,
             default_deadline: limits.default_deadline,
             max_deadline: limits.max_deadline,
-            introduction: limits.connection_wait / 2,
         }))
     }
 
@@ -193,7 +189,7 @@ impl Gate {
         let calls = self.max_calls - self.room.available_permits() + EXIT
             - self.exit.available_permits()
             + self.porch.taken()
-            + self.strangers.waiting();
+            + self.lookups.waiting();
         (calls, Arc::strong_count(&self.answers) - 1)
     }
 
@@ -338,16 +334,17 @@ impl Gate {
         let mut room = None;
         let identity = match auth::cached(&self.desk, &credential) {
             Some(identity) => identity,
-            // Who was good a moment ago is not a stranger.
-            None if self.desk.known.was_good(credential.hash())
-                || sown(Bug::StrangersUnlimited) =>
-            {
+            None if self.desk.known.was_good(credential.hash()) => {
                 room = Some(self.room(known)?);
-                self.look_up_again(&credential, asked).await?
+                self.lookups.identify_again(&self.desk, credential).await?
+            }
+            None if sown(Bug::StrangersUnlimited) => {
+                room = Some(self.room(known)?);
+                auth::look_up(&self.desk, &credential).await?
             }
             None => {
-                let strangers = &self.strangers;
-                strangers.identify(&self.desk, address, credential).await?
+                let lookups = &self.lookups;
+                lookups.identify(&self.desk, address, credential).await?
             }
         };
         let principal = identity.principal.id;
@@ -389,18 +386,6 @@ impl Gate {
             room,
             share,
         })
-    }
-
-    /// Looks up a credential that was good when it was last looked up.
-    async fn look_up_again(&self, credential: &Credential, asked: Instant) -> Result<Identity> {
-        let lookup = auth::look_up(&self.desk, credential);
-        let found = tokio::time::timeout(self.introduction, lookup).await;
-        let found = found.unwrap_or_else(|_| Err(auth::unanswered()));
-        if let Err(Error::TokenInvalid) = found {
-            self.desk.known.forget(credential.hash());
-            self.strangers.remember(credential.hash(), asked);
-        }
-        found
     }
 
     /// How long the call may take: what it asks for, or the default, but never more than allowed.

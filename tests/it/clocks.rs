@@ -174,6 +174,10 @@ on_both! {
         eventually("it is cut", async || h.count(far).await == 0).await;
         h.clock.advance(Duration::minutes(11 * 60 + 55));
         assert!(is_let_in(&ahead.at(&servers[1])).await);
+        let later = h.clock.now() + Duration::hours(11);
+        let later = later.format("%Y-%m-%dT%H:%M:%S+00:00");
+        let prolonged = format!("SELECT count(*) FROM sessions WHERE expire_time > '{later}'");
+        eventually("it is prolonged", async || h.count(&prolonged).await > 0).await;
         h.clock.advance(Duration::hours(13));
         assert!(!is_let_in(&ahead.at(&servers[2])).await);
     }

@@ -30,7 +30,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Backend, TestDatabase, reason};
+use crate::harness::{Backend, TestDatabase, eventually, reason};
 use crate::program::leadsmith;
 
 /// An authority that signs certificates.
@@ -222,8 +222,17 @@ async fn a_client_certificate_stands_for_its_service_account() {
     service_accounts::set_certificate(db, "crm", name)
         .await
         .unwrap();
-    let who = who_am_i(channel.clone(), "").await.unwrap();
-    assert_eq!(who.principal.unwrap().name, "crm");
+    // It was refused a moment ago, which is remembered for a second.
+    eventually("it is accepted", async || {
+        match who_am_i(channel.clone(), "").await {
+            Ok(who) => who.principal.unwrap().name == "crm",
+            Err(refused) => {
+                assert_eq!(reason(&refused), "TOKEN_INVALID");
+                false
+            }
+        }
+    })
+    .await;
     // A token stands before the certificate: a wrong one is not made good by it.
     assert!(who_am_i(channel.clone(), &token).await.is_ok());
     for wrong in ["Bearer lsk_wrong", "Bearer", "Basic YTpi", &token] {

@@ -1,7 +1,9 @@
-//! Callers whose token is not known to be good. Each of their tokens costs a query, so what they can
-//! take up is limited before it is looked up: by their address, in queries at once, and by a memory of
-//! the tokens that were refused. Whoever is in the identity cache is not a stranger, and does not wait
-//! behind them.
+//! Looks up credentials that the identity cache does not have. All calls with one token wait for one
+//! query.
+//!
+//! A token that was never found valid costs whoever sends it nothing, so the queries for such tokens are
+//! limited: by address, in number at once, and by a memory of the tokens that were refused. A token whose
+//! cached identity has only become too old does not wait behind them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use quick_cache::sync::Cache;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth::known::Asked;
@@ -31,25 +33,31 @@ const TOKENS: usize = 10_000;
 /// How many queries of one address may run at once.
 const OF_ONE_ADDRESS: usize = 2;
 
+/// Held while an unverified token is looked up.
+struct Permits<'a> {
+    _ticket: Ticket<IpAddr>,
+    _query: SemaphorePermit<'a>,
+}
+
 type Lookup = Shared<BoxFuture<'static, Result<Identity>>>;
 
-/// Looks up the tokens of strangers.
-pub struct Strangers {
+/// Looks up credentials.
+pub struct Lookups {
     refused: Cache<TokenHash, Instant>,
     /// Calls with one token wait for one query, unless it may have been revoked since the query began.
     under_way: Mutex<HashMap<TokenHash, (Asked, Lookup)>>,
-    /// By address: a queue of tokens to look up.
+    /// By address: a queue of unverified tokens to look up.
     addresses: Arc<KeyedSemaphore<IpAddr>>,
-    /// Queries at once.
+    /// Queries for unverified tokens at once.
     queries: Semaphore,
-    /// Calls at once, those that wait included.
+    /// Calls with unverified tokens at once, those that wait included.
     calls: Semaphore,
     max_calls: usize,
     /// How long a call may wait for its query and the query's result.
     patience: Duration,
 }
 
-impl Strangers {
+impl Lookups {
     pub fn new(limits: &Limits, queries: usize) -> Arc<Self> {
         Arc::new(Self {
             refused: Cache::new(TOKENS),
@@ -62,12 +70,24 @@ impl Strangers {
         })
     }
 
-    /// Calls that wait now.
+    /// Calls with unverified tokens that wait now.
     pub fn waiting(&self) -> usize {
         self.max_calls - self.calls.available_permits()
     }
 
-    /// Finds out whose a credential is, which a caller at `address` shows.
+    /// Finds out whose a credential is that was valid when it was last looked up.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`]; [`Error::DatabaseUnavailable`].
+    pub async fn identify_again(
+        self: &Arc<Self>,
+        desk: &Arc<Desk>,
+        credential: Credential,
+    ) -> Result<Identity> {
+        self.lookup(desk, None, credential)?.await
+    }
+
+    /// Finds out whose an unverified credential is, which a caller at `address` sent.
     ///
     /// # Errors
     /// [`Error::TokenInvalid`]; [`Error::ServerOverloaded`] when too many of this address wait
@@ -84,14 +104,15 @@ impl Strangers {
         }
         let call = self.calls.try_acquire();
         let _call = call.map_err(|_| Error::ServerOverloaded)?;
-        self.lookup(desk, address, credential)?.await
+        self.lookup(desk, Some(address), credential)?.await
     }
 
-    /// The query for a credential: the one under way, or a new one.
+    /// The query for a credential: the one under way, or a new one. An unverified one waits in the queue of
+    /// its `address`.
     fn lookup(
         self: &Arc<Self>,
         desk: &Arc<Desk>,
-        address: IpAddr,
+        address: Option<IpAddr>,
         credential: Credential,
     ) -> Result<Lookup> {
         let hash = *credential.hash();
@@ -101,8 +122,13 @@ impl Strangers {
         {
             return Ok(lookup.clone());
         }
-        let ticket = self.addresses.enter(address);
-        let ticket = ticket.ok_or(Error::ServerOverloaded)?;
+        let ticket = match address {
+            Some(address) => {
+                let ticket = self.addresses.enter(address);
+                Some(ticket.ok_or(Error::ServerOverloaded)?)
+            }
+            None => None,
+        };
         let asked = desk.known.ask();
         let guard = UnderWay(Arc::clone(self), hash, asked);
         let (found, lookup) = oneshot::channel();
@@ -123,28 +149,36 @@ impl Strangers {
     async fn query(
         &self,
         desk: &Desk,
-        mut ticket: Ticket<IpAddr>,
+        ticket: Option<Ticket<IpAddr>>,
         credential: &Credential,
     ) -> Result<Identity> {
         let last = Instant::now() + self.patience;
-        let turn = async {
-            ticket.acquire().await.map_err(Error::internal)?;
-            self.queries.acquire().await.map_err(Error::internal)
-        };
-        let turn = timeout_at(last, turn).await;
-        let _turn = turn.map_err(|_| Error::ServerOverloaded)??;
+        let permits = timeout_at(last, self.permits(ticket)).await;
+        let _permits = permits.map_err(|_| Error::ServerOverloaded)??;
         let asked = Instant::now();
         let found = timeout_at(last, auth::look_up(desk, credential)).await;
         let found = found.unwrap_or_else(|_| Err(auth::unanswered()));
         if let Err(Error::TokenInvalid) = found {
-            self.remember(credential.hash(), asked);
+            // Only then: each time discards the answers to other questions under way.
+            if desk.known.was_good(credential.hash()) {
+                desk.known.forget(credential.hash());
+            }
+            self.refused.insert(*credential.hash(), asked);
         }
         found
     }
 
-    /// Remembers that a token was refused by a query that began at `asked`.
-    pub fn remember(&self, refused: &TokenHash, asked: Instant) {
-        self.refused.insert(*refused, asked);
+    /// Waits for what the query for an unverified token needs.
+    async fn permits(&self, ticket: Option<Ticket<IpAddr>>) -> Result<Option<Permits<'_>>> {
+        let Some(mut ticket) = ticket else {
+            return Ok(None);
+        };
+        ticket.acquire().await.map_err(Error::internal)?;
+        let query = self.queries.acquire().await.map_err(Error::internal)?;
+        Ok(Some(Permits {
+            _ticket: ticket,
+            _query: query,
+        }))
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashMap<TokenHash, (Asked, Lookup)>> {
@@ -154,7 +188,7 @@ impl Strangers {
 }
 
 /// A query, which is under way until this is dropped.
-struct UnderWay(Arc<Strangers>, TokenHash, Asked);
+struct UnderWay(Arc<Lookups>, TokenHash, Asked);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
