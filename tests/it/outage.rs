@@ -131,7 +131,13 @@ async fn finding_out_who_calls_counts_into_what_the_call_waits() {
     tokio::time::sleep(wait / 20).await;
     let begun = Instant::now();
     let refused = account.leads().update(change(&lead, "late")).await;
-    assert_unavailable(&refused.unwrap_err());
+    let refused = refused.unwrap_err();
+    // By how the time falls, it still waits to be written, or for the lead.
+    let reason = reason(&refused);
+    assert!(
+        ["DATABASE_UNAVAILABLE", "WRITE_CONFLICT"].contains(&reason.as_str()),
+        "{refused:?}"
+    );
     assert!(begun.elapsed() < wait + wait / 20, "{:?}", begun.elapsed());
     for list in lists {
         list.await.unwrap();
