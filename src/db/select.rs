@@ -180,7 +180,8 @@ fn large_page<E: EntityTrait>(mut select: Statement, large: &[E::Column]) -> Sta
 }
 
 /// How many bytes the columns that may be large have in a row of `t`. Where it is more than `enough`, it
-/// may be any number above that.
+/// may be any number above that. On SQLite it is only the first column's size where that is above
+/// [`SMALL_ROW`].
 fn size<C: ColumnTrait>(backend: DbBackend, large: &[C], enough: Option<u64>) -> String {
     let sizes = large.iter().map(|column| {
         let name = format!("t.{}", column.as_str());
@@ -204,7 +205,14 @@ fn size<C: ColumnTrait>(backend: DbBackend, large: &[C], enough: Option<u64>) ->
         )
     });
     let sizes: Vec<String> = sizes.collect();
-    sizes.join(" + ")
+    let all = sizes.join(" + ");
+    match sizes.first() {
+        // The columns behind a large value are at the end of a chain of pages, which SQLite would walk.
+        Some(first) if backend == DbBackend::Sqlite => {
+            format!("CASE WHEN {first} > {SMALL_ROW} THEN {first} ELSE {all} END")
+        }
+        _ => all,
+    }
 }
 
 /// A row of `t` as a text.

@@ -22,8 +22,9 @@ const LIST: &str = "leadsmith.v1.LeadService/List";
 const ONE: f64 = 16.0;
 /// How much 120 unread errors may take, in MiB.
 const ERRORS: f64 = 32.0;
-/// How much unread pages of one caller may take, in MiB: its limit, 32, and what is being made.
-const PAGES: f64 = 96.0;
+/// How much unread pages of one caller may take, in MiB: its limit, 32; the pages that are being made, a
+/// few at once, each of them in several forms; and what the allocators keep of those that were refused.
+const PAGES: f64 = 256.0;
 /// About the largest message that is taken.
 const LARGE: usize = 60_000;
 /// How many calls a connection makes that reads nothing.

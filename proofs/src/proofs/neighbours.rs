@@ -33,6 +33,9 @@ const MEMORY: f64 = 256.0;
 /// How long SQLite's log may become, in MiB, and how much has to be written to see that.
 const LOG: f64 = 112.0;
 const WRITTEN: f64 = 256.0;
+/// Who deactivated the large leads.
+const ACTOR: &str =
+    r#"{"kind":"OPERATOR","id":"00000000-0000-7000-8000-000000000001","name":"load"}"#;
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
@@ -111,7 +114,8 @@ async fn load(desk: &Desk, leads: usize) -> Result<()> {
     ))
     .await?;
     db.execute(&format!(
-        "UPDATE leads SET custom_fields = {object}, state = 'CONVERTED' WHERE seq <= {LARGE_LEADS}"
+        "UPDATE leads SET custom_fields = {object}, state = 'DEACTIVATED', \
+         deactivation_time = create_time, deactivation_actor = '{ACTOR}' WHERE seq <= {LARGE_LEADS}"
     ))
     .await?;
     db.execute("ANALYZE").await?;
@@ -221,7 +225,7 @@ async fn large_lists(
 async fn large_list(caller: Caller) -> Result<usize> {
     let mut request = proto::ListLeadsRequest {
         page_size: 1_000,
-        states: vec![proto::LeadState::Converted.into()],
+        states: vec![proto::LeadState::Deactivated.into()],
         ..Default::default()
     };
     let mut leads = 0;
