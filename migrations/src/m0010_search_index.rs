@@ -5,7 +5,7 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use crate::schema::*;
-use crate::search_index::{Changes, MEMBERS, Node, Sets, WRITE, sets_parameter};
+use crate::search_index::{BLOCK_BITS, BLOCKS, Changes, Sets, Texts, WRITE, block_of, written};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -26,7 +26,10 @@ impl MigrationTrait for Migration {
                 "INSERT INTO lead_texts (seq, text) SELECT rowid, text FROM lead_search ORDER BY rowid",
                 "DROP TABLE lead_search",
                 "ALTER TABLE lead_texts RENAME TO lead_search",
-                "CREATE TABLE search_index (key integer PRIMARY KEY NOT NULL, members blob NOT NULL)",
+                "CREATE TABLE search_index (key integer PRIMARY KEY NOT NULL, blocks blob NOT NULL)",
+                // Leads whose texts are not in the index yet, with the text that it has instead.
+                "CREATE TABLE search_pending (seq integer PRIMARY KEY NOT NULL, indexed text NOT NULL, \
+                 current text NOT NULL)",
             ],
         )
         .await?;
@@ -40,6 +43,7 @@ impl MigrationTrait for Migration {
         run(
             manager,
             &[
+                "DROP TABLE search_pending",
                 "DROP TABLE search_index",
                 "ALTER TABLE lead_search RENAME TO lead_texts",
                 "CREATE VIRTUAL TABLE lead_search USING fts5(text, tokenize = 'trigram case_sensitive 1')",
@@ -56,42 +60,46 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Fills an empty `search_index` from `lead_search`, leaf by leaf. The level above is small and is written
-/// last.
+/// Fills an empty `search_index` from `lead_search`, segment by segment.
 pub async fn fill(db: &impl ConnectionTrait) -> Result<(), DbErr> {
-    let mut branches = Sets::new();
+    let newest = "SELECT coalesce(max(seq), -1) FROM lead_search";
+    let newest = Statement::from_string(DbBackend::Sqlite, newest);
+    let newest: i64 = match db.query_one_raw(newest).await? {
+        Some(row) => row.try_get_by_index(0)?,
+        None => -1,
+    };
+    let leads = (BLOCKS as i64) << BLOCK_BITS;
     let mut from = 0;
-    loop {
-        // At least the rest of a leaf; what is behind it comes again.
-        let sql = "SELECT seq, text FROM lead_search WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
-        let values = [from.into(), (MEMBERS as i64).into()];
+    while from <= newest {
+        let sql = "SELECT seq, text FROM lead_search WHERE seq >= ?1 AND seq < ?2 ORDER BY seq";
+        let values = [from.into(), (from + leads).into()];
         let texts = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-        let mut changes = Changes::default();
-        let mut filled = None;
+        let mut texts_of = Vec::with_capacity(BLOCKS);
         for row in db.query_all_raw(texts).await? {
             let (seq, text): (i64, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-            let (leaf, _) = Node::of_lead(seq);
-            if *filled.get_or_insert(leaf) == leaf {
-                changes.text(seq, "", &text);
-            }
+            texts_of.push((block_of(seq), text));
         }
-        let Some(leaf) = filled else {
-            return write(db, &branches).await;
-        };
-        let (sets, above) = changes.apply(&Sets::new());
-        write(db, &sets).await?;
-        let (changed, _) = above.apply(&branches);
-        branches.extend(changed);
-        from = leaf.member(MEMBERS);
+        let mut changes = Changes::default();
+        for block in texts_of.chunk_by(|one, other| one.0 == other.0) {
+            let number = block.first().map_or(0, |(number, _)| *number);
+            let texts = block.iter().map(|(_, text)| Texts {
+                indexed: "",
+                current: text,
+            });
+            changes.block(number, &texts.collect::<Vec<_>>());
+        }
+        write(db, &changes.apply(&Sets::new())).await?;
+        from += leads;
     }
+    Ok(())
 }
 
 async fn write(db: &impl ConnectionTrait, sets: &Sets) -> Result<(), DbErr> {
     let sets: Vec<_> = sets.iter().collect();
     for sets in sets.chunks(SETS) {
-        let parameter = sets_parameter(sets.iter().copied());
-        let statement =
-            Statement::from_sql_and_values(DbBackend::Sqlite, WRITE, [parameter.into()]);
+        let (places, bytes) = written(sets.iter().copied());
+        let values = [places.into(), bytes.into()];
+        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, WRITE, values);
         db.execute_raw(statement).await?;
     }
     Ok(())

@@ -1,14 +1,21 @@
 //! The format of the index that finds leads by any part of their texts on SQLite. Pure: the migration that
 //! fills the index and the service that keeps it both compute by this module.
 //!
-//! A trigram is a run of three characters, hashed. For each trigram the index is a tree of sets: a leaf
-//! holds which of 1,024 neighbouring leads have the trigram, and the node above holds which of 1,024 leaves
-//! there are. Leads are numbered in the order of their creation (`leads.seq`). A set is one row of
-//! `search_index`, at most 128 bytes, whose key is its node's number followed by the trigram. Therefore:
+//! A trigram is a run of three characters. Leads are numbered in the order of their creation (`leads.seq`):
+//! 4 neighbouring leads are a block, 8,192 blocks a segment. For each segment and trigram, a row of
+//! `search_index` holds the set of the segment's blocks in which a text has the trigram, in at most 1,024
+//! bytes. What a query finds are blocks, whose texts are compared afterwards. Therefore:
 //!
-//! - A changed text rewrites one small row for each trigram that it gained or lost, and no others.
-//! - The rows of one leaf lie side by side, so new leads, which share the newest leaf, share pages.
-//! - A query intersects the upper sets first and reads only the leaves in which all of its trigrams occur.
+//! - The index is small: a trigram that many leads have takes a bit for 4 of them. Blocks of 16 make it half
+//!   as large, but up to ten times as many blocks have all trigrams of a name and not the name.
+//! - A changed text changes only the sets of the trigrams that its whole block gains or loses.
+//! - The rows of a segment lie side by side, in the order of the trigrams' characters. New leads share the
+//!   newest segment, and new digits of a phone number the rows of digits: many changes that are made together
+//!   share pages.
+//! - A query reads one row for each trigram among 32,768 leads.
+//!
+//! Only changes that are made together share anything. So a changed lead is first noted in `search_pending`,
+//! and the leads noted are applied together.
 //!
 //! A full-text index that appends and merges (FTS5) is cheaper to append to, but it keeps what was deleted
 //! until it happens to merge it away; made to delete at once, it rewrites a large part of itself for each
@@ -19,112 +26,91 @@ use std::fmt::Write as _;
 
 /// How many characters a trigram has, and so how many a query needs before the index can answer it.
 pub const TRIGRAM: usize = 3;
-/// How many bits number the members of a set.
-const BITS: u32 = 10;
-/// How many members a set can have: leads below a leaf, leaves below a branch.
-pub const MEMBERS: usize = 1 << BITS;
-/// How many bits a hashed trigram has.
-const HASH_BITS: u32 = 24;
+/// Stands between the texts of a lead. A trigram over it could never be searched for.
+pub const SEPARATOR: char = '\u{1}';
+/// How many bits of a lead's number are its place in its block.
+pub const BLOCK_BITS: u32 = 2;
+/// How many bits of a block's number are its place in its segment.
+const SEGMENT_BITS: u32 = 13;
+/// How many blocks a segment has.
+pub const BLOCKS: usize = 1 << SEGMENT_BITS;
+/// How many bits a character takes in a trigram's code, and the code of a trigram.
+const CHARACTER_BITS: u32 = 8;
+const CODE_BITS: u32 = 24;
 /// The bytes of a set that is stored as a bitmap. Smaller sets are stored as a list of 16-bit numbers.
-const BITMAP: usize = MEMBERS / 8;
+const BITMAP: usize = BLOCKS / 8;
 
-/// Reads the sets of the keys in the JSON array `?1`: one text, `key set key set …`, sets in hexadecimal.
-pub const READ: &str = "SELECT group_concat(i.key || ' ' || hex(i.members), ' ') \
-                        FROM json_each(?1) AS k CROSS JOIN search_index AS i ON i.key = k.value";
-/// Writes the sets in the JSON array `?1` of `[key, set]`, sets in hexadecimal.
-pub const WRITE: &str = "INSERT OR REPLACE INTO search_index (key, members) \
-                         SELECT value ->> 0, unhex(value ->> 1) FROM json_each(?)";
-/// Removes the sets of the keys in the JSON array `?1`.
-pub const REMOVE: &str = "DELETE FROM search_index WHERE key IN (SELECT value FROM json_each(?))";
+/// Writes sets: `?1` is a JSON array of `[key, start, length]`, which say where in the blob `?2` each set is.
+pub const WRITE: &str = "INSERT OR REPLACE INTO search_index (key, blocks) \
+                         SELECT value ->> 0, substr(?2, value ->> 1, value ->> 2) FROM json_each(?1)";
 
-/// Every trigram of `text`, hashed to 24 bits (FNV-1a), each once. Different trigrams can share a hash, so
-/// what the index finds has to be compared with the text.
-pub fn trigrams(text: &str) -> BTreeSet<u32> {
-    let characters: Vec<char> = text.chars().collect();
-    characters
-        .windows(TRIGRAM)
-        .map(|run| {
-            let hash = run.iter().fold(0x811c_9dc5_u32, |hash, character| {
-                (hash ^ u32::from(*character)).wrapping_mul(0x0100_0193)
-            });
-            (hash ^ (hash >> HASH_BITS)) & ((1 << HASH_BITS) - 1)
-        })
-        .collect()
-}
-
-/// A node of the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Node {
-    /// The leads `number * 1024` to `number * 1024 + 1023`.
-    Leaf(i64),
-    /// The leaves `number * 1024` to `number * 1024 + 1023`.
-    Branch(i64),
-}
-
-impl Node {
-    /// The leaf of a lead, and the lead's place in it.
-    pub fn of_lead(seq: i64) -> (Self, usize) {
-        (Self::Leaf(seq >> BITS), place(seq))
-    }
-
-    /// The branch above a leaf, and the leaf's place in it. None above a branch.
-    pub fn parent(self) -> Option<(Self, usize)> {
-        match self {
-            Self::Leaf(number) => Some((Self::Branch(number >> BITS), place(number))),
-            Self::Branch(_) => None,
+/// The code of every trigram of `text`, some repeatedly. Different trigrams can have one code if they have
+/// characters other than ASCII, so what the index finds has to be compared with the text. The codes of
+/// ASCII are in the order of the characters.
+pub fn codes(text: &str) -> impl Iterator<Item = u32> + '_ {
+    let (mut code, mut length) = (0, 0);
+    text.chars().filter_map(move |character| {
+        if character == SEPARATOR {
+            length = 0;
+            return None;
         }
-    }
-
-    /// The key of a trigram's set. Branches have negative keys.
-    pub fn key(self, trigram: u32) -> i64 {
-        let number = match self {
-            Self::Leaf(number) => number,
-            Self::Branch(number) => -1 - number,
+        let number = u32::from(character);
+        let byte = if character.is_ascii() {
+            number
+        } else {
+            0x80 | number & 0x7f
         };
-        (number << HASH_BITS) + i64::from(trigram)
-    }
-
-    /// The node and the trigram of a key.
-    pub fn of_key(key: i64) -> (Self, u32) {
-        let number = key >> HASH_BITS;
-        let trigram = (key & ((1 << HASH_BITS) - 1)) as u32;
-        match number < 0 {
-            true => (Self::Branch(-1 - number), trigram),
-            false => (Self::Leaf(number), trigram),
-        }
-    }
-
-    /// The number of the member at `place`: a lead's below a leaf, a leaf's below a branch.
-    pub fn member(self, place: usize) -> i64 {
-        let (Self::Leaf(number) | Self::Branch(number)) = self;
-        (number << BITS) + place as i64
-    }
+        code = (code << CHARACTER_BITS | byte) & ((1 << CODE_BITS) - 1);
+        length += 1;
+        (length >= TRIGRAM).then_some(code)
+    })
 }
 
-fn place(number: i64) -> usize {
-    (number & (MEMBERS as i64 - 1)) as usize
+/// The number of a lead's block.
+pub fn block_of(seq: i64) -> i64 {
+    seq >> BLOCK_BITS
 }
 
-/// A set of numbers from 0 to 1,023.
+/// The number of a block's segment.
+pub fn segment_of(block: i64) -> i64 {
+    block >> SEGMENT_BITS
+}
+
+/// The number of the block at this place of a segment.
+pub fn block_at(segment: i64, place: usize) -> i64 {
+    (segment << SEGMENT_BITS) + place as i64
+}
+
+/// The key of a trigram's set in a segment.
+pub fn key(segment: i64, trigram: u32) -> i64 {
+    (segment << CODE_BITS) + i64::from(trigram)
+}
+
+/// The trigram of a key.
+pub fn trigram_of(key: i64) -> u32 {
+    (key & ((1 << CODE_BITS) - 1)) as u32
+}
+
+/// A set of blocks, by their places in their segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Members([u64; MEMBERS / 64]);
+pub struct Blocks([u64; BLOCKS / 64]);
 
-impl Default for Members {
+impl Default for Blocks {
     fn default() -> Self {
-        Self([0; MEMBERS / 64])
+        Self([0; BLOCKS / 64])
     }
 }
 
-impl Members {
-    /// Every number there is.
+impl Blocks {
+    /// Every block of a segment.
     pub fn all() -> Self {
-        Self([u64::MAX; MEMBERS / 64])
+        Self([u64::MAX; BLOCKS / 64])
     }
 
-    /// Adds or removes a number.
-    pub fn set(&mut self, number: usize, present: bool) {
-        let bit = 1 << (number % 64);
-        if let Some(word) = self.0.get_mut(number / 64) {
+    /// Adds or removes a block.
+    pub fn set(&mut self, place: usize, present: bool) {
+        let bit = 1 << (place % 64);
+        if let Some(word) = self.0.get_mut(place / 64) {
             *word = if present { *word | bit } else { *word & !bit };
         }
     }
@@ -136,7 +122,7 @@ impl Members {
         }
     }
 
-    /// How many numbers it has.
+    /// How many it has.
     pub fn count(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -146,149 +132,164 @@ impl Members {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// Its numbers, from the largest to the smallest.
-    pub fn descending(&self) -> impl Iterator<Item = usize> + '_ {
-        let has = |number: &usize| {
-            let word = self.0.get(number / 64).copied().unwrap_or(0);
-            word >> (number % 64) & 1 == 1
-        };
-        (0..MEMBERS).rev().filter(has)
+    /// Their places, ascending.
+    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        let words = self.0.iter().enumerate();
+        words.flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(index * 64 + bit)
+            })
+        })
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    fn write_to(&self, bytes: &mut Vec<u8>) {
         if 2 * self.count() >= BITMAP {
-            return self.0.iter().flat_map(|word| word.to_le_bytes()).collect();
+            bytes.extend(self.0.iter().flat_map(|word| word.to_le_bytes()));
+        } else {
+            bytes.extend(self.places().flat_map(|place| (place as u16).to_le_bytes()));
         }
-        let mut numbers: Vec<usize> = self.descending().collect();
-        numbers.reverse();
-        let bytes = numbers.into_iter();
-        bytes
-            .flat_map(|number| (number as u16).to_le_bytes())
-            .collect()
     }
 
     fn from_bytes(bytes: &[u8]) -> Self {
-        let mut members = Self::default();
+        let mut blocks = Self::default();
         if bytes.len() == BITMAP {
-            for (word, bytes) in members.0.iter_mut().zip(bytes.chunks_exact(8)) {
-                *word = bytes
-                    .iter()
-                    .rev()
-                    .fold(0, |word, byte| word << 8 | u64::from(*byte));
+            for (word, bytes) in blocks.0.iter_mut().zip(bytes.chunks_exact(8)) {
+                let bytes = bytes.iter().rev();
+                *word = bytes.fold(0, |word, byte| word << 8 | u64::from(*byte));
             }
         } else {
-            for bytes in bytes.chunks_exact(2) {
-                let number = bytes
-                    .iter()
-                    .rev()
-                    .fold(0, |number, byte| number << 8 | usize::from(*byte));
-                members.set(number, true);
+            for pair in bytes.chunks_exact(2) {
+                let pair = pair.iter().rev();
+                blocks.set(
+                    pair.fold(0, |place, byte| place << 8 | usize::from(*byte)),
+                    true,
+                );
             }
         }
-        members
+        blocks
     }
 }
 
 /// Sets by their keys.
-pub type Sets = BTreeMap<i64, Members>;
+pub type Sets = BTreeMap<i64, Blocks>;
 
-/// The sets in what [`READ`] returned; none for a text that is not of its making.
+/// The sets in a text of `key set key set …`, sets in hexadecimal; none for another text.
 pub fn parse(text: &str) -> Option<Sets> {
     let mut words = text.split_ascii_whitespace();
     let mut sets = Sets::new();
+    let mut bytes = Vec::with_capacity(BITMAP);
     while let Some(key) = words.next() {
-        let digits = words.next()?.as_bytes();
-        let digit = |digit: &u8| char::from(*digit).to_digit(16);
-        let mut bytes = Vec::with_capacity(digits.len() / 2);
+        let digits = words.next().unwrap_or_default().as_bytes();
+        bytes.clear();
         for pair in digits.chunks_exact(2) {
             let value = pair
                 .iter()
-                .try_fold(0, |value, byte| Some(value << 4 | digit(byte)?))?;
-            bytes.push(u8::try_from(value).ok()?);
+                .try_fold(0, |value, digit| Some(value << 4 | nibble(*digit)?))?;
+            bytes.push(value);
         }
-        sets.insert(key.parse().ok()?, Members::from_bytes(&bytes));
+        sets.insert(key.parse().ok()?, Blocks::from_bytes(&bytes));
     }
     Some(sets)
 }
 
-/// The parameter of [`READ`] and [`REMOVE`].
-pub fn keys_parameter(keys: impl IntoIterator<Item = i64>) -> String {
-    let keys: Vec<String> = keys.into_iter().map(|key| key.to_string()).collect();
-    format!("[{}]", keys.join(","))
-}
-
-/// The parameter of [`WRITE`].
-pub fn sets_parameter<'a>(sets: impl IntoIterator<Item = (&'a i64, &'a Members)>) -> String {
-    let mut text = String::from("[");
-    for (key, members) in sets {
-        if text.len() > 1 {
-            text.push(',');
-        }
-        // Writing to a String cannot fail.
-        let _ = write!(text, "[{key},\"");
-        for byte in members.to_bytes() {
-            let _ = write!(text, "{byte:02X}");
-        }
-        text.push_str("\"]");
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
     }
-    text.push(']');
-    text
 }
 
-/// What is to be added to and removed from the sets of one level of the tree: for each key the places, and
-/// whether they are present afterwards.
+/// The parameters of [`WRITE`].
+pub fn written<'a>(sets: impl IntoIterator<Item = (&'a i64, &'a Blocks)>) -> (String, Vec<u8>) {
+    let (mut places, mut bytes) = (String::from("["), Vec::new());
+    for (key, blocks) in sets {
+        let start = bytes.len();
+        blocks.write_to(&mut bytes);
+        let comma = if places.len() > 1 { "," } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            places,
+            "{comma}[{key},{},{}]",
+            start + 1,
+            bytes.len() - start
+        );
+    }
+    places.push(']');
+    (places, bytes)
+}
+
+/// The texts of a lead: what the index has, and what it shall have. An empty text has no trigrams.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'a> {
+    pub indexed: &'a str,
+    pub current: &'a str,
+}
+
+/// Blocks to add to sets and to remove from them.
 #[derive(Debug, Default)]
-pub struct Changes(BTreeMap<i64, BTreeMap<usize, bool>>);
+pub struct Changes(Vec<Change>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Change {
+    key: i64,
+    place: usize,
+    present: bool,
+}
 
 impl Changes {
-    /// Notes that the text of a lead changes. An empty text has no trigrams.
-    pub fn text(&mut self, seq: i64, before: &str, after: &str) {
-        let (before, after) = (trigrams(before), trigrams(after));
-        let (leaf, place) = Node::of_lead(seq);
-        for trigram in before.difference(&after) {
-            self.note(leaf.key(*trigram), place, false);
+    /// Notes what changes in a block, given the texts of all its leads.
+    pub fn block(&mut self, block: i64, leads: &[Texts<'_>]) {
+        let (mut gained, mut lost) = (BTreeSet::new(), BTreeSet::new());
+        for lead in leads.iter().filter(|lead| lead.indexed != lead.current) {
+            let current: BTreeSet<u32> = codes(lead.current).collect();
+            let indexed: BTreeSet<u32> = codes(lead.indexed).collect();
+            gained.extend(current.difference(&indexed));
+            lost.extend(indexed.difference(&current));
         }
-        for trigram in after.difference(&before) {
-            self.note(leaf.key(*trigram), place, true);
-        }
-    }
-
-    fn note(&mut self, key: i64, place: usize, present: bool) {
-        self.0.entry(key).or_default().insert(place, present);
-    }
-
-    /// Whether nothing changes.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The keys of the sets that change.
-    pub fn keys(&self) -> impl Iterator<Item = i64> + '_ {
-        self.0.keys().copied()
-    }
-
-    /// Applies the changes to the `stored` sets. The sets that are new or differ come back, empty ones to be
-    /// removed, and what that changes one level up: where a set appears or becomes empty.
-    pub fn apply(self, stored: &Sets) -> (Sets, Self) {
-        let (mut sets, mut above) = (Sets::new(), Self::default());
-        for (key, places) in self.0 {
-            let before = stored.get(&key).cloned().unwrap_or_default();
-            let mut after = before.clone();
-            for (place, present) in places {
-                after.set(place, present);
+        if !lost.is_empty() {
+            for code in leads.iter().flat_map(|lead| codes(lead.current)) {
+                lost.remove(&code);
             }
-            if after == before {
+        }
+        let place = block & (BLOCKS as i64 - 1);
+        let changes = [(gained, true), (lost, false)];
+        for (trigrams, present) in changes {
+            self.0.extend(trigrams.into_iter().map(|trigram| Change {
+                key: key(segment_of(block), trigram),
+                place: place as usize,
+                present,
+            }));
+        }
+    }
+
+    /// The keys of the sets that may change, ascending.
+    pub fn keys(&self) -> BTreeSet<i64> {
+        self.0.iter().map(|change| change.key).collect()
+    }
+
+    /// Applies the changes to the `stored` sets and returns those that are new or differ. Empty ones are to
+    /// be removed.
+    pub fn apply(mut self, stored: &Sets) -> Sets {
+        self.0.sort_unstable();
+        let mut sets = Sets::new();
+        for changes in self.0.chunk_by(|one, other| one.key == other.key) {
+            let Some(Change { key, .. }) = changes.first() else {
                 continue;
+            };
+            let before = stored.get(key).cloned().unwrap_or_default();
+            let mut after = before.clone();
+            for change in changes {
+                after.set(change.place, change.present);
             }
-            if before.is_empty() != after.is_empty() {
-                let (node, trigram) = Node::of_key(key);
-                if let Some((branch, place)) = node.parent() {
-                    above.note(branch.key(trigram), place, !after.is_empty());
-                }
+            if after != before {
+                sets.insert(*key, after);
             }
-            sets.insert(key, after);
         }
-        (sets, above)
+        sets
     }
 }
 
@@ -296,70 +297,65 @@ impl Changes {
 mod tests {
     use super::*;
 
-    fn members(numbers: impl IntoIterator<Item = usize>) -> Members {
-        let mut members = Members::default();
-        for number in numbers {
-            members.set(number, true);
+    fn blocks(places: impl IntoIterator<Item = usize>) -> Blocks {
+        let mut blocks = Blocks::default();
+        for place in places {
+            blocks.set(place, true);
         }
-        members
+        blocks
+    }
+
+    fn set<'a>(sets: &'a Sets, trigram: &str) -> Option<&'a Blocks> {
+        sets.get(&key(0, codes(trigram).next()?))
     }
 
     #[test]
-    fn sets_of_every_size_are_stored_in_at_most_128_bytes_and_read_back() {
-        for size in [0, 1, 2, 63, 64, 65, 512, 1_023, 1_024] {
-            let set = members((0..size).map(|number| number * 7 % MEMBERS));
-            let bytes = set.to_bytes();
-            assert!(bytes.len() <= BITMAP, "{size}: {} bytes", bytes.len());
-            assert_eq!(Members::from_bytes(&bytes), set, "{size}");
-            let sets = Sets::from([(-5, set.clone()), (1 << 40, set)]);
-            let text = sets_parameter(&sets);
-            let read = text
-                .replace("],[", " ")
-                .replace(",", " ")
-                .replace(['[', ']', '"'], "");
+    fn sets_of_every_size_are_stored_in_at_most_1024_bytes_and_read_back() {
+        for size in [0, 1, 2, 63, 64, 511, 512, 513, 8_191, 8_192] {
+            let set = blocks((0..size).map(|number| number * 7 % BLOCKS));
+            assert_eq!(set.count(), size);
+            let sets = Sets::from([(5, set.clone()), (1 << 40, set)]);
+            let (_, bytes) = written(&sets);
+            let (one, other) = bytes.split_at(bytes.len() / 2);
+            assert!(one == other && one.len() <= BITMAP, "{size}: {}", one.len());
+            let digits: String = one.iter().map(|byte| format!("{byte:02X}")).collect();
+            let text = format!("5 {digits} {} {digits}", 1_i64 << 40);
             if size > 0 {
-                assert_eq!(parse(&read), Some(sets), "{size}");
+                assert_eq!(parse(&text), Some(sets), "{size}");
             }
         }
-        assert_eq!(parse("12"), None);
+        let (places, _) = written(&Sets::from([(1, blocks([3])), (2, blocks([3, 4]))]));
+        assert_eq!(places, "[[1,1,2],[2,3,4]]");
         assert_eq!(parse("12 0G"), None);
     }
 
     #[test]
-    fn a_key_names_its_node_and_trigram() {
-        let trigrams = [0, 1, (1 << HASH_BITS) - 1];
-        for node in [0, 1, 1_023, 1_024, 9_765_625].map(Node::Leaf) {
-            let (branch, place) = node.parent().expect("a leaf has a branch above it");
-            assert_eq!(Node::Leaf(branch.member(place)), node);
-            for trigram in trigrams {
-                assert_eq!(Node::of_key(node.key(trigram)), (node, trigram));
-                assert_eq!(Node::of_key(branch.key(trigram)), (branch, trigram));
-            }
-        }
-        let (leaf, place) = Node::of_lead(1_234_567);
-        assert_eq!(leaf.member(place), 1_234_567);
+    fn trigrams_are_in_the_order_of_their_characters_and_none_is_over_two_texts() {
+        let all: Vec<u32> = codes("abcd").collect();
+        assert_eq!(all, [0x61_62_63, 0x62_63_64]);
+        assert_eq!(codes("ab\u{1}cde\u{1}fg").count(), 1);
+        assert_eq!(codes("ab").count(), 0);
+        assert!(codes("zzz").lt(codes("äöü")));
     }
 
     #[test]
-    fn a_change_writes_the_difference_and_tells_the_level_above() {
+    fn a_block_loses_a_trigram_with_the_last_text_that_has_it() {
+        let texts = |indexed, current| Texts { indexed, current };
         let mut created = Changes::default();
-        created.text(1, "", "abcd");
-        created.text(2, "", "bcd");
-        let (sets, above) = created.apply(&Sets::new());
-        let key = |text: &str| {
-            let trigram = *trigrams(text).first().expect("one trigram");
-            Node::Leaf(0).key(trigram)
-        };
-        assert_eq!(sets.get(&key("abc")), Some(&members([1])));
-        assert_eq!(sets.get(&key("bcd")), Some(&members([1, 2])));
-        assert_eq!(above.keys().count(), 2);
+        created.block(7, &[texts("", "abcd"), texts("", "bcd")]);
+        let stored = created.apply(&Sets::new());
+        assert_eq!(set(&stored, "abc"), Some(&blocks([7])));
+        assert_eq!(set(&stored, "bcd"), Some(&blocks([7])));
 
         let mut updated = Changes::default();
-        updated.text(1, "abcd", "xbcd");
-        let (sets, above) = updated.apply(&sets);
+        updated.block(7, &[texts("abcd", "xyz"), texts("bcd", "bcd")]);
+        let sets = updated.apply(&stored);
         assert_eq!(sets.len(), 2, "bcd stays as it is");
-        assert!(sets.get(&key("abc")).is_some_and(Members::is_empty));
-        assert_eq!(sets.get(&key("xbc")), Some(&members([1])));
-        assert_eq!(above.keys().count(), 2, "one appears, one disappears");
+        assert!(set(&sets, "abc").is_some_and(Blocks::is_empty));
+        assert_eq!(set(&sets, "xyz"), Some(&blocks([7])));
+
+        let mut swapped = Changes::default();
+        swapped.block(7, &[texts("abcd", "bcd"), texts("bcd", "abcd")]);
+        assert_eq!(swapped.apply(&stored), Sets::new());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | Query | SQLite | PostgreSQL |
 //! |---|---|---|
-//! | three characters and more | the tree of sets gives candidates, newest first | the newest leads, in case many match; then the array index |
+//! | three characters and more | the index gives blocks of leads, newest first, whose texts are compared | the newest leads, in case many match; then the array index |
 //! | one or two characters | all leads, newest first | all leads, newest first |
 
 use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
@@ -11,7 +11,10 @@ use sea_orm::{Condition, ConnectionTrait, DbBackend, EntityTrait, QueryTrait, St
 use super::model::{Lead, LeadState};
 use super::store::read_page;
 use crate::db::entities::lead::{Column, Entity};
-use crate::db::search::{self, tree::Candidates};
+use crate::db::search::{
+    self,
+    index::{Candidates, array},
+};
 use crate::db::select::Part;
 use crate::error::Result;
 
@@ -20,9 +23,9 @@ use crate::error::Result;
 pub const NEWEST: [i64; 2] = [250, 10_000];
 /// How many matches among the first of these show that many match.
 const COMMON: usize = 3;
-/// How many candidates on SQLite are compared at once: at first little more than a page of them, then more,
-/// because those before did not match or are in other states.
-const COMPARED: [usize; 3] = [128, 1_024, 8_192];
+/// How many blocks of candidates on SQLite are compared at once: where most blocks are candidates, at first
+/// little more than a page of leads. More, because those before did not match or are in other states.
+const COMPARED: [usize; 4] = [16, 128, 512, 8_192];
 
 /// Leads that contain the folded `query`, newest first, from below `before`: at most `limit`.
 ///
@@ -68,8 +71,10 @@ async fn on_postgres(
     read_page(db, statement, limit).await
 }
 
-/// A lead that is changed while its candidates are read can be missed only if it did not match all along:
-/// what a change leaves of a text stays in the index, and the texts are compared last.
+/// A lead that is changed while its candidates are read can be missed only if it did not match all along.
+/// The pending leads are read at the same moment as the first part of the index, or before any other. A lead
+/// that matched then is a candidate if it was pending; if not, the index had a text of it that matched, and
+/// whatever the index takes in later matches too. The texts are compared last.
 async fn on_sqlite(
     db: &impl ConnectionTrait,
     query: &str,
@@ -79,15 +84,17 @@ async fn on_sqlite(
 ) -> Result<Part<Lead>> {
     let mut candidates = Candidates::find(db, query, before).await?;
     let mut found = Part::default();
-    let mut sizes = COMPARED.into_iter();
+    let mut sizes = COMPARED
+        .into_iter()
+        .skip(usize::from(!candidates.are_many()));
     let mut size = 0;
     loop {
         size = sizes.next().unwrap_or(size);
-        let some = candidates.next(db, size).await?;
-        let last = some.len() < size;
+        let blocks = candidates.next(db, size).await?;
+        let last = blocks.len() < size;
         let missing = limit.saturating_sub(found.rows.len() as u64);
-        if !some.is_empty() {
-            let statement = compare_statement(query, states, &some, missing);
+        if !blocks.is_empty() {
+            let statement = compare_statement(query, states, before, &blocks, missing);
             found.append(read_page(db, statement, missing).await?);
         }
         if last || found.rows.len() as u64 >= limit {
@@ -99,26 +106,31 @@ async fn on_sqlite(
     }
 }
 
-/// SQLite's statement that compares the texts of candidates.
+/// SQLite's statement that compares the texts of the leads in these blocks.
 pub fn compare_statement(
     query: &str,
     states: &[LeadState],
-    candidates: &[i64],
+    before: Option<i64>,
+    blocks: &[i64],
     limit: u64,
 ) -> Statement {
-    let backend = DbBackend::Sqlite;
-    let candidates: Vec<String> = candidates.iter().map(ToString::to_string).collect();
-    let candidates = format!("[{}]", candidates.join(","));
+    let seq = || Expr::col((Entity, Column::Seq));
+    // No join: so the leads come in the order of the numbers, and are read for the page alone.
     let among = Expr::cust_with_values(
-        "\"lead_search\".\"seq\" IN (SELECT value FROM json_each(?))",
-        [candidates],
+        "\"leads\".\"seq\" IN (SELECT s.seq FROM json_each(?) AS block CROSS JOIN lead_search AS s \
+         ON s.seq BETWEEN block.value << 2 AND (block.value << 2) + 3 WHERE instr(s.text, ?) > 0)",
+        [array(blocks.iter().copied()), query.to_owned()],
     );
-    let condition = Condition::all()
-        .add(among)
-        .add(search::compares(backend, query));
-    let mut select = leads_with_texts();
-    narrow(&mut select, condition, states, None, limit);
-    backend.build(&select)
+    let mut select = Entity::find().into_query();
+    select
+        .and_where(among)
+        .order_by((Entity, Column::Seq), Order::Desc)
+        .limit(limit);
+    of_states(&mut select, states);
+    if let Some(before) = before {
+        select.and_where(seq().lt(before));
+    }
+    DbBackend::Sqlite.build(&select)
 }
 
 /// The statement that looks through all leads, newest first.
@@ -221,12 +233,16 @@ fn narrow(
         .cond_where(condition)
         .order_by_expr(search::key(), Order::Desc)
         .limit(limit);
+    of_states(select, states);
+    if let Some(before) = before {
+        select.and_where(search::key().lt(before));
+    }
+}
+
+fn of_states(select: &mut SelectStatement, states: &[LeadState]) {
     if by_state(states) {
         let words = states.iter().map(|state| state.word());
         select.and_where(Expr::col((Entity, Column::State)).is_in(words));
-    }
-    if let Some(before) = before {
-        select.and_where(search::key().lt(before));
     }
 }
 

@@ -367,7 +367,7 @@ async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
                     index_statement(&query, &states, before, LIMIT)
                 } else {
                     // The candidates come from the index, which is read by its keys alone.
-                    compare_statement(&query, &states, &[3, 77, 50_000], LIMIT)
+                    compare_statement(&query, &states, before, &[3, 77, 12_500], LIMIT)
                 };
                 if let Err(problem) = check(db, statement, SEARCHED).await {
                     problems.push(format!("{query:?} in {states:?}: {problem}"));

@@ -2,20 +2,20 @@
 //! lead, folded; an index over their trigrams (runs of three characters) finds the rows that may contain a
 //! query, and the text is compared afterwards, so a collision of hashes costs time and never gives a wrong
 //! result. The service makes the trigrams for both databases, so that both find the same whatever their
-//! locale: PostgreSQL keeps them in an array with a GIN index, SQLite in a tree of sets ([`tree`]).
+//! locale: PostgreSQL keeps them in an array with a GIN index, SQLite in sets of our own ([`index`]).
 //!
 //! A query of one or two characters has no trigram: the leads are looked through, newest first.
 
-pub mod tree;
+pub mod index;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migrations::search_index::{self, Changes};
+use migrations::search_index;
 use sea_orm::sea_query::{ArrayType, Condition, Expr, ExprTrait, Func, Value};
 use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::Tx;
-use super::rows::Rows;
+use super::rows::{self, Rows};
 use crate::error::Result;
 
 /// How many characters a query needs before the index can answer it.
@@ -24,43 +24,41 @@ pub const INDEXED_FROM: usize = search_index::TRIGRAM;
 /// The texts that leads are found by, folded already, by the leads' `seq`.
 pub type Texts = BTreeMap<i64, String>;
 
-/// Indexes the texts of new leads. On SQLite the index is written at once; the rows of `lead_search` come
-/// back, to be written together with others.
+/// Indexes the texts of new leads. The rows of `lead_search` come back, to be written together with others,
+/// unless they had to be written already.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn add(tx: &Tx, texts: Texts) -> Result<Option<Rows>> {
-    replace(tx, Texts::new(), texts).await
+    write(tx, texts, false).await
 }
 
-/// Indexes texts in place of those that the leads had, as [`add`] does. The difference is taken from the
-/// text that was indexed, so that nothing of it is left, whichever version of the service indexed it.
+/// Indexes texts in place of those that the leads had, as [`add`] does. When a lead loses all of its texts,
+/// nothing of it is left in the index afterwards: so it is when it is erased.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn change(tx: &Tx, texts: Texts) -> Result<Option<Rows>> {
-    let before = if tx.get_database_backend() == DbBackend::Postgres {
-        Texts::new()
-    } else {
-        tree::texts(tx, texts.keys().copied().collect()).await?
-    };
-    replace(tx, before, texts).await
+    let erases = texts.values().any(String::is_empty);
+    write(tx, texts, erases).await
 }
 
-async fn replace(tx: &Tx, before: Texts, after: Texts) -> Result<Option<Rows>> {
+async fn write(tx: &Tx, texts: Texts, at_once: bool) -> Result<Option<Rows>> {
     if tx.get_database_backend() == DbBackend::Postgres {
-        return Ok(with_trigrams(after));
+        return Ok(with_trigrams(texts));
     }
-    let mut difference = Changes::default();
-    for (seq, text) in &after {
-        difference.text(*seq, before.get(seq).map_or("", String::as_str), text);
-    }
-    tree::update(tx, difference).await?;
-    let cells = after
+    let pending = index::note(tx, &texts).await?;
+    let cells = texts
         .into_iter()
         .map(|(seq, text)| vec![seq.into(), text.into()]);
     let columns = [("seq", "bigint"), ("text", "text")];
-    Ok(Rows::replace("lead_search", &columns, cells.collect()))
+    let rows = Rows::replace("lead_search", &columns, cells.collect());
+    if pending <= index::PENDING && !at_once {
+        return Ok(rows);
+    }
+    rows::write(tx, rows.into_iter().collect()).await?;
+    index::apply(tx).await?;
+    Ok(None)
 }
 
 /// The rows of PostgreSQL's `lead_search`.

@@ -188,6 +188,11 @@ async fn sets(h: &Harness) -> i64 {
     h.count("SELECT count(*) FROM search_index").await
 }
 
+/// How many leads have texts that are not in SQLite's search index yet.
+async fn pending(h: &Harness) -> i64 {
+    h.count("SELECT count(*) FROM search_pending").await
+}
+
 /// What PostgreSQL's statistics hold of the values of all columns, and of the statements it runs.
 const SAMPLES: &str = "SELECT coalesce(string_agg(concat_ws(' ', tablename, attname, \
      most_common_vals::text, histogram_bounds::text, most_common_elems::text), E'\\n'), '') || \
@@ -269,7 +274,7 @@ on_both! {
         assert_eq!(client.company, "");
 
         if h.database.backend == Backend::Sqlite {
-            assert_eq!(sets(&h).await, 0);
+            assert_eq!((sets(&h).await, pending(&h).await), (0, 0));
         } else {
             eventually("the tables are vacuumed", async || {
                 h.count(
@@ -281,6 +286,39 @@ on_both! {
                     == 8
             })
             .await;
+        }
+    }
+
+    async fn texts_that_wait_for_the_search_index_are_erased_too(h: Harness) {
+        let neighbour = h.sales.create_lead("Hopper").await;
+        let lead = h.sales.create(person("")).await.unwrap();
+        let other = h.sales.create(complete("")).await.unwrap();
+        // Afterwards the index has all texts.
+        h.admin.erase(&other.id).await.unwrap();
+        let renamed = Lead {
+            id: lead.id.clone(),
+            last_name: "Renamed".into(),
+            company: "Renamed".into(),
+            ..Lead::default()
+        };
+        h.sales.update(renamed, &["last_name", "company"]).await.unwrap();
+        if h.database.backend == Backend::Sqlite {
+            assert_eq!(pending(&h).await, 1);
+            let old = "SELECT count(*) FROM search_pending WHERE instr(indexed, 'lovelaceford') > 0";
+            assert_eq!(h.count(old).await, 1);
+        }
+        h.admin.erase(&lead.id).await.unwrap();
+        let after = stored(&h).await;
+        let left: Vec<_> = SAID.iter().filter(|said| after.contains(**said)).collect();
+        assert_eq!(left, Vec::<&&str>::new());
+        assert_eq!(h.viewer.get(&neighbour.id).await, neighbour);
+        if h.database.backend == Backend::Sqlite {
+            assert_eq!(pending(&h).await, 0);
+            let db = h.database.connect().await;
+            crate::lists::search_index::check(&db).await;
+            let request = proto::SearchLeadsRequest { query: "hopper".into(), ..Default::default() };
+            let found = h.viewer.leads().search(request).await.unwrap().into_inner().leads;
+            assert_eq!(found, [neighbour]);
         }
     }
 

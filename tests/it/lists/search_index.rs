@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use leadsmith::db::migrate;
+use leadsmith::db::search::index::PENDING;
 use leadsmith::wire::proto::{CreateLeadRequest, Lead, SearchLeadsRequest};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait};
 use tokio::task::JoinSet;
 
 use super::{pages, search};
-use crate::harness::{Backend, Caller, TestDatabase, update};
+use crate::harness::{Backend, Caller, TestDatabase, count, update};
 use crate::on_both;
 
 /// Every set of the index, by its key.
-async fn sets(db: &DatabaseConnection) -> BTreeMap<i64, Vec<u8>> {
-    let sql = "SELECT key, members FROM search_index";
+async fn sets(db: &impl ConnectionTrait) -> BTreeMap<i64, Vec<u8>> {
+    let sql = "SELECT key, blocks FROM search_index";
     let rows = db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql));
     let rows = rows.await.unwrap();
     rows.iter()
@@ -26,18 +27,30 @@ async fn sets(db: &DatabaseConnection) -> BTreeMap<i64, Vec<u8>> {
         .collect()
 }
 
-/// Fails unless the index is what the texts make from nothing. Nobody else may write meanwhile.
+/// Fails unless the index is what the texts make from nothing, where a pending lead has the text that is
+/// noted in the list, and no more leads are pending than may be.
 pub async fn check(db: &DatabaseConnection) {
     let kept = sets(db).await;
-    db.execute_unprepared("DELETE FROM search_index")
-        .await
-        .unwrap();
-    migrations::fill_search_index(db).await.unwrap();
-    let made = sets(db).await;
+    assert!(count(db, PENDING_LEADS).await <= PENDING);
+    let other = "SELECT count(*) FROM search_pending AS p LEFT JOIN lead_search AS s USING (seq) \
+                 WHERE p.current IS NOT s.text";
+    assert_eq!(count(db, other).await, 0);
+    let tx = db.begin().await.unwrap();
+    for sql in [
+        "UPDATE lead_search AS s SET text = p.indexed FROM search_pending AS p WHERE p.seq = s.seq",
+        "DELETE FROM search_index",
+    ] {
+        tx.execute_unprepared(sql).await.unwrap();
+    }
+    migrations::fill_search_index(&tx).await.unwrap();
+    let made = sets(&tx).await;
+    tx.rollback().await.unwrap();
     let differing = made.iter().filter(|(key, set)| kept.get(key) != Some(set));
     let surplus = kept.keys().filter(|key| !made.contains_key(key));
     assert_eq!((differing.count(), surplus.count()), (0, 0));
 }
+
+const PENDING_LEADS: &str = "SELECT count(*) FROM search_pending";
 
 async fn create(caller: &Caller, company: &str, phone: &str) -> Lead {
     let request = CreateLeadRequest {
@@ -87,8 +100,8 @@ async fn set_next_seq(database: &TestDatabase, seq: i64) {
     db.execute_unprepared(&sql).await.unwrap();
 }
 
-/// Where leaves and branches of the index end: 1,024 leads and 1,048,576.
-const ENDS: [i64; 4] = [1_024, 2_048, 1_048_576, 2_097_152];
+/// Where blocks and segments of the index end: 4 leads and 32,768; and where a search reads more segments.
+const ENDS: [i64; 5] = [16, 32_768, 131_072, 1_179_648, 6_553_600];
 
 on_both! {
     async fn what_is_written_at_once_is_indexed_as_one_by_one(h: Harness) {
@@ -119,7 +132,7 @@ on_both! {
         }
     }
 
-    async fn pages_go_on_over_the_ends_of_leaves_and_branches(h: Harness) {
+    async fn pages_go_on_over_the_ends_of_blocks_and_segments(h: Harness) {
         create(&h.sales, "Boundary first", "").await;
         let mut expected = vec!["Boundary first".to_owned()];
         for end in ENDS {
@@ -133,11 +146,60 @@ on_both! {
         for page_size in [1, 3, 50] {
             assert_eq!(found(&h.viewer, "boundary", page_size).await, expected, "{page_size}");
         }
-        assert_eq!(found(&h.viewer, "boundary 1024", 2).await, ["Boundary 1024"]);
-        assert_eq!(found(&h.viewer, "boundary 2097151", 2).await, ["Boundary 2097151"]);
+        assert_eq!(found(&h.viewer, "boundary 32768", 2).await, ["Boundary 32768"]);
+        assert_eq!(found(&h.viewer, "boundary 1179647", 2).await, ["Boundary 1179647"]);
         if h.database.backend == Backend::Sqlite {
-            check(&h.database.connect().await).await;
+            let db = h.database.connect().await;
+            check(&db).await;
+            assert_eq!(count(&db, PENDING_LEADS).await, 21);
+            // An erasure applies what is pending, so now all of them are found by the index.
+            let lead = create(&h.sales, "Gone", "").await;
+            h.admin.erase(&lead.id).await.unwrap();
+            assert_eq!(count(&db, PENDING_LEADS).await, 0);
+            check(&db).await;
+            for page_size in [1, 3, 50] {
+                assert_eq!(found(&h.viewer, "boundary", page_size).await, expected, "{page_size}");
+            }
         }
+    }
+
+    async fn leads_are_found_while_they_are_pending_and_after(h: Harness) {
+        let mut callers = JoinSet::new();
+        for number in 0..PENDING + 40 {
+            let caller = h.sales.clone();
+            callers.spawn(async move {
+                let company = format!("Company {number:03} {}", ["even", "odd"][number as usize % 2]);
+                create(&caller, &company, "").await
+            });
+        }
+        let leads = callers.join_all().await;
+        let expected = async |query: &str, count: usize| {
+            assert_eq!(found(&h.viewer, query, 50).await.len(), count, "{query}");
+            if h.database.backend == Backend::Sqlite {
+                check(&h.database.connect().await).await;
+            }
+        };
+        let all = leads.len();
+        expected("company", all).await;
+        expected("even", all / 2).await;
+        expected("company 549", 1).await;
+
+        // Their blocks are in the index now, with the texts before these.
+        let mut callers = JoinSet::new();
+        for lead in leads.into_iter().take(100) {
+            let caller = h.sales.clone();
+            callers.spawn(async move {
+                let company = lead.company.replace("Company", "Renamed").replace("even", "straight");
+                let renamed = Lead { company, ..lead };
+                caller.leads().update(update(renamed, &["company"])).await.unwrap()
+            });
+        }
+        callers.join_all().await;
+        expected("company", all - 100).await;
+        expected("renamed", 100).await;
+        let straight = found(&h.viewer, "straight", 50).await.len();
+        expected("even", all / 2 - straight).await;
+        assert!(straight > 0);
     }
 
     async fn a_database_from_before_is_indexed_by_the_migration(h: Harness) {
@@ -145,6 +207,9 @@ on_both! {
             create(&h.sales, &format!("Before {number}"), "").await;
         }
         if h.database.backend == Backend::Sqlite {
+            // Now nothing is pending.
+            let lead = create(&h.sales, "Gone", "").await;
+            h.admin.erase(&lead.id).await.unwrap();
             let url = h.database.url.clone().into();
             let before = sets(&h.database.connect().await).await;
             let steps = migrate::status(&url).await.unwrap();

@@ -1,0 +1,238 @@
+//! SQLite's search index, which [`migrations::search_index`] describes, and the list of the leads whose
+//! texts are not in it yet.
+//!
+//! A change of a text notes the lead in `search_pending`, with the text that the index still has of it and
+//! the new one, and the change after which there are more than [`PENDING`] applies all of them. A set of the
+//! index is a row, and a row a page of the log: changes that are applied together share these, so that each
+//! costs a page or two instead of twenty. The list is bounded, because every search compares the new texts in
+//! it. They stand there too so that a search reads only a few pages for that.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use migrations::search_index::{
+    self, BLOCKS, Blocks, Changes, Sets, Texts, WRITE, block_at, block_of, codes, key, written,
+};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+
+use crate::db::Tx;
+use crate::error::{Error, Result};
+
+/// How many leads may be pending. Among 100,000 leads, a new phone number then costs 1 page of the index; with
+/// 64 leads, 4. A search compares 512 texts in about 0.1 ms.
+pub const PENDING: i64 = 512;
+/// How many trigrams of a query are looked up in the newest segments, and in the others: there the rarest.
+/// More would seldom leave fewer blocks, and the texts are compared anyway.
+const TRIGRAMS: [usize; 2] = [16, 6];
+/// How many segments are read at once: few at first, because a text that many leads share fills its page
+/// from these.
+const SEGMENTS: [usize; 3] = [4, 32, 128];
+
+/// Sets apart a lead's texts, and the leads. No text that is kept has these characters.
+const UNIT: char = '\u{2}';
+const ROW: char = '\u{3}';
+
+// The shifts in these statements are the sizes of blocks, segments and codes in `search_index`.
+
+/// Notes the leads in the JSON array `?1` of `[seq, text]`, whose texts are about to change, and counts those
+/// that are pending.
+const NOTE: &str = "INSERT INTO search_pending (seq, indexed, current) \
+    SELECT value ->> 0, coalesce((SELECT text FROM lead_search WHERE seq = value ->> 0), ''), value ->> 1 \
+    FROM json_each(?1) WHERE TRUE ON CONFLICT (seq) DO UPDATE SET current = excluded.current; \
+    SELECT count(*) FROM search_pending";
+
+/// The texts of the leads in every block that has a pending lead: as they are, and, where that differs, as
+/// the index has them.
+const BLOCKS_PENDING: &str = "SELECT \
+    group_concat(concat_ws(char(2), s.seq, s.text, p.indexed), char(3)) \
+    FROM (SELECT DISTINCT seq >> 2 AS number FROM search_pending) AS block \
+    CROSS JOIN lead_search AS s ON s.seq BETWEEN block.number << 2 AND (block.number << 2) + 3 \
+    LEFT JOIN search_pending AS p ON p.seq = s.seq";
+
+/// Reads the sets of the keys in the JSON array `?1`.
+const READ: &str = "SELECT group_concat(i.key || ' ' || hex(i.blocks), ' ') \
+    FROM json_each(?1) AS k CROSS JOIN search_index AS i ON i.key = k.value";
+
+/// Removes the sets of the keys in the JSON array `?1`, and empties the list.
+const CLEAR: &str = "DELETE FROM search_index WHERE key IN (SELECT value FROM json_each(?1)); \
+    DELETE FROM search_pending";
+
+/// What a search needs first, as of one moment: the newest segment with a lead below `?1`, the blocks of the
+/// pending leads that contain `?2`, and in the newest `?3` segments the sets of the trigrams `?4`.
+const FIND: &str = "WITH RECURSIVE segments(number) AS (\
+      SELECT min(max(seq), ?1 - 1) >> 15 FROM lead_search \
+      UNION ALL SELECT number - 1 FROM segments WHERE number > 0 LIMIT ?3) \
+    SELECT (SELECT max(number) FROM segments), \
+      (SELECT group_concat(seq >> 2, ' ') FROM search_pending WHERE instr(current, ?2) > 0), \
+      (SELECT group_concat(i.key || ' ' || hex(i.blocks), ' ') FROM segments \
+       CROSS JOIN json_each(?4) AS t \
+       CROSS JOIN search_index AS i ON i.key = (segments.number << 24) + t.value)";
+
+/// Notes leads whose texts are about to become these, before they do. Returns how many are pending.
+pub(super) async fn note(tx: &Tx, texts: &super::Texts) -> Result<i64> {
+    let texts: Vec<_> = texts.iter().collect();
+    let texts = serde_json::to_string(&texts).map_err(Error::internal)?;
+    let row = tx.query_one_raw(sqlite(NOTE, [texts.into()])).await?;
+    let row = row.ok_or_else(|| Error::internal("a count of pending leads is missing"))?;
+    Ok(row.try_get_by_index(0)?)
+}
+
+/// Applies the pending changes: the index then has the texts as they are.
+pub(super) async fn apply(tx: &Tx) -> Result<()> {
+    let row = tx.query_one_raw(sqlite(BLOCKS_PENDING, [])).await?;
+    let text: Option<String> = row
+        .map(|row| row.try_get_by_index(0))
+        .transpose()?
+        .flatten();
+    let text = text.unwrap_or_default();
+    let leads: Option<Vec<_>> = text.split_terminator(ROW).map(lead).collect();
+    let leads = leads.ok_or_else(|| Error::internal("the texts of pending leads are not"))?;
+    let mut changes = Changes::default();
+    for leads in leads.chunk_by(|(one, _), (other, _)| one == other) {
+        let texts: Vec<Texts<'_>> = leads.iter().map(|(_, texts)| *texts).collect();
+        if let Some((block, _)) = leads.first() {
+            changes.block(*block, &texts);
+        }
+    }
+    let stored = read(&**tx, changes.keys().into_iter().collect()).await?;
+    let sets = changes.apply(&stored);
+    let (filled, emptied): (Vec<_>, Vec<_>) = sets.iter().partition(|(_, set)| !set.is_empty());
+    let (places, bytes) = written(filled);
+    tx.execute_raw(sqlite(WRITE, [places.into(), bytes.into()]))
+        .await?;
+    let emptied = array(emptied.into_iter().map(|(key, _)| *key));
+    tx.execute_raw(sqlite(CLEAR, [emptied.into()])).await?;
+    Ok(())
+}
+
+/// A lead's block and texts.
+fn lead(row: &str) -> Option<(i64, Texts<'_>)> {
+    let mut fields = row.split(UNIT);
+    let (seq, current) = (fields.next()?.parse().ok()?, fields.next()?);
+    let indexed = fields.next().unwrap_or(current);
+    Some((block_of(seq), Texts { indexed, current }))
+}
+
+async fn read(db: &impl ConnectionTrait, keys: Vec<i64>) -> Result<Sets> {
+    let row = db.query_one_raw(sqlite(READ, [array(keys).into()])).await?;
+    let text = row.map(|row| row.try_get_by_index(0)).transpose()?;
+    sets(text.flatten())
+}
+
+fn sets(text: Option<String>) -> Result<Sets> {
+    search_index::parse(&text.unwrap_or_default())
+        .ok_or_else(|| Error::internal("the search index holds what is not a set"))
+}
+
+fn sqlite(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+}
+
+/// A JSON array.
+pub fn array(numbers: impl IntoIterator<Item = i64>) -> String {
+    let numbers: Vec<String> = numbers
+        .into_iter()
+        .map(|number| number.to_string())
+        .collect();
+    format!("[{}]", numbers.join(","))
+}
+
+/// The blocks of leads that may contain a text, found a part at a time, newest first.
+pub struct Candidates {
+    trigrams: Vec<u32>,
+    /// The newest segment that was not read yet; negative when all were.
+    segment: i64,
+    reads: usize,
+    /// The blocks of pending leads in segments that were not read yet.
+    pending: BTreeSet<i64>,
+    /// What was found in those that were read.
+    found: VecDeque<i64>,
+    newest: i64,
+}
+
+impl Candidates {
+    /// Those for a folded `query` that the index can answer, of leads with a `seq` below `before`.
+    pub async fn find(db: &impl ConnectionTrait, query: &str, before: Option<i64>) -> Result<Self> {
+        let [many, few] = TRIGRAMS;
+        let mut trigrams: Vec<u32> = codes(query).collect::<BTreeSet<_>>().into_iter().collect();
+        trigrams.truncate(many);
+        let before = before.unwrap_or(i64::MAX);
+        let [segments, ..] = SEGMENTS;
+        let values = [
+            before.into(),
+            query.into(),
+            (segments as i64).into(),
+            array(trigrams.iter().map(|trigram| i64::from(*trigram))).into(),
+        ];
+        let row = db.query_one_raw(sqlite(FIND, values)).await?;
+        let row = row.ok_or_else(|| Error::internal("a search returned nothing"))?;
+        let segment: Option<i64> = row.try_get_by_index(0)?;
+        let pending: Option<String> = row.try_get_by_index(1)?;
+        let pending = pending.unwrap_or_default();
+        let pending = pending.split_ascii_whitespace();
+        let sets = sets(row.try_get_by_index(2)?)?;
+        let mut candidates = Self {
+            trigrams,
+            segment: segment.unwrap_or(-1),
+            reads: 1,
+            pending: pending.filter_map(|block| block.parse().ok()).collect(),
+            found: VecDeque::new(),
+            newest: block_of(before.saturating_sub(1)),
+        };
+        candidates.take(&sets, segments);
+        let count = |trigram: &u32| -> usize {
+            let of_it = sets
+                .iter()
+                .filter(|(key, _)| search_index::trigram_of(**key) == *trigram);
+            of_it.map(|(_, blocks)| blocks.count()).sum()
+        };
+        candidates.trigrams.sort_by_cached_key(count);
+        candidates.trigrams.truncate(few);
+        Ok(candidates)
+    }
+
+    /// Whether so many blocks were found that few of them are a page of leads.
+    pub fn are_many(&self) -> bool {
+        self.found.len() >= BLOCKS / 2
+    }
+
+    /// The next `count` blocks; fewer only when these are the last.
+    pub async fn next(&mut self, db: &impl ConnectionTrait, count: usize) -> Result<Vec<i64>> {
+        while self.found.len() < count && self.segment >= 0 {
+            let size = SEGMENTS.get(self.reads).or(SEGMENTS.last()).copied();
+            let size = size.unwrap_or(1);
+            self.reads += 1;
+            let segments = (0..=self.segment).rev().take(size);
+            let keys = segments.flat_map(|segment| {
+                let trigrams = self.trigrams.iter();
+                trigrams.map(move |trigram| key(segment, *trigram))
+            });
+            let keys = keys.collect();
+            let sets = read(db, keys).await?;
+            self.take(&sets, size);
+        }
+        let count = count.min(self.found.len());
+        Ok(self.found.drain(..count).collect())
+    }
+
+    /// Takes what was read of the next `count` segments: the blocks that have every trigram, and those of
+    /// pending leads.
+    fn take(&mut self, sets: &Sets, count: usize) {
+        for _ in 0..count.min(usize::try_from(self.segment + 1).unwrap_or(0)) {
+            let mut common = Blocks::all();
+            for trigram in &self.trigrams {
+                match sets.get(&key(self.segment, *trigram)) {
+                    Some(blocks) => common.intersect(blocks),
+                    None => common = Blocks::default(),
+                }
+            }
+            let places = common.places();
+            let mut blocks: BTreeSet<i64> =
+                places.map(|place| block_at(self.segment, place)).collect();
+            blocks.append(&mut self.pending.split_off(&block_at(self.segment, 0)));
+            let newest = self.newest;
+            self.found
+                .extend(blocks.into_iter().rev().filter(|block| *block <= newest));
+            self.segment -= 1;
+        }
+    }
+}
