@@ -33,6 +33,9 @@ const MEMORY: f64 = 256.0;
 /// How long SQLite's log may become, in MiB, and how much has to be written to see that.
 const LOG: f64 = 112.0;
 const WRITTEN: f64 = 256.0;
+/// How often a list of these may be refused, and after how long it is retried.
+const RETRIES: usize = 100;
+const RETRY: Duration = Duration::from_millis(200);
 /// Who deactivated the large leads.
 const ACTOR: &str =
     r#"{"kind":"OPERATOR","id":"00000000-0000-7000-8000-000000000001","name":"load"}"#;
@@ -221,17 +224,26 @@ async fn large_lists(
     Ok(())
 }
 
-/// Goes through all pages of the large leads. Returns how many there were.
+/// Goes through all pages of the large leads. Returns how many there were. One caller's lists share a part of
+/// the connections, so it may have to retry.
 async fn large_list(caller: Caller) -> Result<usize> {
     let mut request = proto::ListLeadsRequest {
         page_size: 1_000,
         states: vec![proto::LeadState::Deactivated.into()],
         ..Default::default()
     };
-    let mut leads = 0;
+    let (mut leads, mut retries) = (0, 0);
     for _ in 0..LARGE_LEADS {
-        let answer = caller.leads().list(caller.request(request.clone())).await;
-        let page = answer.context("a list of large leads failed")?.into_inner();
+        let page = loop {
+            match caller.leads().list(caller.request(request.clone())).await {
+                Ok(page) => break page.into_inner(),
+                Err(status) if reason(&status) == "SERVER_OVERLOADED" && retries < RETRIES => {
+                    retries += 1;
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(status) => return Err(status).context("a list of large leads failed"),
+            }
+        };
         leads += page.leads.len();
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
