@@ -76,6 +76,11 @@ pub fn segment_of(block: i64) -> i64 {
     block >> SEGMENT_BITS
 }
 
+/// The place of a block in its segment.
+pub fn place_of(block: i64) -> usize {
+    (block & (BLOCKS as i64 - 1)) as usize
+}
+
 /// The number of the block at this place of a segment.
 pub fn block_at(segment: i64, place: usize) -> i64 {
     (segment << SEGMENT_BITS) + place as i64
@@ -255,12 +260,11 @@ impl Changes {
                 lost.remove(&code);
             }
         }
-        let place = block & (BLOCKS as i64 - 1);
         let changes = [(gained, true), (lost, false)];
         for (trigrams, present) in changes {
             self.0.extend(trigrams.into_iter().map(|trigram| Change {
                 key: key(segment_of(block), trigram),
-                place: place as usize,
+                place: place_of(block),
                 present,
             }));
         }

@@ -10,7 +10,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use migrations::search_index::{
-    self, BLOCKS, Blocks, Changes, Sets, Texts, WRITE, block_at, block_of, codes, key, written,
+    self, BLOCKS, Blocks, Changes, Sets, Texts, WRITE, block_at, block_of, codes, key, place_of,
+    written,
 };
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
@@ -169,14 +170,16 @@ impl Candidates {
         let pending: Option<String> = row.try_get_by_index(1)?;
         let pending = pending.unwrap_or_default();
         let pending = pending.split_ascii_whitespace();
+        let pending = pending.filter_map(|block| block.parse().ok());
+        let newest = block_of(before.saturating_sub(1));
         let sets = sets(row.try_get_by_index(2)?)?;
         let mut candidates = Self {
             trigrams,
             segment: segment.unwrap_or(-1),
             reads: 1,
-            pending: pending.filter_map(|block| block.parse().ok()).collect(),
+            pending: pending.filter(|block| *block <= newest).collect(),
             found: VecDeque::new(),
-            newest: block_of(before.saturating_sub(1)),
+            newest,
         };
         candidates.take(&sets, segments);
         let count = |trigram: &u32| -> usize {
@@ -225,13 +228,14 @@ impl Candidates {
                     None => common = Blocks::default(),
                 }
             }
-            let places = common.places();
-            let mut blocks: BTreeSet<i64> =
-                places.map(|place| block_at(self.segment, place)).collect();
-            blocks.append(&mut self.pending.split_off(&block_at(self.segment, 0)));
+            for block in self.pending.split_off(&block_at(self.segment, 0)) {
+                common.set(place_of(block), true);
+            }
+            let places: Vec<usize> = common.places().collect();
+            let blocks = places.into_iter().rev();
+            let blocks = blocks.map(|place| block_at(self.segment, place));
             let newest = self.newest;
-            self.found
-                .extend(blocks.into_iter().rev().filter(|block| *block <= newest));
+            self.found.extend(blocks.filter(|block| *block <= newest));
             self.segment -= 1;
         }
     }
