@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn trigrams_are_in_the_order_of_their_characters_and_none_is_over_two_texts() {
         let all: Vec<u32> = codes("abcd").collect();
-        assert_eq!(all, [0x61_62_63, 0x62_63_64]);
+        assert_eq!(all, [0x0061_6263, 0x0062_6364]);
         assert_eq!(codes("ab\u{1}cde\u{1}fg").count(), 1);
         assert_eq!(codes("ab").count(), 0);
         assert!(codes("zzz").lt(codes("äöü")));

@@ -89,7 +89,7 @@ pub async fn rows<E: EntityTrait>(
 }
 
 /// The rows of a page: those that `select` finds, which asks for every column of at most `limit` rows,
-/// until the columns that may be `large` come to [`LARGEST_PAGE`]. The database does not put together
+/// until the columns that may be `large` come to `LARGEST_PAGE`. The database does not put together
 /// what is not part of the page.
 pub async fn page<E: EntityTrait>(
     db: &impl ConnectionTrait,

@@ -1,5 +1,5 @@
 //! Leads in the database: read by their keys, held, written. What finds them by anything else is in
-//! [`lists`](super::lists) and [`search`](super::search).
+//! [`lists`](super::lists) and [`search`](mod@super::search).
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -249,8 +249,11 @@ async fn every_list(db: &DatabaseConnection, problems: &mut Vec<String>) {
     assert_eq!(checked, 8 * 7 * 2);
 }
 
+/// A filter by its name, and what sets it.
+type Named = (&'static str, fn(&mut Filter));
+
 /// Filters that no lead matches, each by itself and beside others.
-const RARE: [(&str, fn(&mut Filter)); 7] = [
+const RARE: [Named; 7] = [
     ("source", |filter| filter.source = "nobody".into()),
     ("country", |filter| filter.country_code = "FR".into()),
     ("owner", |filter| filter.owner_id = Some(Uuid::nil())),
