@@ -76,7 +76,7 @@ words! {
         ListsUnlimited = "lists-unlimited",
         /// Pages are read whole, however large their rows.
         PagesUncut = "pages-uncut",
-        /// Nothing has SQLite's log begin anew while queries overlap.
+        /// SQLite's log is not restarted while queries overlap.
         LogUnkept = "log-unkept",
     }
 }

@@ -227,7 +227,7 @@ pub fn written<'a>(sets: impl IntoIterator<Item = (&'a i64, &'a Blocks)>) -> (St
     (places, bytes)
 }
 
-/// The texts of a lead: what the index has, and what it shall have. An empty text has no trigrams.
+/// The texts of a lead: what the index has, and what it is to have. An empty text has no trigrams.
 #[derive(Clone, Copy, Debug)]
 pub struct Texts<'a> {
     pub indexed: &'a str,

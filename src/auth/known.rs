@@ -130,7 +130,7 @@ impl Known {
         }
     }
 
-    /// Has the next caller put the question anew, because the one that was put failed.
+    /// Has the next call look the token up again, because the look-up in the background failed.
     pub fn ask_again(&self, hash: &TokenHash) {
         if let Some(entry) = self.entries.get(hash) {
             entry.asked_anew.store(false, Ordering::Relaxed);

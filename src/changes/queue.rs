@@ -6,7 +6,7 @@
 //! A change whose records are locked by somebody outside waits without a transaction: it is put off
 //! for a moment and tried again in a later batch, until it has waited for as long as it may. So a
 //! record that is locked for long holds up those who want it and nobody else, however many such
-//! records there are, and whoever waits holds neither a connection nor a lock.
+//! records there are, and a change that waits holds neither a connection nor a lock.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex as Lock, MutexGuard};

@@ -1,8 +1,8 @@
-//! Keeps SQLite's write-ahead log short. The log begins anew only in a moment in which no reader needs
-//! what is in it; with queries that overlap there is no such moment, and it grows without end. So when
-//! it is long, changes wait a moment for the readers of then, and when it is longer still, queries
-//! that take long are ended. A reader in another process, such as a backup, is not: while it reads,
-//! the log grows, and changes do not wait for it for long.
+//! Keeps SQLite's write-ahead log short. The log can be restarted only while no reader needs what is in it;
+//! with queries that overlap that never happens, and it grows without limit. So when it is long, changes
+//! wait a moment for the current readers to end, and when it is longer still, queries that take long are
+//! ended. A reader in another process, such as a backup, is not: while it reads, the log grows, and
+//! changes do not wait for it for long.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::Db;
 use crate::error::Result;
 use crate::seeded::{Bug, sown};
 
-/// Above this, changes wait for readers for [`WAIT`] to have the log begin anew.
+/// Above this length in bytes, changes wait up to [`WAIT`] for readers, so that the log can be restarted.
 const LONG: u64 = 32 << 20;
 /// Above this, queries that take longer than [`QUERY`] are ended for it. As long as it takes until they
 /// have ended, up to [`LAST_WAIT`], the log may still grow by what is on its way.
@@ -24,7 +24,7 @@ const QUERY: Duration = Duration::from_secs(1);
 
 /// How often the log's length is looked at.
 const EVERY: Duration = Duration::from_millis(200);
-/// How long changes are left in peace at least, and at most, after the log could not begin anew.
+/// The shortest and the longest pause after the log could not be restarted, in which changes do not wait.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 impl Db {
@@ -43,11 +43,11 @@ impl Db {
             if length <= LONG {
                 continue;
             }
-            let begun_anew = match length > TOO_LONG {
-                false => self.begin_log_anew(WAIT).await,
+            let restarted = match length > TOO_LONG {
+                false => self.restart_log(WAIT).await,
                 true => self.end_readers_of_log().await,
             };
-            match begun_anew {
+            match restarted {
                 Ok(true) => pause = PAUSES[0],
                 Ok(false) if length <= TOO_LONG => tokio::time::sleep(PAUSES[0]).await,
                 failed => {
@@ -63,11 +63,11 @@ impl Db {
         }
     }
 
-    /// Begins the log anew, and ends the queries of this process that would keep it.
+    /// Restarts the log, and ends the queries of this process that would prevent it.
     async fn end_readers_of_log(&self) -> Result<bool> {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut begin = std::pin::pin!(self.begin_log_anew(LAST_WAIT));
+        let mut begin = std::pin::pin!(self.restart_log(LAST_WAIT));
         loop {
             tokio::select! {
                 begun = &mut begin => return begun,
@@ -78,7 +78,7 @@ impl Db {
 
     /// Writes all of the log into the database's file and cuts it to nothing, once no reader needs it.
     /// Changes wait meanwhile, for `wait` at most. Says whether it came about.
-    pub(super) async fn begin_log_anew(&self, wait: Duration) -> Result<bool> {
+    pub(super) async fn restart_log(&self, wait: Duration) -> Result<bool> {
         let sql = format!(
             "PRAGMA busy_timeout = {}; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = {}",
             wait.as_millis(),

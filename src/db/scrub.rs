@@ -90,7 +90,7 @@ impl Db {
     /// Writes all of SQLite's log into its file and cuts it to nothing.
     async fn cut_log(&self) -> Result<()> {
         for _ in 0..TRIES {
-            if self.begin_log_anew(WAIT).await? {
+            if self.restart_log(WAIT).await? {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;

@@ -1,5 +1,5 @@
 //! The messages of callers who are not known yet. A place for signing in is taken only once the
-//! message is there: whoever sends a part of one and waits must not keep others from signing in.
+//! message is there: a client that sends a part of one and waits must not keep others from signing in.
 
 use std::net::IpAddr;
 use std::sync::Arc;

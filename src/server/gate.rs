@@ -315,8 +315,8 @@ impl Gate {
         })
     }
 
-    /// Finds out who calls, whether they may, and whether they have not enough calls already. Every
-    /// call of somebody known counts, also one that is refused.
+    /// Authenticates and authorises the call, and checks that its principal is within its limits. Every
+    /// authenticated call counts, also one that is refused.
     async fn admit(
         &self,
         mut request: Request<Body>,

@@ -1,7 +1,7 @@
 //! Looks up credentials that the identity cache does not have. All calls with one token wait for one
 //! query.
 //!
-//! A token that was never found valid costs whoever sends it nothing, so the queries for such tokens are
+//! To send tokens that are not valid costs nothing, so the queries for tokens that were never found valid are
 //! limited: by address, in number at once, and by a memory of the tokens that were refused. A token whose
 //! cached identity has only become too old does not wait behind them.
 

@@ -434,8 +434,8 @@ async fn searches_answer(h: &Harness) {
     }
 }
 
-/// A text of two characters is looked for in all there are. Whoever does that many times at once waits
-/// for itself alone.
+/// A text of two characters is compared with the text of every lead. A principal that does that many times at
+/// once delays only itself.
 async fn slow_searches_leave_the_others_their_connections(h: &Harness) {
     let lead = h.sales.create_lead("Neighbour").await;
     let mut searches = JoinSet::new();

@@ -205,7 +205,7 @@ async fn down(database: &TestDatabase, steps: u32) -> Result<(), Refusal> {
     migrate::down(&database.url.clone().into(), steps).await
 }
 
-/// How many migrations there are since the one that made keys anew, itself among them.
+/// How many migrations there are since the one that computes keys again, itself among them.
 const SINCE_KEYS: u32 = 2;
 
 /// An id, as SQL.
@@ -217,7 +217,7 @@ fn id(db: &DatabaseConnection, number: usize) -> String {
     }
 }
 
-/// A lead as it was stored before keys were made anew.
+/// A lead as it was stored before keys were computed again.
 async fn insert_lead(db: &DatabaseConnection, number: usize, email: &str, key: &str) {
     let id = id(db, number);
     let sql = format!(

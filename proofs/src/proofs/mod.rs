@@ -109,7 +109,7 @@ pub const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "strangers",
-        promise: "Whoever calls with tokens that nobody has keeps no one else out",
+        promise: "Calls with unknown tokens keep no valid caller out",
         databases: BOTH,
         bugs: &[(Bug::StrangersUnlimited, BOTH)],
         run: |context| Box::pin(strangers::run(context)),
@@ -194,7 +194,7 @@ pub const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "amplification",
-        promise: "Small requests take little memory, whatever is in them, and whoever does not read",
+        promise: "Small requests take little memory, whatever they contain and whether or not their responses are read",
         databases: BOTH,
         bugs: &[(Bug::UnreadUncounted, BOTH)],
         run: |context| Box::pin(amplification::run(context)),

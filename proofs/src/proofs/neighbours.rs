@@ -194,7 +194,7 @@ async fn large_lists(
     busy: &Caller,
     findings: &mut Findings,
 ) -> Result<()> {
-    // From here on the peak is counted anew.
+    // Resets the peak that the kernel reports.
     fs::write(format!("/proc/{}/clear_refs", server.id()), "5")?;
     let before = server.memory()?;
     let lists = async {
