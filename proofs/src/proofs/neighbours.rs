@@ -8,6 +8,8 @@
 //! [`Bug::LogUnkept`]: leadsmith::seeded::Bug::LogUnkept
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -33,6 +35,8 @@ const MEMORY: f64 = 256.0;
 /// How long SQLite's log may become, in MiB, and how much has to be written to see that.
 const LOG: f64 = 112.0;
 const WRITTEN: f64 = 256.0;
+/// How many times as long a slow machine may take for that.
+const SLOWER: u32 = 5;
 /// How often a list of these may be refused, and after how long it is retried.
 const RETRIES: usize = 100;
 const RETRY: Duration = Duration::from_millis(200);
@@ -264,6 +268,7 @@ async fn overlapping_lists(
     let file = desk.database.file().with_extension("db-wal");
     let length = || fs::metadata(&file).map_or(0, |log| log.len());
     let (stop, stopped) = tokio::sync::watch::channel(false);
+    let changes = Arc::new(AtomicU64::new(0));
     let mut readers = JoinSet::new();
     for _ in 0..3 {
         let (busy, stopped) = (busy.clone(), stopped.clone());
@@ -275,27 +280,29 @@ async fn overlapping_lists(
     }
     let mut writers = JoinSet::new();
     for number in 0..8 {
-        let (caller, stopped) = (caller.clone(), stopped.clone());
-        writers.spawn(async move { write_much(&caller, number, &stopped).await });
+        let (caller, stopped, changes) = (caller.clone(), stopped.clone(), Arc::clone(&changes));
+        writers.spawn(async move { write_much(&caller, number, &stopped, &changes).await });
     }
     let time = Duration::from_secs(context.size(20, 300));
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let written = || mib(changes.load(Ordering::Relaxed) * CHANGE);
     let (begun, mut longest) = (Instant::now(), 0);
-    while begun.elapsed() < time {
+    // On a slow machine it takes longer until so much is written that the log could be too long.
+    while begun.elapsed() < time || (written() < WRITTEN && begun.elapsed() < time * SLOWER) {
         longest = longest.max(length());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     stop.send_replace(true);
     readers.join_all().await;
-    let (mut changes, mut failed) = (0, 0);
-    for (done, not) in writers.join_all().await {
-        changes += done;
-        failed += not;
-    }
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let (longest, written) = (mib(longest), mib(changes * CHANGE));
+    let failed: u64 = writers.join_all().await.into_iter().sum();
+    let (longest, written) = (mib(longest), written());
     findings.fact(
         "changes beside lists that overlap",
-        format!("{changes}, {written:.0} MiB"),
+        format!(
+            "{}, {written:.0} MiB in {:.0} s",
+            changes.load(Ordering::Relaxed),
+            begun.elapsed().as_secs_f64()
+        ),
     );
     findings.fact("the longest log", format!("{longest:.0} MiB"));
     findings.expect(failed == 0, || format!("{failed} changes failed"));
@@ -307,19 +314,22 @@ async fn overlapping_lists(
 /// What a change replaces, in bytes.
 const CHANGE: u64 = 14 * 4_000;
 
-/// Replaces a lead's custom fields again and again. Returns how many changes were made, and how many
-/// failed.
+/// Replaces a lead's custom fields again and again, and counts the changes. Returns how many failed.
 async fn write_much(
     caller: &Caller,
     number: usize,
     stopped: &tokio::sync::watch::Receiver<bool>,
-) -> (u64, u64) {
+    changes: &AtomicU64,
+) -> u64 {
     let Ok(lead) = caller.create(&format!("Large {number}"), "").await else {
-        return (0, 1);
+        return 1;
     };
-    let (mut changes, mut failed) = (0, 0);
-    while !*stopped.borrow() {
-        let value = if changes % 2 == 0 { "x" } else { "y" }.repeat(4_000);
+    let mut failed = 0;
+    for value in ["x", "y"].into_iter().cycle() {
+        if *stopped.borrow() {
+            break;
+        }
+        let value = value.repeat(4_000);
         let fields = (0..14).map(|field| (format!("f{field}"), value.clone()));
         let request = proto::UpdateLeadRequest {
             lead: Some(Lead {
@@ -330,9 +340,11 @@ async fn write_much(
             ..Default::default()
         };
         match caller.leads().update(caller.request(request)).await {
-            Ok(_) => changes += 1,
+            Ok(_) => {
+                changes.fetch_add(1, Ordering::Relaxed);
+            }
             Err(_) => failed += 1,
         }
     }
-    (changes, failed)
+    failed
 }
