@@ -29,6 +29,12 @@ pub struct Bystander<'a> {
     lead: String,
 }
 
+/// The 99th percentiles of the Gets before and during an attack.
+struct Times {
+    usual: Duration,
+    slowest: Duration,
+}
+
 impl<'a> Bystander<'a> {
     pub async fn new(server: &'a Serving, caller: Caller) -> Result<Self> {
         let lead = caller.create("Bystander", "").await?.id;
@@ -39,8 +45,8 @@ impl<'a> Bystander<'a> {
         })
     }
 
-    /// Carries an attack out and notes what became of the promises meanwhile. More memory than usual
-    /// may be taken where that is a promise, too: `memory` MiB.
+    /// Carries an attack out. Meanwhile another caller's Gets may take [`TIMES`] as long as usual, and the
+    /// server `memory` MiB more, or [`MEMORY`].
     pub async fn during<T>(
         &self,
         name: &str,
@@ -48,8 +54,40 @@ impl<'a> Bystander<'a> {
         findings: &mut Findings,
         attack: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let memory = memory.unwrap_or(MEMORY);
+        let (times, outcome) = self.observe(name, memory, findings, attack).await?;
+        let allowed = (times.usual * TIMES).max(UNNOTICED);
+        findings.expect(times.slowest <= allowed, || {
+            format!(
+                "{name}: p99 of others {:.1} ms, allowed {:.1}",
+                millis(times.slowest),
+                millis(allowed)
+            )
+        });
+        Ok(outcome)
+    }
+
+    /// As [`Self::during`], for work that may slow others down: only the memory is limited.
+    pub async fn memory_during<T>(
+        &self,
+        name: &str,
+        memory: f64,
+        findings: &mut Findings,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let (_, outcome) = self.observe(name, memory, findings, work).await?;
+        Ok(outcome)
+    }
+
+    async fn observe<T>(
+        &self,
+        name: &str,
+        memory: f64,
+        findings: &mut Findings,
+        attack: impl Future<Output = Result<T>>,
+    ) -> Result<(Times, T)> {
         let (usual, ()) = self.slowest(std::future::ready(())).await?;
-        // From here on the peak is counted anew.
+        // Resets the peak that the kernel reports.
         fs::write(format!("/proc/{}/clear_refs", self.server.id()), "5")?;
         let before = self.server.memory()?;
         let (slowest, outcome) = self.slowest(attack).await?;
@@ -63,19 +101,10 @@ impl<'a> Bystander<'a> {
                 millis(usual)
             ),
         );
-        let allowed = (usual * TIMES).max(UNNOTICED);
-        findings.expect(slowest <= allowed, || {
-            format!(
-                "{name}: p99 of others {:.1} ms, allowed {:.1}",
-                millis(slowest),
-                millis(allowed)
-            )
+        findings.expect(grown <= memory, || {
+            format!("{name}: {grown:.0} MiB more memory, allowed {memory:.0}")
         });
-        let allowed = memory.unwrap_or(MEMORY);
-        findings.expect(grown <= allowed, || {
-            format!("{name}: {grown:.0} MiB more memory, allowed {allowed:.0}")
-        });
-        Ok(outcome)
+        Ok((Times { usual, slowest }, outcome))
     }
 
     /// The 99th percentile of Gets while something goes on.

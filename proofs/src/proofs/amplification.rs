@@ -71,7 +71,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
                     let what = format!("one {name}, {} bytes", body.len());
                     drop(
                         bystander
-                            .during(&what, Some(allowed), &mut findings, one)
+                            .memory_during(&what, allowed, &mut findings, one)
                             .await?,
                     );
                 }
@@ -82,7 +82,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         let what = format!("{UNREAD} {name}, unread");
         drop(
             bystander
-                .during(&what, Some(ERRORS), &mut findings, many)
+                .memory_during(&what, ERRORS, &mut findings, many)
                 .await?,
         );
     }
@@ -93,7 +93,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let what = format!("{calls} calls of a stranger, unread");
     drop(
         bystander
-            .during(&what, Some(ERRORS), &mut findings, strangers)
+            .memory_during(&what, ERRORS, &mut findings, strangers)
             .await?,
     );
 
@@ -106,7 +106,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let what = format!("{UNREAD_PAGES} pages of 2.9 MB, unread");
     drop(
         bystander
-            .during(&what, Some(PAGES), &mut findings, pages)
+            .memory_during(&what, PAGES, &mut findings, pages)
             .await?,
     );
 
