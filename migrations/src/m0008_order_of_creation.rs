@@ -134,6 +134,14 @@ impl Numbered {
     }
 }
 
+/// In the order in which the service locks them.
+const LOCKED: [&str; 4] = [
+    "idempotency_records",
+    "orders",
+    "opportunities",
+    "action_runs",
+];
+
 const KEY_ON_POSTGRES: &[&str] =
     &["ALTER TABLE idempotency_records ADD PRIMARY KEY USING INDEX idempotency_records_request"];
 
@@ -147,6 +155,7 @@ const KEY_ON_POSTGRES_DOWN: &[&str] = &[
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        lock_tables(manager, &LOCKED).await?;
         if postgres(manager) {
             run(manager, KEY_ON_POSTGRES).await?;
         }
@@ -157,6 +166,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        lock_tables(manager, &LOCKED).await?;
         for table in TABLES {
             table.down(manager).await?;
         }

@@ -17,9 +17,12 @@ pub struct Migration;
 /// How many leads are looked at together.
 const BATCH: usize = 500;
 
+const LOCKED: [&str; 2] = ["leads", "operators"];
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        lock_tables(manager, &LOCKED).await?;
         set_email_keys(manager, email_key).await?;
         run(
             manager,
@@ -39,6 +42,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        lock_tables(manager, &LOCKED).await?;
         run(
             manager,
             &[

@@ -9,6 +9,7 @@ pub struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        lock_tables(manager, &["opportunities", "leads"]).await?;
         // Beside `probability`, which is NOT NULL: the version before reads that one.
         let column = ColumnDef::new("win_probability").integer().null().take();
         let mut statement = Table::alter();
@@ -24,6 +25,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        lock_tables(manager, &["opportunities", "leads"]).await?;
         run(
             manager,
             &[

@@ -79,6 +79,17 @@ pub async fn create(
 }
 
 /// Runs statements that read the same on both databases, or differ by `postgres(manager)`.
+/// Keeps everybody else out of these tables until the migration ends, on PostgreSQL. A version of the service
+/// that is still running locks tables too: a migration that takes a lock on a table and a stronger one
+/// later, or tables in another order, would deadlock with it. So they are locked first, in the service's order.
+pub async fn lock_tables(manager: &SchemaManager<'_>, tables: &[&str]) -> Result<(), DbErr> {
+    if !postgres(manager) {
+        return Ok(());
+    }
+    let sql = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+    run(manager, &[&sql]).await
+}
+
 pub async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     for statement in statements {
         manager

@@ -17,11 +17,14 @@ use secrecy::SecretString;
 use super::connect::{self, Target};
 use super::place;
 use crate::config::Refusal;
+use crate::error;
 use crate::seeded::{Bug, sown};
 
 /// How long one process waits for another's migrations.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 const LOCK_POLL: Duration = Duration::from_millis(200);
+/// How often migrations are tried again after a deadlock.
+const DEADLOCKS: u32 = 10;
 /// "leadsmit" in ASCII.
 const LOCK_NUMBER: i64 = 0x6c65_6164_736d_6974;
 
@@ -49,7 +52,7 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
             true => None,
             false => Some(Lock::take(url, &db).await?),
         };
-        Migrator::up(&db, None).await.map_err(failed)?;
+        retried(async || Migrator::up(&db, None).await).await?;
         spoil(&db).await.map_err(failed)?;
         tracing::info!(migrations = pending, "the schema is up to date");
         Ok(())
@@ -94,7 +97,13 @@ pub async fn down(url: &SecretString, steps: u32) -> Result<(), Refusal> {
     let result = async {
         let _lock = Lock::take(url, &db).await?;
         pending(&db).await?;
-        Migrator::down(&db, Some(steps)).await.map_err(failed)
+        // None of them in a transaction of its own with others: a retry goes on where the deadlock was.
+        let left = applied - steps as usize;
+        retried(async || {
+            let steps = self::applied(&db).await?.len().saturating_sub(left);
+            Migrator::down(&db, u32::try_from(steps).ok()).await
+        })
+        .await
     }
     .await;
     let _ = db.close().await;
@@ -189,6 +198,22 @@ async fn applied(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
         .query_all_raw(Statement::from_string(backend, sql))
         .await?;
     rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
+/// Runs migrations, and again where PostgreSQL ended one of them to resolve a deadlock with a version of the
+/// service that is still running. Each is a transaction of its own, so what was done stays done.
+async fn retried(migrate: impl AsyncFn() -> Result<(), DbErr>) -> Result<(), Refusal> {
+    let mut tries = DEADLOCKS;
+    loop {
+        match migrate().await {
+            Err(error) if tries > 0 && error::is_conflict(&error) => {
+                tries -= 1;
+                tracing::warn!(%error, "a migration met a deadlock and is tried again");
+                tokio::time::sleep(LOCK_POLL).await;
+            }
+            result => return result.map_err(failed),
+        }
+    }
 }
 
 fn failed(error: DbErr) -> Refusal {

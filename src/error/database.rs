@@ -23,6 +23,11 @@ pub fn is_lost(error: &DbErr) -> bool {
     matches!(kind(error), Kind::Lost)
 }
 
+/// Whether an error says that others were in the way, such as a deadlock: the transaction can be run again.
+pub fn is_conflict(error: &DbErr) -> bool {
+    matches!(kind(error), Kind::Conflict)
+}
+
 /// What [`too_slow`] makes of an error.
 const TOO_SLOW: &str = "the query took longer than a query may";
 

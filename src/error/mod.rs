@@ -18,7 +18,7 @@ use crate::leads::model::{LeadState, Transition};
 use crate::orders::model::ActionState;
 use crate::wire::violations::Violations;
 
-pub use database::{is_locked, is_lost, too_slow};
+pub use database::{is_conflict, is_locked, is_lost, too_slow};
 pub use status::{Answer, LARGEST, LONGEST_MESSAGE, bounded_message};
 
 /// The domain of every `google.rpc.ErrorInfo`.
