@@ -181,31 +181,17 @@ impl Blocks {
 /// Sets by their keys.
 pub type Sets = BTreeMap<i64, Blocks>;
 
-/// The sets in a text of `key set key set …`, sets in hexadecimal; none for another text.
-pub fn parse(text: &str) -> Option<Sets> {
-    let mut words = text.split_ascii_whitespace();
+/// The sets that a query returns as `key length key length …` and their bytes, one behind the other; none
+/// for anything else.
+pub fn parse(lengths: &str, mut bytes: &[u8]) -> Option<Sets> {
+    let mut words = lengths.split_ascii_whitespace();
     let mut sets = Sets::new();
-    let mut bytes = Vec::with_capacity(BITMAP);
     while let Some(key) = words.next() {
-        let digits = words.next().unwrap_or_default().as_bytes();
-        bytes.clear();
-        for pair in digits.chunks_exact(2) {
-            let value = pair
-                .iter()
-                .try_fold(0, |value, digit| Some(value << 4 | nibble(*digit)?))?;
-            bytes.push(value);
-        }
-        sets.insert(key.parse().ok()?, Blocks::from_bytes(&bytes));
+        let (set, rest) = bytes.split_at_checked(words.next()?.parse().ok()?)?;
+        sets.insert(key.parse().ok()?, Blocks::from_bytes(set));
+        bytes = rest;
     }
-    Some(sets)
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    bytes.is_empty().then_some(sets)
 }
 
 /// The parameters of [`WRITE`].
@@ -322,15 +308,19 @@ mod tests {
             let (_, bytes) = written(&sets);
             let (one, other) = bytes.split_at(bytes.len() / 2);
             assert!(one == other && one.len() <= BITMAP, "{size}: {}", one.len());
-            let digits: String = one.iter().map(|byte| format!("{byte:02X}")).collect();
-            let text = format!("5 {digits} {} {digits}", 1_i64 << 40);
-            if size > 0 {
-                assert_eq!(parse(&text), Some(sets), "{size}");
-            }
+            let lengths = format!("5 {} {} {}", one.len(), 1_i64 << 40, one.len());
+            assert_eq!(parse(&lengths, &bytes), Some(sets), "{size}");
         }
         let (places, _) = written(&Sets::from([(1, blocks([3])), (2, blocks([3, 4]))]));
         assert_eq!(places, "[[1,1,2],[2,3,4]]");
-        assert_eq!(parse("12 0G"), None);
+        for (lengths, bytes) in [
+            ("12 4", &[0, 0][..]),
+            ("12 2", &[0; 4]),
+            ("12", &[]),
+            ("12 x", &[]),
+        ] {
+            assert_eq!(parse(lengths, bytes), None, "{lengths}");
+        }
     }
 
     #[test]

@@ -5,11 +5,15 @@
 //! counted as long as it costs. SQLite ends it when its caller has gone or its time is over;
 //! PostgreSQL when its time is over (`statement_timeout`).
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -17,7 +21,6 @@ use uuid::Uuid;
 use super::reader::Reader;
 use crate::error::{Error, Result, too_slow};
 use crate::keyed::{KeyedSemaphore, Ticket};
-use crate::seeded::{Bug, sown};
 
 /// When the statement that runs on a connection has to end. SQLite asks it while the statement runs.
 #[derive(Debug)]
@@ -91,10 +94,7 @@ impl Pages {
         statement_time: Duration,
     ) -> Arc<Self> {
         let count = connections.len();
-        let share = match sown(Bug::ListsUnlimited) {
-            true => Semaphore::MAX_PERMITS,
-            false => share(count),
-        };
+        let share = share(count);
         Arc::new(Self {
             clocks: connections
                 .iter()
@@ -192,20 +192,54 @@ pub struct PageReader {
 }
 
 impl PageReader {
-    async fn run<T, F>(&self, query: impl FnOnce(Reader) -> F + Send + 'static) -> Result<T, DbErr>
+    async fn run<T, F>(&self, query: impl FnOnce(Reader) -> F) -> Result<T, DbErr>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, DbErr>> + Send + 'static,
     {
-        let held = Arc::clone(&self.held);
-        self.clock.start(held.pages.statement_time);
-        let task = tokio::spawn(async move {
-            match &held.connection {
-                Some(connection) => query(connection.reader.clone()).await,
-                None => Err(internal("a connection that was given back")),
-            }
-        });
-        task.await.map_err(internal)?.map_err(too_slow)
+        let Some(connection) = &self.held.connection else {
+            return Err(internal("a connection that was given back"));
+        };
+        self.clock.start(self.held.pages.statement_time);
+        let query = Query {
+            future: Some(Box::pin(query(connection.reader.clone()))),
+            held: Arc::clone(&self.held),
+        };
+        query.await.map_err(too_slow)
+    }
+}
+
+/// A query, which goes on without its caller when this is dropped: until the database has ended it, its
+/// connection is in use.
+struct Query<T: Send + 'static> {
+    /// None once it has ended.
+    future: Option<BoxFuture<'static, Result<T, DbErr>>>,
+    held: Arc<Held>,
+}
+
+impl<T: Send + 'static> Future for Query<T> {
+    type Output = Result<T, DbErr>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.future else {
+            return Poll::Ready(Err(internal("a query that has ended already")));
+        };
+        let result = ready!(future.as_mut().poll(context));
+        self.future = None;
+        Poll::Ready(result)
+    }
+}
+
+impl<T: Send + 'static> Drop for Query<T> {
+    fn drop(&mut self) {
+        if let (Some(future), Ok(runtime)) = (self.future.take(), Handle::try_current()) {
+            let held = Arc::clone(&self.held);
+            runtime.spawn(async move {
+                // Nobody waits for the result.
+                let _ = future.await;
+                drop(held);
+            });
+        }
     }
 }
 

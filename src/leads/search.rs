@@ -25,7 +25,7 @@ pub const NEWEST: [i64; 2] = [250, 10_000];
 const COMMON: usize = 3;
 /// How many blocks of candidates on SQLite are compared at once: where most blocks are candidates, at first
 /// little more than a page of leads. More, because those before did not match or are in other states.
-const COMPARED: [usize; 4] = [16, 128, 512, 8_192];
+const COMPARED: [usize; 5] = [16, 64, 256, 1_024, 8_192];
 
 /// Leads that contain the folded `query`, newest first, from below `before`: at most `limit`.
 ///

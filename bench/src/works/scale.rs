@@ -63,14 +63,14 @@ async fn updates(setting: &Setting, database: Database, sizes: &[u64]) -> Result
     let (mut searched, mut others) = (Vec::new(), Vec::new());
     for bed in &beds {
         let leads = bed.tested().data.leads;
-        for (works, field) in [(&mut searched, Field::Phone), (&mut others, Field::Source)] {
+        for (works, field) in [(&mut searched, Field::Phone), (&mut others, Field::Fax)] {
             works.push(bed.works(async |_| Ok(Update { leads, field })).await?);
         }
     }
     let [searched, others] = Growth::measure(&beds, [&searched, &others]).await?;
     let mut rows = searched.rows(&beds, "Update, phone");
-    rows.extend(others.rows(&beds, "Update, source"));
-    rows.extend(searched.beside(&others, &beds, "Update, phone beside source"));
+    rows.extend(others.rows(&beds, "Update, fax"));
+    rows.extend(searched.beside(&others, &beds, "Update, phone beside fax"));
     for bed in beds {
         bed.end().await?;
     }
@@ -132,7 +132,7 @@ impl Growth {
             Row {
                 bar: row
                     .ratio
-                    .map(|ratio| Bar::at_most(update::SEARCHED, " × source", ratio.median)),
+                    .map(|ratio| Bar::at_most(update::SEARCHED, " × fax", ratio.median)),
                 ..row
             }
         };

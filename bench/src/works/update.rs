@@ -1,5 +1,6 @@
 //! Update of one field of a lead under a request id: of fields that leads are searched by, so that the
-//! search index changes with them, and of one that they are not.
+//! search index changes with them; of one that lists filter by, which has an index of its own; and of
+//! one that has neither.
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub enum Field {
     Company,
     LastName,
     Source,
+    Fax,
 }
 
 impl Field {
@@ -47,6 +49,7 @@ impl Field {
             Self::Company => "company",
             Self::LastName => "last_name",
             Self::Source => "source",
+            Self::Fax => "fax",
         }
     }
 
@@ -55,7 +58,7 @@ impl Field {
     fn value(self, random: &mut fastrand::Rng, leads: u64) -> String {
         let number = random.u64(leads..leads * 100);
         match self {
-            Self::Phone => phone(AREA, random.u64(..)),
+            Self::Phone | Self::Fax => phone(AREA, random.u64(..)),
             Self::Company => person(number, leads * 1_000).company,
             Self::LastName => format!("{}-{number}", person(number, leads).last_name),
             Self::Source => format!("campaign {}", random.u32(..)),
@@ -68,6 +71,7 @@ impl Field {
             Self::Company => &mut lead.company,
             Self::LastName => &mut lead.last_name,
             Self::Source => &mut lead.source,
+            Self::Fax => &mut lead.fax,
         }
     }
 }
@@ -191,7 +195,7 @@ pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> 
     let place = Tables::Writes.ready(setting, database).await?;
     let (leads, in_flight) = (setting.leads, setting.in_flight);
     let update = async |field| bed.works(async |_| Ok(Update { leads, field })).await;
-    let other = update(Field::Source).await?;
+    let other = update(Field::Fax).await?;
     let response = bed.answer(&other).await?;
     let changes = [("phone", "+49 30 0000001", "+49 40 0000001")];
     let stored = Stored::new("Update", "lead.updated", &changes).with_response(&response);
@@ -204,7 +208,7 @@ pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> 
         Database::Sqlite => 0.5,
         Database::Postgres => 0.6,
     };
-    for field in [&Field::SEARCHED[..], &[Field::Source]].concat() {
+    for field in [&Field::SEARCHED[..], &[Field::Source, Field::Fax]].concat() {
         let works = update(field).await?;
         let name = format!("Update, {}", field.path());
         let row = bed.rate(&name, in_flight, &works, &limit, Some(least));
@@ -235,6 +239,6 @@ async fn beside(
         let searched = bed.serve(works, in_flight).await?;
         samples.add_time(&searched, another.quantile(0.5));
     }
-    let name = format!("Update, {} beside source", field.path());
-    Ok(bed.times(&name, in_flight, &samples, SEARCHED, " × source"))
+    let name = format!("Update, {} beside fax", field.path());
+    Ok(bed.times(&name, in_flight, &samples, SEARCHED, " × fax"))
 }

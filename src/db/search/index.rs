@@ -24,8 +24,8 @@ pub const PENDING: i64 = 512;
 /// How many trigrams of a query are looked up in the newest segments, and in the others: there the rarest.
 /// More would seldom leave fewer blocks, and the texts are compared anyway.
 const TRIGRAMS: [usize; 2] = [16, 6];
-/// How many segments are read at once: few at first, because a text that many leads share fills its page
-/// from these.
+/// How many segments are read at once, at most: few at first, because a text that many leads share fills its
+/// page from these.
 const SEGMENTS: [usize; 3] = [4, 32, 128];
 
 /// Sets apart a lead's texts, and the leads. No text that is kept has these characters.
@@ -50,23 +50,30 @@ const BLOCKS_PENDING: &str = "SELECT \
     LEFT JOIN search_pending AS p ON p.seq = s.seq";
 
 /// Reads the sets of the keys in the JSON array `?1`.
-const READ: &str = "SELECT group_concat(i.key || ' ' || hex(i.blocks), ' ') \
+const READ: &str = "SELECT \
+    group_concat(i.key || ' ' || length(i.blocks), ' '), CAST(group_concat(i.blocks, '') AS blob) \
     FROM json_each(?1) AS k CROSS JOIN search_index AS i ON i.key = k.value";
 
 /// Removes the sets of the keys in the JSON array `?1`, and empties the list.
 const CLEAR: &str = "DELETE FROM search_index WHERE key IN (SELECT value FROM json_each(?1)); \
     DELETE FROM search_pending";
 
-/// What a search needs first, as of one moment: the newest segment with a lead below `?1`, the blocks of the
-/// pending leads that contain `?2`, and in the newest `?3` segments the sets of the trigrams `?4`.
+/// What a search needs first, as of one moment: the newest segment with a lead below `?1`; the blocks of the
+/// pending leads that contain `?2`; and the sets of the trigrams `?4` in the newest segments, at most `?3`,
+/// and how many these are. One in which every trigram has a bitmap is likely to fill a page: it is the last
+/// of them.
 const FIND: &str = "WITH RECURSIVE segments(number) AS (\
       SELECT min(max(seq), ?1 - 1) >> 15 FROM lead_search \
-      UNION ALL SELECT number - 1 FROM segments WHERE number > 0 LIMIT ?3) \
-    SELECT (SELECT max(number) FROM segments), \
+      UNION ALL SELECT number - 1 FROM segments WHERE number > 0 AND EXISTS (\
+        SELECT 1 FROM json_each(?4) AS t WHERE coalesce((SELECT length(blocks) FROM search_index \
+          WHERE key = (segments.number << 24) + t.value), 0) < 1024) \
+      LIMIT ?3) \
+    SELECT max(segments.number), \
       (SELECT group_concat(seq >> 2, ' ') FROM search_pending WHERE instr(current, ?2) > 0), \
-      (SELECT group_concat(i.key || ' ' || hex(i.blocks), ' ') FROM segments \
-       CROSS JOIN json_each(?4) AS t \
-       CROSS JOIN search_index AS i ON i.key = (segments.number << 24) + t.value)";
+      count(DISTINCT segments.number), \
+      group_concat(i.key || ' ' || length(i.blocks), ' '), CAST(group_concat(i.blocks, '') AS blob) \
+    FROM segments CROSS JOIN json_each(?4) AS t \
+    LEFT JOIN search_index AS i ON i.key = (segments.number << 24) + t.value";
 
 /// Notes leads whose texts are about to become these, before they do. Returns how many are pending.
 pub(super) async fn note(tx: &Tx, texts: &super::Texts) -> Result<i64> {
@@ -115,12 +122,12 @@ fn lead(row: &str) -> Option<(i64, Texts<'_>)> {
 
 async fn read(db: &impl ConnectionTrait, keys: Vec<i64>) -> Result<Sets> {
     let row = db.query_one_raw(sqlite(READ, [array(keys).into()])).await?;
-    let text = row.map(|row| row.try_get_by_index(0)).transpose()?;
-    sets(text.flatten())
+    let row = row.ok_or_else(|| Error::internal("an aggregate has no row"))?;
+    sets(row.try_get_by_index(0)?, row.try_get_by_index(1)?)
 }
 
-fn sets(text: Option<String>) -> Result<Sets> {
-    search_index::parse(&text.unwrap_or_default())
+fn sets(lengths: Option<String>, bytes: Option<Vec<u8>>) -> Result<Sets> {
+    search_index::parse(&lengths.unwrap_or_default(), &bytes.unwrap_or_default())
         .ok_or_else(|| Error::internal("the search index holds what is not a set"))
 }
 
@@ -157,11 +164,11 @@ impl Candidates {
         let mut trigrams: Vec<u32> = codes(query).collect::<BTreeSet<_>>().into_iter().collect();
         trigrams.truncate(many);
         let before = before.unwrap_or(i64::MAX);
-        let [segments, ..] = SEGMENTS;
+        let [most, ..] = SEGMENTS;
         let values = [
             before.into(),
             query.into(),
-            (segments as i64).into(),
+            (most as i64).into(),
             array(trigrams.iter().map(|trigram| i64::from(*trigram))).into(),
         ];
         let row = db.query_one_raw(sqlite(FIND, values)).await?;
@@ -172,7 +179,8 @@ impl Candidates {
         let pending = pending.split_ascii_whitespace();
         let pending = pending.filter_map(|block| block.parse().ok());
         let newest = block_of(before.saturating_sub(1));
-        let sets = sets(row.try_get_by_index(2)?)?;
+        let segments: i64 = row.try_get_by_index(2)?;
+        let sets = sets(row.try_get_by_index(3)?, row.try_get_by_index(4)?)?;
         let mut candidates = Self {
             trigrams,
             segment: segment.unwrap_or(-1),
@@ -181,7 +189,7 @@ impl Candidates {
             found: VecDeque::new(),
             newest,
         };
-        candidates.take(&sets, segments);
+        candidates.take(&sets, usize::try_from(segments).unwrap_or(0));
         let count = |trigram: &u32| -> usize {
             let of_it = sets
                 .iter()
