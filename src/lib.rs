@@ -21,7 +21,6 @@ pub mod operators;
 pub mod opportunities;
 pub mod orders;
 pub mod retention;
-pub mod seeded;
 pub mod server;
 pub mod service_accounts;
 pub mod telemetry;

@@ -24,7 +24,6 @@ use super::store;
 use crate::changes::desk::Desk;
 use crate::db::{Patience, Tx, Verdict};
 use crate::error::{Error, Result};
-use crate::seeded::{Bug, sown};
 
 /// How long an attempt counts.
 pub const WINDOW: Duration = Duration::minutes(15);
@@ -153,9 +152,9 @@ async fn take_places(tx: &Tx, buckets: Vec<Bucket>) -> Result<Result<Vec<Place>>
     let (counting, now) = lock(tx, names).await?;
     let mut places = Vec::new();
     for bucket in buckets {
-        let counting = counting.iter().filter(|attempt| {
-            attempt.bucket == bucket.name && (attempt.failed || !sown(Bug::ClaimAfterwards))
-        });
+        let counting = counting
+            .iter()
+            .filter(|attempt| attempt.bucket == bucket.name);
         let counting: Vec<&Attempt> = counting.collect();
         if counting.len() >= bucket.limit {
             let free = counting.iter().map(|attempt| attempt.frees_at(now)).min();

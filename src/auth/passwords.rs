@@ -10,7 +10,6 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
-use crate::seeded::{Bug, sown};
 use crate::text;
 use crate::wire::violations::{Reason, Violations};
 
@@ -34,10 +33,6 @@ pub struct Passwords {
 impl Default for Passwords {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let cores = match sown(Bug::HashingUnlimited) {
-            true => 32 * cores,
-            false => cores,
-        };
         Self {
             cores: Arc::new(Semaphore::new(cores)),
             queue: Arc::new(Semaphore::new(cores + QUEUE)),
@@ -91,9 +86,6 @@ impl Core {
     pub async fn verify(self, password: SecretString, hash: Option<String>) -> Result<bool> {
         self.run(move || {
             let known = hash.is_some();
-            if !known && sown(Bug::NoDecoy) {
-                return Ok(false);
-            }
             let hash = hash.unwrap_or_else(|| DECOY.to_owned());
             let hash = PasswordHash::new(&hash).map_err(Error::internal)?;
             let matches = |password: &SecretString| {

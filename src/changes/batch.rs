@@ -10,7 +10,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::draft::{self, Held, Needs, Records, Versioned, Writes};
@@ -24,7 +23,6 @@ use crate::db::rows::{self, Rows};
 use crate::db::{Patience, Tx};
 use crate::error::{Error, Result};
 use crate::leads::model::Lead;
-use crate::seeded::{Bug, sown};
 use crate::{leads, opportunities, orders};
 
 /// A change that somebody waits for.
@@ -317,11 +315,6 @@ impl Written {
             orders::store::to_row,
         )?);
         all.extend(Rows::insert(self.runs)?);
-        if sown(Bug::HistoryApart) {
-            rows::write(tx, std::mem::take(&mut all)).await?;
-            tx.execute_unprepared("COMMIT; BEGIN").await?;
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
         all.extend(Rows::insert(self.history)?);
         all.extend(Rows::insert(self.events)?);
         all.extend(Rows::insert(self.answers)?);

@@ -22,7 +22,7 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: Change) -> Result<event::Acti
         lead_id: Set(change.lead_id),
         r#type: Set(change.event.to_owned()),
         subject_id: Set(change.subject_id),
-        version: Set(change.recorded_version()),
+        version: Set(change.version),
         time: Set(change.time),
         actor: Set(to_json(&call.principal)?),
         record: Set(change.record.into_json()),

@@ -36,7 +36,7 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: &Change) -> Result<history::A
         lead_id: Set(change.lead_id),
         subject: Set(change.subject.word().to_owned()),
         subject_id: Set(change.subject_id),
-        version: Set(change.recorded_version()),
+        version: Set(change.version),
         time: Set(change.time),
         actor: Set(to_json(&call.principal)?),
         rpc: Set(call.rpc.to_owned()),

@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::seeded::{Bug, sown};
 use crate::wire::words::words;
 
 pub use events::Record;
@@ -86,17 +85,6 @@ pub struct Change {
     pub changes: Vec<FieldChange>,
     /// What became of the record, and what changed beside it.
     pub record: Record,
-}
-
-impl Change {
-    /// The version it is recorded under. The indexes that let none come about twice would keep the bug from
-    /// being seen.
-    fn recorded_version(&self) -> i64 {
-        match sown(Bug::LostUpdate) {
-            true => self.time.timestamp_micros(),
-            false => self.version,
-        }
-    }
 }
 
 /// By how much the clocks of replicas may differ without a record showing it, in seconds.

@@ -24,7 +24,7 @@ use output::Failure;
 /// A setting can also be given by the environment variable named beside it; what a command is to do, only
 /// by its flags.
 #[derive(Debug, Parser)]
-#[command(name = "leadsmith", version = crate::seeded::VERSION, disable_help_subcommand = true)]
+#[command(name = "leadsmith", version, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
     log: LogSettings,

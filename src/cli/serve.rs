@@ -5,7 +5,6 @@ use crate::config::{Refusal, ServeSettings};
 use crate::server::{self, Running};
 
 pub async fn run(settings: &ServeSettings) -> Result<(), Refusal> {
-    crate::seeded::warn();
     let server = server::start(settings, Clock::default()).await?;
     tracing::info!(address = %server.address, "serving");
     until_stopped(server).await

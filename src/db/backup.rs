@@ -12,7 +12,6 @@ use tempfile::NamedTempFile;
 use super::place::{self, beside_named, folder, unwritten};
 use super::{connect, file, migrate};
 use crate::config::Refusal;
-use crate::seeded::{Bug, sown};
 
 /// What is in a copy.
 pub struct Content {
@@ -24,17 +23,6 @@ pub struct Content {
     pub last_event: i64,
 }
 
-impl Content {
-    /// Of a copy that nobody looked into.
-    fn unseen(bytes: u64) -> Self {
-        Self {
-            bytes,
-            leads: 0,
-            last_event: 0,
-        }
-    }
-}
-
 /// Copies the database `from` as it is at one moment to the file `to`. Whoever writes goes on.
 ///
 /// # Errors
@@ -43,12 +31,6 @@ pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, Ref
     let (from, to) = (&place::existing_database(from)?, &place::resolve(to)?);
     refuse_same(from, to)?;
     refuse_existing(to, force)?;
-    if sown(Bug::TornBackup) {
-        let copied = fs::copy(from, to);
-        return copied
-            .map(Content::unseen)
-            .map_err(|error| unwritten(to, &error));
-    }
     let copy = beside(to)?;
     let db = connect::open_file(from, false).await?;
     let path = copy.path().to_string_lossy().into_owned();

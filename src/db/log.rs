@@ -11,7 +11,6 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Db;
 use crate::error::Result;
-use crate::seeded::{Bug, sown};
 
 /// Above this length in bytes, changes wait up to [`WAIT`] for readers, so that the log can be restarted.
 const LONG: u64 = 32 << 20;
@@ -33,9 +32,6 @@ impl Db {
         let Some(file) = self.file.clone() else {
             return;
         };
-        if sown(Bug::LogUnkept) {
-            return;
-        }
         let mut pause = PAUSES[0];
         loop {
             tokio::time::sleep(EVERY).await;

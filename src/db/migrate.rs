@@ -18,7 +18,6 @@ use super::connect::{self, Target};
 use super::place;
 use crate::config::Refusal;
 use crate::error;
-use crate::seeded::{Bug, sown};
 
 /// How long one process waits for another's migrations.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
@@ -48,32 +47,14 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
         if pending == 0 {
             return Ok(());
         }
-        let _lock = match sown(Bug::MigrateUnlocked) {
-            true => None,
-            false => Some(Lock::take(url, &db).await?),
-        };
+        let _lock = Lock::take(url, &db).await?;
         retried(async || Migrator::up(&db, None).await).await?;
-        spoil(&db).await.map_err(failed)?;
         tracing::info!(migrations = pending, "the schema is up to date");
         Ok(())
     }
     .await;
     let _ = db.close().await;
     result
-}
-
-/// What a migration must never do.
-async fn spoil(db: &DatabaseConnection) -> Result<(), DbErr> {
-    if sown(Bug::RetypedColumn) {
-        // What is prepared on the connections of those who serve does not fit any more.
-        let sql = "ALTER TABLE orders ALTER COLUMN state TYPE VARCHAR(32)";
-        db.execute_unprepared(sql).await?;
-    }
-    if sown(Bug::RowsLeftBehind) {
-        db.execute_unprepared("DELETE FROM idempotency_records")
-            .await?;
-    }
-    Ok(())
 }
 
 /// Reverts the newest `steps` migrations, and deletes the data of what they created.

@@ -47,7 +47,6 @@ use reader::Reader;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::seeded::{Bug, sown};
 
 /// A handle on the database, cheap to clone.
 #[derive(Clone, Debug)]
@@ -145,9 +144,6 @@ impl Db {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(Error::ServerOverloaded);
         };
-        if sown(Bug::ChangeInHandler) {
-            return self.transact(work).await;
-        }
         let db = self.clone();
         let task = self.writes.spawn(async move {
             let _place = place;
@@ -231,13 +227,6 @@ impl Db {
         };
         match work(&tx).await {
             Ok(Verdict::Done(answer)) => {
-                if sown(Bug::AnswerBeforeCommit) {
-                    tokio::spawn(async move {
-                        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-                        tx.inner.commit().await
-                    });
-                    return Ok(answer);
-                }
                 tx.inner.commit().await.map_err(noted)?;
                 Ok(answer)
             }
@@ -347,7 +336,6 @@ impl Patience {
     /// Locks what `select` finds. Not FOR UPDATE: rows that refer to these may go on being written.
     pub fn lock<E: EntityTrait>(self, select: Select<E>) -> Select<E> {
         match self {
-            _ if sown(Bug::LostUpdate) => select,
             Self::None => {
                 select.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked)
             }
@@ -383,7 +371,7 @@ impl Tx {
     /// for the standby was cut off: by a restart, or when its connection was ended. Who answers by such
     /// a change, without one of their own, would answer what a failover may lose.
     pub async fn settled(&self) -> Result<(), DbErr> {
-        if self.get_database_backend() != DbBackend::Postgres || sown(Bug::SeenIsSafe) {
+        if self.get_database_backend() != DbBackend::Postgres {
             return Ok(());
         }
         // A commit is answered when the standby has all that was written before it; one that writes

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::Tx;
 use crate::error::{Error, Result};
-use crate::seeded::{Bug, sown};
 
 /// How many rows one statement on SQLite takes: the largest that fits, again and again.
 const CHUNKS: [usize; 4] = [64, 16, 4, 1];
@@ -259,10 +258,6 @@ impl Rows {
                     set.join(", ")
                 )
             }
-            Verb::Update if sown(Bug::LostUpdate) => format!(
-                "UPDATE {table} AS t SET {} FROM {from} WHERE t.id = v.id",
-                self.assignments(|_, column| column.value())
-            ),
             Verb::Update => format!(
                 "UPDATE {table} AS t SET {} FROM {from} WHERE t.id = v.id AND t.version = v.was",
                 self.assignments(|_, column| column.value())

@@ -11,7 +11,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::seeded::{Bug, sown};
 
 /// Sets the columns of a row apart, and the next one rows. No text that is kept has control
 /// characters other than tab and newline, and JSON escapes them.
@@ -98,10 +97,7 @@ pub async fn page<E: EntityTrait>(
     large: &[E::Column],
     read: Read<E>,
 ) -> Result<Part<E::Model>> {
-    let largest = match sown(Bug::PagesUncut) {
-        true => u64::from(u32::MAX),
-        false => (LARGEST_PAGE / limit.max(1)).max(SMALL_ROW),
-    };
+    let largest = (LARGEST_PAGE / limit.max(1)).max(SMALL_ROW);
     let statement = small_page::<E>(select.clone(), large, largest);
     let Some(row) = db.query_one_raw(statement).await? else {
         return Err(Error::internal("an aggregate has no row"));

@@ -3,7 +3,6 @@
 use sea_orm::{DbErr, RuntimeErr};
 
 use super::Error;
-use crate::seeded::{Bug, sown};
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -75,7 +74,6 @@ fn kind(error: &DbErr) -> Kind {
                 Kind::Unavailable
             }
         },
-        DbErr::Exec(_) | DbErr::Query(_) if sown(Bug::OutageIsFault) => Kind::Bug,
         DbErr::Exec(runtime) | DbErr::Query(runtime) => sort(runtime),
         DbErr::Custom(what) if what == TOO_SLOW => Kind::TooSlow,
         _ => Kind::Bug,

@@ -26,7 +26,6 @@ use crate::changes::{Change, FieldChange, Record, Subject, check_etag, idempoten
 use crate::db::Verdict;
 use crate::error::{Error, Result};
 use crate::operators::model::Ownership;
-use crate::seeded::{Bug, sown};
 use crate::wire::page::{Page, Window};
 use crate::wire::violations::Violations;
 use model::{
@@ -398,10 +397,7 @@ pub fn convert(
     transition: Transition,
     order_id: Option<Uuid>,
 ) -> Result<(Lead, Effect)> {
-    let effect = match lead.effect(transition) {
-        _ if sown(Bug::ConvertTwice) => Effect::To(LeadState::Converted),
-        effect => effect?,
-    };
+    let effect = lead.effect(transition)?;
     if effect == Effect::NoChange {
         return Ok((lead.clone(), effect));
     }

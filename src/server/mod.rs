@@ -53,7 +53,6 @@ use crate::leads::{self, api::LeadApi};
 use crate::opportunities::api::OpportunityApi;
 use crate::orders::api::OrderApi;
 use crate::retention::{self, Keep};
-use crate::seeded::{Bug, sown};
 use crate::wire::page::PageTokens;
 use crate::wire::{DESCRIPTORS, proto};
 
@@ -184,10 +183,7 @@ fn transport() -> tonic::transport::Server {
         .http2_max_local_error_reset_streams(Some(1024))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_header_list_size(match sown(Bug::LargeHeaders) {
-            true => 1 << 30,
-            false => 16 * 1024,
-        })
+        .http2_max_header_list_size(16 * 1024)
         // Long-lived connections move on to new replicas.
         .max_connection_age(CONNECTION_AGE)
 }
@@ -232,10 +228,7 @@ async fn routes(desk: &Arc<Desk>) -> Result<(HealthReporter, Routes), Refusal> {
             <$server>::new($api)
                 // The limit holds before and after decompression.
                 .accept_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(match sown(Bug::LargeMessages) {
-                    true => 1 << 30,
-                    false => LARGEST_REQUEST,
-                })
+                .max_decoding_message_size(LARGEST_REQUEST)
                 .max_encoding_message_size(LARGEST_RESPONSE)
         };
     }
@@ -288,10 +281,6 @@ impl Running {
         self.closed.cancel();
         // The receiver is gone only when the server has ended already.
         let _ = self.stop.send(());
-        if sown(Bug::CutOff) {
-            self.serving.abort();
-            return Ok(());
-        }
         let outcome = tokio::select! {
             ended = &mut self.serving => match ended {
                 Ok(Ok(())) => Ok(()),

@@ -16,7 +16,6 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::config::{Refusal, values};
-use crate::seeded::{Bug, sown};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -119,7 +118,6 @@ impl TlsSettings {
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
                 let verifier = match self.tls_client_certificates {
-                    _ if sown(Bug::NoCertificateAsked) => verifier.allow_unauthenticated(),
                     ClientCertificates::Required => verifier,
                     ClientCertificates::Optional => verifier.allow_unauthenticated(),
                 };

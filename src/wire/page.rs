@@ -17,7 +17,6 @@ use super::violations::{Reason, Violations};
 use crate::auth::Call;
 use crate::db::select::Part;
 use crate::error::{Error, Result};
-use crate::seeded::{Bug, sown};
 
 const DEFAULT_SIZE: u64 = 50;
 const LARGEST: u64 = 1_000;
@@ -153,10 +152,8 @@ impl Scope {
         let (cursor, tag) = bytes.split_at(split);
         let mut mac = self.0.clone();
         mac.update(cursor);
-        let sealed = mac.verify_truncated_left(tag);
-        if sealed.is_err() && !sown(Bug::TokenUnsealed) {
-            return Err(Error::PageTokenInvalid);
-        }
+        mac.verify_truncated_left(tag)
+            .map_err(|_| Error::PageTokenInvalid)?;
         serde_json::from_slice(cursor)
             .map(Some)
             .map_err(|_| Error::PageTokenInvalid)

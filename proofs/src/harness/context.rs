@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use leadsmith::seeded::Bug;
 
+use super::bugs::Bug;
 use super::client::Caller;
 use super::cluster::Cluster;
 use super::database::{Database, Kind};

@@ -1,6 +1,8 @@
 //! What the proofs are made with: real servers, real databases, callers, and a table at the end.
 
 pub mod before;
+pub mod bugs;
+pub mod builds;
 pub mod client;
 pub mod cluster;
 #[path = "../../../tests/it/codec.rs"]

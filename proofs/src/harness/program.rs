@@ -7,10 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use leadsmith::seeded::{Bug, VARIABLE};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::bugs::{self, Bug, VARIABLE};
+use super::builds::{self, ROOT};
 use super::cluster::{run, signal, succeeded};
 
 /// How long a server may take until it serves, or a command until it ends.
@@ -24,46 +25,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds it, which takes no time when it is built already. With `sown`, bugs can be turned on in
-    /// it, and it goes into a folder of its own.
+    /// Builds it, which takes no time when it is built already. With `sown`, bugs can be turned on in it.
     pub fn build(sown: bool) -> Result<Self> {
-        let beside = std::env::current_exe()?.with_file_name("leadsmith");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .args([
-                "build",
-                "--release",
-                "--bin",
-                "leadsmith",
-                "--package",
-                "leadsmith",
-            ])
-            .arg("--manifest-path")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-        let path = if sown {
-            let target = beside.parent().and_then(Path::parent);
-            let target = target.context("no folder of the build")?.join("sown");
-            cargo.args(["--features", "seeded-bugs", "--target-dir"]);
-            cargo.arg(&target);
-            target.join("release/leadsmith")
-        } else {
-            // With the features that both need together, so that nothing is built twice.
-            cargo.args(["--package", "proofs"]);
-            beside
-        };
-        let status = cargo
-            .status()
-            .context("cargo, which builds the service, does not start")?;
-        if !status.success() {
-            bail!("the service does not build");
+        if sown {
+            return Ok(Self::at(bugs::build()?));
         }
-        if !path.exists() {
-            bail!(
-                "run this by cargo run --release -p proofs: {} is missing",
-                path.display()
-            );
-        }
-        Ok(Self { path, bug: None })
+        let path = builds::build(Path::new(ROOT), &builds::target()?)?;
+        Ok(Self::at(path))
     }
 
     /// Another build of it.
@@ -86,7 +54,7 @@ impl Program {
             command.env_remove(name);
         }
         if let Some(bug) = self.bug {
-            command.env(VARIABLE, bug.word());
+            command.env(VARIABLE, bug);
         }
         command.env("LEADSMITH_DATABASE_URL", url);
         command

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use leadsmith::seeded::Bug;
 
+use super::bugs::Bug;
 use super::database::Kind;
 use crate::proofs::Proof;
 
@@ -100,7 +100,7 @@ impl Verdict {
         let findings = &self.findings;
         let mut text = format!("\n{} on {kind}: {}\n", proof.name, proof.promise);
         if let Some(bug) = self.bug {
-            let _ = writeln!(text, "  with the seeded bug {}", bug.word());
+            let _ = writeln!(text, "  with the seeded bug {bug}");
         }
         let widest = findings.facts.iter().map(|(what, _)| what.len()).max();
         let width = widest.unwrap_or(0) + 2;

@@ -1,8 +1,6 @@
 //! Small requests that could make the server keep much: lists of wrong values that gzip makes small,
 //! long keys, and responses, errors among them, on connections that read nothing. How much memory they
-//! take is bounded by the request's own bytes and by limits. Shown to fail by [`Bug::UnreadUncounted`].
-//!
-//! [`Bug::UnreadUncounted`]: leadsmith::seeded::Bug::UnreadUncounted
+//! take is bounded by the request's own bytes and by limits. Shown to fail by `unread-uncounted`.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

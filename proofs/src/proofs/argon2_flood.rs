@@ -1,8 +1,6 @@
 //! 500 people sign in at once, each by a name of their own. Hashing takes 19 MiB a password: as many are
 //! hashed at once as there are cores, some wait, the others are told that there is no room. Those who
-//! look leads up hardly notice. Shown to fail by [`Bug::HashingUnlimited`].
-//!
-//! [`Bug::HashingUnlimited`]: leadsmith::seeded::Bug::HashingUnlimited
+//! look leads up hardly notice. Shown to fail by `hashing-unlimited`.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -3,12 +3,9 @@
 //! nothing that nobody sent. A backup that is killed leaves no file of its name, or the one that was there;
 //! a file that is torn is not restored, and what it was to replace stays as it was.
 //!
-//! On SQLite by `leadsmith backup` and `leadsmith restore`, shown to fail by [`Bug::TornBackup`]. On
+//! On SQLite by `leadsmith backup` and `leadsmith restore`, shown to fail by `torn-backup`. On
 //! PostgreSQL by pg_dump and pg_restore, in which the service takes no part: what it can get wrong is to need
-//! two transactions for one change, and so that half is shown to fail by [`Bug::HistoryApart`].
-//!
-//! [`Bug::TornBackup`]: leadsmith::seeded::Bug::TornBackup
-//! [`Bug::HistoryApart`]: leadsmith::seeded::Bug::HistoryApart
+//! two transactions for one change, and so that half is shown to fail by `history-apart`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,8 +1,6 @@
 //! Bytes that are no message, or one too many, or far too large: each is refused by the code and the
 //! reason that the contract names, and nothing is laid out for it. Shown to fail by
-//! [`Bug::LargeMessages`].
-//!
-//! [`Bug::LargeMessages`]: leadsmith::seeded::Bug::LargeMessages
+//! `large-messages`.
 
 use std::io::Write as _;
 

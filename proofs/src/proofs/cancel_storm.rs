@@ -1,7 +1,5 @@
 //! Half of the callers hang up after 1 to 20 ms, while the database is 30 ms away. Afterwards every
-//! connection is as good as new. Shown to fail by [`Bug::ChangeInHandler`].
-//!
-//! [`Bug::ChangeInHandler`]: leadsmith::seeded::Bug::ChangeInHandler
+//! connection is as good as new. Shown to fail by `change-in-handler`.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,5 @@
 //! 64 callers, over three replicas on PostgreSQL, convert one lead by hand and by its orders' actions,
-//! set it aside and edit it, all at once. Shown to fail by [`Bug::ConvertTwice`].
-//!
-//! [`Bug::ConvertTwice`]: leadsmith::seeded::Bug::ConvertTwice
+//! set it aside and edit it, all at once. Shown to fail by `convert-twice`.
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,9 @@
 //! The disk is full, fails to sync, or is slow. Nothing may be answered OK that is not there after a
 //! restart, looking things up goes on, and when the disk is well again so is the service, by itself.
-//! Shown to fail by [`Bug::SpoiltConnection`].
+//! Shown to fail by `spoilt-connection`.
 //!
 //! The full disk is a file system in memory of 16 MiB, for which one has to be root; strace has the syncs
 //! fail. PostgreSQL's disk is PostgreSQL's matter, and how the service takes its end is `failover`.
-//!
-//! [`Bug::SpoiltConnection`]: leadsmith::seeded::Bug::SpoiltConnection
 
 use std::collections::BTreeMap;
 use std::fs;

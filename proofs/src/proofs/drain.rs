@@ -1,9 +1,7 @@
 //! A server at full load is told to stop. Meanwhile one caller watches its health without reading, one holds
 //! a connection on which nothing is said, one takes no byte of the answer to a call, and one has sent half of
 //! a call. A call that failed must have had no effect: who was let in is answered, so also who sends the other
-//! half then; who never does is waited for as long as the drain lasts. Shown to fail by [`Bug::CutOff`].
-//!
-//! [`Bug::CutOff`]: leadsmith::seeded::Bug::CutOff
+//! half then; who never does is waited for as long as the drain lasts. Shown to fail by `cut-off`.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -1,8 +1,6 @@
 //! Hand-made HTTP/2 that costs its sender little: resets, floods of frames, headers that swell, and
 //! connections that say nothing or do not listen. Those who call meanwhile must hardly notice. Shown to
-//! fail by [`Bug::LargeHeaders`].
-//!
-//! [`Bug::LargeHeaders`]: leadsmith::seeded::Bug::LargeHeaders
+//! fail by `large-headers`.
 
 use std::time::Duration;
 

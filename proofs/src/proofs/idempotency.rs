@@ -1,8 +1,6 @@
 //! Of every RPC that changes something: one request id 64 times at once, over several replicas; then, after
 //! one of these was killed and started again, once more on each of them; with another body; and by somebody
-//! else. Shown to fail by [`Bug::AnswerNotKept`].
-//!
-//! [`Bug::AnswerNotKept`]: leadsmith::seeded::Bug::AnswerNotKept
+//! else. Shown to fail by `answer-not-kept`.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! 32 callers write; the server is killed at a random moment and started again; and again. What was
-//! answered OK must be there, whole. Shown to fail by [`Bug::AnswerBeforeCommit`].
-//!
-//! [`Bug::AnswerBeforeCommit`]: leadsmith::seeded::Bug::AnswerBeforeCommit
+//! answered OK must be there, whole. Shown to fail by `answer-before-commit`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

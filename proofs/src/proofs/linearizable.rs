@@ -1,10 +1,7 @@
 //! 8 callers on few leads, on PostgreSQL over two replicas, with kills in between. Each lead's history of
 //! calls and answers must be one that a single lead, called by one after the other, could have. A call
-//! without an answer may have had its effect or not. Shown to fail by [`Bug::LostUpdate`], which SQLite's
-//! one writer does not let happen, and [`Bug::AnswerBeforeCommit`].
-//!
-//! [`Bug::LostUpdate`]: leadsmith::seeded::Bug::LostUpdate
-//! [`Bug::AnswerBeforeCommit`]: leadsmith::seeded::Bug::AnswerBeforeCommit
+//! without an answer may have had its effect or not. Shown to fail by `lost-update`, which SQLite's
+//! one writer does not let happen, and `answer-before-commit`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

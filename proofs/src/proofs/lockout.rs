@@ -1,8 +1,6 @@
 //! 200 guesses of an operator's password at once, over three replicas on PostgreSQL, the right one among
 //! them: at most 5 are looked at, and the right one does not set the count back. Shown to fail by
-//! [`Bug::ClaimAfterwards`].
-//!
-//! [`Bug::ClaimAfterwards`]: leadsmith::seeded::Bug::ClaimAfterwards
+//! `claim-afterwards`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,9 +1,7 @@
 //! Every RPC by every kind of caller, in one question each: does the gate let them through? The RPCs are
 //! those of the descriptors that the server itself serves, and what each needs is read from its name, by
 //! the words of the contract, without a look at the service's own table. Shown to fail by
-//! [`Bug::AnyRole`].
-//!
-//! [`Bug::AnyRole`]: leadsmith::seeded::Bug::AnyRole
+//! `any-role`.
 
 use anyhow::{Context as _, Result};
 use leadsmith::wire::proto;

@@ -1,11 +1,7 @@
 //! What a caller's large and slow lists cost the others, of whom none is refused: 64 lists at once that
 //! each go through every lead; lists of leads of 400 KB, whose pages are cut by their size; and, on
 //! SQLite, lists that overlap beside changes, for which its log must not grow without end. Shown to
-//! fail by [`Bug::ListsUnlimited`], [`Bug::PagesUncut`] and [`Bug::LogUnkept`].
-//!
-//! [`Bug::ListsUnlimited`]: leadsmith::seeded::Bug::ListsUnlimited
-//! [`Bug::PagesUncut`]: leadsmith::seeded::Bug::PagesUncut
-//! [`Bug::LogUnkept`]: leadsmith::seeded::Bug::LogUnkept
+//! fail by `lists-unlimited`, `pages-uncut` and `log-unkept`.
 
 use std::fs;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! 5 connections, 500 callers, a locked table: everybody is told within a second that there is no getting
-//! at it, health answers all the while, and nothing piles up. Shown to fail by [`Bug::PatientPool`].
-//!
-//! [`Bug::PatientPool`]: leadsmith::seeded::Bug::PatientPool
+//! at it, health answers all the while, and nothing piles up. Shown to fail by `patient-pool`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! Sessions are ended while many calls are made in them. After the answer to SignOut no call is admitted by
-//! the server that gave it, and within 5 seconds by no other. Shown to fail by [`Bug::RevokedComesBack`].
-//!
-//! [`Bug::RevokedComesBack`]: leadsmith::seeded::Bug::RevokedComesBack
+//! the server that gave it, and within 5 seconds by no other. Shown to fail by `revoked-comes-back`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,7 @@
 //! Passwords, tokens and keys, each one of a kind, go through every field that takes one and through
 //! fields that people mistake for it, in calls that succeed and calls that fail. Afterwards the log at
 //! its finest level, everything that is stored, and every answer are searched for them, in clear, in
-//! hexadecimal and in base64. Shown to fail by [`Bug::LogsTokens`].
-//!
-//! [`Bug::LogsTokens`]: leadsmith::seeded::Bug::LogsTokens
+//! hexadecimal and in base64. Shown to fail by `logs-tokens`.
 
 use std::fmt::Debug;
 use std::fs;

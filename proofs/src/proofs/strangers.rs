@@ -1,8 +1,6 @@
 //! 1,400 calls at once with well-formed tokens that nobody has, from one address: each with one of its
 //! own, and all with the same. Those who call with a good token are not refused one call, and hardly
-//! slower than the machine is busy. Shown to fail by [`Bug::StrangersUnlimited`].
-//!
-//! [`Bug::StrangersUnlimited`]: leadsmith::seeded::Bug::StrangersUnlimited
+//! slower than the machine is busy. Shown to fail by `strangers-unlimited`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! One caller makes changes, one after the other, under the eyes of strace: between a question and the
 //! sending of its answer the log of the database must have been written and then synced, by whichever
-//! process and thread. Shown to fail by [`Bug::AnswerBeforeCommit`].
-//!
-//! [`Bug::AnswerBeforeCommit`]: leadsmith::seeded::Bug::AnswerBeforeCommit
+//! process and thread. Shown to fail by `answer-before-commit`.
 
 use std::time::Duration;
 

@@ -1,12 +1,10 @@
 //! Does the time that a sign-in takes tell whether there is such a user? A wrong password of a user, a
 //! name that nobody has, and both again where the name is locked, one after the other in turns, so that
-//! what else the machine does falls on all alike. Shown to fail by [`Bug::NoDecoy`].
+//! what else the machine does falls on all alike. Shown to fail by `no-decoy`.
 //!
 //! A locked name is answered differently by design: RESOURCE_EXHAUSTED, at once, since nothing is
 //! verified. It tells that the name was tried too often, and not that anybody has it: names that nobody
 //! has are locked by the same count.
-//!
-//! [`Bug::NoDecoy`]: leadsmith::seeded::Bug::NoDecoy
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,7 @@
 //! TLS: who speaks plain text, an old version or only half of a handshake, or shows the wrong
 //! certificate, is refused; certificates and registrations change while the server runs; and without
 //! TLS it is not to be reached from elsewhere. In the long form testssl.sh (Debian's package of that
-//! name) looks at the port too. Shown to fail by [`Bug::NoCertificateAsked`].
-//!
-//! [`Bug::NoCertificateAsked`]: leadsmith::seeded::Bug::NoCertificateAsked
+//! name) looks at the port too. Shown to fail by `no-certificate-asked`.
 
 mod certificates;
 mod clients;

@@ -1,8 +1,6 @@
 //! A page token opens the next page of what it was made for and nothing else: not with a byte flipped or
 //! missing, not with other filters, not for somebody else, not by another RPC. Shown to fail by
-//! [`Bug::TokenUnsealed`].
-//!
-//! [`Bug::TokenUnsealed`]: leadsmith::seeded::Bug::TokenUnsealed
+//! `token-unsealed`.
 
 use anyhow::{Result, ensure};
 use leadsmith::wire::proto::{ListLeadsRequest, SearchLeadsRequest};

@@ -16,7 +16,6 @@ use super::{IDLE, is_busy, pooled, runtime};
 use crate::config::{Limits, Refusal};
 use crate::db::hosts;
 use crate::db::reader::Lost;
-use crate::seeded::{Bug, sown};
 
 /// How PostgreSQL plans what is prepared.
 #[derive(Clone, Copy)]
@@ -85,10 +84,7 @@ impl Server {
         };
         // What a call waits for, one after the other, is together what it may wait.
         let wait = limits.connection_wait.saturating_sub(lock_wait);
-        let (statement_time, lock_wait) = match sown(Bug::PatientPool) {
-            true => (Duration::from_secs(60), Duration::from_secs(30)),
-            false => (limits.statement_time, lock_wait),
-        };
+        let statement_time = limits.statement_time;
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let settings = [
             ("statement_timeout", milliseconds(statement_time)),

@@ -16,7 +16,6 @@ use crate::config::Refusal;
 use crate::db::file::OpenFile;
 use crate::db::pages::StatementClock;
 use crate::db::place;
-use crate::seeded::{Bug, sown};
 
 /// One connection to a file of SQLite's as it lies there: nothing is created, and its journal stays
 /// what it is. `read` takes it for a file that nobody changes, and leaves a log beside it alone.
@@ -143,9 +142,6 @@ const STEPS: i32 = 1_000;
 /// transactions are savepoints inside, and what is answered OK then is never committed. Such a connection
 /// is closed.
 async fn is_done(connection: &mut SqliteConnection) -> Result<bool, SqlxError> {
-    if sown(Bug::SpoiltConnection) {
-        return Ok(true);
-    }
     if connection.is_in_transaction() {
         // A ROLLBACK may be on its way: what is asked now is answered after it.
         connection.ping().await?;

@@ -1,10 +1,7 @@
 //! PostgreSQL fails while callers write: it restarts, it loses its leader to another, or it shows what
 //! its standby does not have yet. Nothing answered OK is lost, nothing is done twice, and who was not
-//! answered OK was told why by a code of the contract. Shown to fail by [`Bug::OutageIsFault`] and
-//! [`Bug::SeenIsSafe`].
-//!
-//! [`Bug::OutageIsFault`]: leadsmith::seeded::Bug::OutageIsFault
-//! [`Bug::SeenIsSafe`]: leadsmith::seeded::Bug::SeenIsSafe
+//! answered OK was told why by a code of the contract. Shown to fail by `outage-is-fault` and
+//! `seen-is-safe`.
 
 mod leaders;
 mod restarts;

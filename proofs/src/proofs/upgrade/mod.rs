@@ -1,13 +1,9 @@
 //! Replicas of one version start together on an empty database ([`together`]); and this version follows the
 //! one before on one schema, under load ([`beside`]).
 //!
-//! The first is shown to fail by [`Bug::MigrateUnlocked`]. The second, on PostgreSQL, where both versions
-//! serve for a while, by [`Bug::RetypedColumn`], which breaks the older one; on SQLite, where the newer one
-//! takes the file over, by [`Bug::RowsLeftBehind`], which loses what the older one kept.
-//!
-//! [`Bug::MigrateUnlocked`]: leadsmith::seeded::Bug::MigrateUnlocked
-//! [`Bug::RetypedColumn`]: leadsmith::seeded::Bug::RetypedColumn
-//! [`Bug::RowsLeftBehind`]: leadsmith::seeded::Bug::RowsLeftBehind
+//! The first is shown to fail by `migrate-unlocked`. The second, on PostgreSQL, where both versions
+//! serve for a while, by `retyped-column`, which breaks the older one; on SQLite, where the newer one
+//! takes the file over, by `rows-left-behind`, which loses what the older one kept.
 
 mod beside;
 mod load;
