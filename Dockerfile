@@ -1,4 +1,4 @@
-# Leadsmith as a container image. The README's "Docker" tells how to use it.
+# Leadsmith as a container image. docs/src/docker.md says how to use it.
 #
 #   docker build --tag leadsmith .
 #   buildah build --format docker --tag leadsmith .   (the OCI format has no HEALTHCHECK)

@@ -26,8 +26,8 @@ fn sqlite(settings: &BackupSettings, tool: &str) -> Result<PathBuf, Refusal> {
     match Target::parse(&settings.database.database_url)? {
         Target::Sqlite(file) => Ok(file),
         Target::Postgres => Err(Refusal::new(format!(
-            "this copies SQLite's file only: for PostgreSQL use {tool}, as the README's chapter \
-             \"Backup and restore\" shows"
+            "this copies SQLite's file only: for PostgreSQL use {tool}, as docs/src/backup.md \
+             shows"
         ))),
     }
 }

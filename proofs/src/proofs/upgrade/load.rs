@@ -21,8 +21,8 @@ const LEADS: usize = 100_000;
 /// How often a call is repeated, and with which pause: until a server has taken over from another.
 const REPEATS: usize = 300;
 const PAUSE: Duration = Duration::from_millis(20);
-/// What a caller is to repeat (README, "Errors and what to do"). Without a reason it comes from the library
-/// that calls.
+/// The reasons that a caller retries (docs/src/errors.md). An error without a reason comes from the caller's
+/// gRPC library.
 const RETRYABLE: &[&str] = &[
     "",
     "DATABASE_UNAVAILABLE",
