@@ -19,6 +19,7 @@ mod codec;
 mod connections;
 mod contract;
 mod crash;
+mod documents;
 mod errors;
 mod explain;
 mod failover;

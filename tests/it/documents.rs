@@ -1,0 +1,250 @@
+//! The documents: every link works, and the manual lists the reasons and flags that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Command, CommandFactory};
+use leadsmith::cli::Cli;
+
+/// Each flag with its environment variable and its default; both may be empty.
+type Flags = BTreeMap<String, (String, String)>;
+
+fn in_root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The Markdown files of a folder.
+fn markdown(folder: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(in_root(folder))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The lines outside of code blocks.
+fn prose(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if !is_code {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// The targets of the links.
+fn links(text: &str) -> Vec<String> {
+    let text = prose(text).join("\n");
+    // Every second part is code.
+    let text: String = text.split('`').step_by(2).collect();
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.to_owned())
+        .collect()
+}
+
+/// The anchors of the headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut anchors = BTreeSet::new();
+    for line in prose(text) {
+        let heading = line.trim_start_matches('#');
+        if heading.len() < line.len() && heading.starts_with(' ') {
+            let anchor = heading.trim().to_lowercase().replace(' ', "-");
+            let is_kept = |c: &char| c.is_alphanumeric() || ['-', '_'].contains(c);
+            anchors.insert(anchor.chars().filter(is_kept).collect());
+        }
+    }
+    anchors
+}
+
+/// The cells of each row of the table with this header.
+fn table(text: &str, header: &str) -> Vec<Vec<String>> {
+    let lines: Vec<_> = text.lines().collect();
+    let start = lines.iter().position(|line| *line == header);
+    let start = start.unwrap_or_else(|| panic!("there is no table {header}"));
+    let mut rows = Vec::new();
+    for line in lines.iter().skip(start + 2) {
+        if !line.starts_with('|') {
+            break;
+        }
+        let cells = line.trim_matches('|').split('|');
+        rows.push(cells.map(|cell| cell.trim().to_owned()).collect());
+    }
+    assert!(!rows.is_empty(), "{header}");
+    rows
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading_that_exist() {
+    let mut documents = markdown(".");
+    documents.extend(markdown("docs/src"));
+    documents.extend([in_root("fuzz/README.md"), in_root("migrations/README.md")]);
+    let mut checked = 0;
+    for document in documents {
+        for link in links(&read(&document)) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let target = if file.is_empty() {
+                document.clone()
+            } else {
+                document.parent().unwrap().join(file)
+            };
+            assert!(target.exists(), "{} links to {link}", document.display());
+            if !anchor.is_empty() {
+                assert!(
+                    anchors(&read(&target)).contains(anchor),
+                    "{} links to {link}",
+                    document.display()
+                );
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 50);
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read(&in_root("README.md")).lines().count();
+    assert!(lines <= 200, "README.md has {lines} lines");
+}
+
+#[test]
+fn the_summary_lists_every_chapter_once() {
+    let mut listed = links(&read(&in_root("docs/src/SUMMARY.md")));
+    listed.sort();
+    // In the order of their names.
+    let chapters: Vec<String> = markdown("docs/src")
+        .iter()
+        .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
+        .filter(|name| name != "SUMMARY.md")
+        .collect();
+    assert_eq!(listed, chapters);
+}
+
+/// The reasons of `error_reason.proto`, each with the code that its comment begins with.
+fn reasons() -> BTreeMap<String, String> {
+    let proto = read(&in_root("proto/leadsmith/v1/error_reason.proto"));
+    let (_, body) = proto.split_once("enum ErrorReason {").unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let mut reasons = BTreeMap::new();
+    let mut code = None;
+    for line in body.lines().map(str::trim) {
+        if let Some(comment) = line.strip_prefix("// ") {
+            code = code.or(comment.split('.').next());
+            continue;
+        }
+        if let Some(value) = line.strip_prefix("ERROR_REASON_")
+            && let Some((reason, number)) = value.split_once(" = ")
+            && number != "0;"
+        {
+            reasons.insert(reason.to_owned(), code.unwrap_or_default().to_owned());
+        }
+        code = None;
+    }
+    reasons
+}
+
+#[test]
+fn every_reason_is_a_row_of_the_manual_and_the_other_way_round() {
+    let manual = read(&in_root("docs/src/errors.md"));
+    let rows = table(&manual, "| Reason | Code | What to do |");
+    let listed: BTreeMap<String, String> = rows
+        .iter()
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect();
+    assert_eq!(listed.len(), rows.len(), "a reason is listed twice");
+    assert_eq!(listed, reasons());
+}
+
+/// The flags of a command, without those of its subcommands.
+fn flags(command: &Command) -> Flags {
+    let mut flags = Flags::new();
+    for argument in command.get_arguments() {
+        let Some(name) = argument.get_long() else {
+            continue;
+        };
+        let variable = argument.get_env().map(|name| name.to_string_lossy());
+        let default = argument.get_default_values().first();
+        let default = default.map(|value| value.to_string_lossy());
+        flags.insert(
+            format!("--{name}"),
+            (
+                variable.unwrap_or_default().into_owned(),
+                default.unwrap_or_default().into_owned(),
+            ),
+        );
+    }
+    flags
+}
+
+/// The flags of a command and of all its subcommands.
+fn all_flags(command: &Command) -> Flags {
+    let mut all = flags(command);
+    for subcommand in command.get_subcommands() {
+        all.extend(all_flags(subcommand));
+    }
+    all
+}
+
+/// The flags that a table of settings lists.
+fn listed(text: &str, header: &str) -> Flags {
+    let words = |cell: &str| -> Vec<String> {
+        let words = cell.split(", ").map(|word| word.trim_matches('`'));
+        words.map(str::to_owned).collect()
+    };
+    let mut listed = Flags::new();
+    for row in table(text, header) {
+        let default = row[2].trim_matches('`');
+        for (flag, variable) in words(&row[0]).into_iter().zip(words(&row[1])) {
+            listed.insert(flag, (variable, default.to_owned()));
+        }
+    }
+    listed
+}
+
+#[test]
+fn every_setting_is_in_the_manual_with_its_variable_and_its_default() {
+    let manual = read(&in_root("docs/src/settings.md"));
+    let command = Cli::command();
+    let mut serve = flags(command.find_subcommand("serve").unwrap());
+    serve.extend(flags(&command));
+    let header = "| Flag of `serve` | Environment variable | Default | Meaning |";
+    assert_eq!(listed(&manual, header), serve);
+
+    let mut healthcheck = flags(command.find_subcommand("healthcheck").unwrap());
+    // As for `serve`.
+    healthcheck.remove("--listen");
+    let header = "| Flag of `healthcheck` | Environment variable | Default | Meaning |";
+    assert_eq!(listed(&manual, header), healthcheck);
+}
+
+#[test]
+fn every_flag_without_a_variable_is_in_the_manual() {
+    let manual = read(&in_root("docs/src/settings.md"));
+    let rows = table(&manual, "| Flag | Default | Command | Meaning |");
+    let listed: BTreeSet<String> = rows
+        .iter()
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
+    let flags: BTreeSet<String> = all_flags(&Cli::command())
+        .into_iter()
+        .filter(|(_, (variable, _))| variable.is_empty())
+        .map(|(flag, _)| flag)
+        .collect();
+    assert_eq!(listed, flags);
+}
