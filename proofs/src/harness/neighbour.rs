@@ -96,7 +96,7 @@ impl Calls {
         self.percentile(50)
     }
 
-    fn percentile(&self, percent: usize) -> Duration {
+    pub fn percentile(&self, percent: usize) -> Duration {
         let at = self.times.len() * percent / 100;
         self.times.get(at).copied().unwrap_or(Duration::MAX)
     }

@@ -133,7 +133,7 @@ pub const PROOFS: &[Proof] = &[
         name: "revoke",
         promise: "A revoked token is rejected at once on the server that revoked it, and soon on every other",
         databases: BOTH,
-        bugs: &[("revoked-comes-back", BOTH)],
+        bugs: &[("revoked-stays-cached", BOTH)],
         run: |context| Box::pin(revoke::run(context)),
     },
     Proof {
