@@ -10,7 +10,7 @@ use super::cluster::run;
 use super::program::Program;
 
 /// The commit that was released last. Its migrations are what running databases have applied; those
-/// that came after it may still change. Set it anew with each release.
+/// that came after it may still change. Update it with each release.
 const RELEASED: &str = "bf12c2044f2a26831659bc08ceaeeffa2297a2f3";
 /// Names a build of another version, in place of the one that is built here.
 const VARIABLE: &str = "LEADSMITH_BEFORE";
