@@ -176,9 +176,9 @@ pub fn name(call: &Call) -> Option<Name> {
     call.key.map(|key| (call.principal.id, key.id))
 }
 
-/// Looks for the answers to these request ids, and keeps other replicas from working on them until
-/// `tx` ends. An answer that another replica commits between the two is not seen: then the record's
-/// key keeps this transaction from writing a second one, and who is refused looks again.
+/// Looks up the responses kept for these request ids, and keeps other replicas from working on them until
+/// `tx` ends. A response that another replica commits between the two is not seen. The unique key then
+/// makes this transaction fail with a conflict, so that it is retried, and a refusal looks again.
 pub async fn look(tx: &Tx, names: &[Name]) -> Result<Vec<Found>> {
     if names.is_empty() {
         return Ok(Vec::new());

@@ -49,6 +49,9 @@ pub fn is_locked(error: &DbErr) -> bool {
     code.as_deref() == Some("55P03")
 }
 
+/// The unique index of kept responses: one for each principal and request id.
+const REQUEST_ID_INDEX: &str = "idempotency_records_request";
+
 enum Kind {
     Unavailable,
     Lost,
@@ -92,6 +95,9 @@ fn sort(runtime: &RuntimeErr) -> Kind {
         sea_orm::SqlxError::Database(error) => match error.code().as_deref() {
             // PostgreSQL: serialization failure, deadlock, lock not available (its wait is limited).
             Some("40001" | "40P01" | "55P03") => Kind::Conflict,
+            // PostgreSQL: unique violation. Another replica committed a response for the same request id
+            // after this transaction looked for one: the next attempt finds it.
+            Some("23505") if error.constraint() == Some(REQUEST_ID_INDEX) => Kind::Conflict,
             // PostgreSQL: shutdown, a crash elsewhere, starting up, a primary that became a standby.
             Some("57P01" | "57P02" | "57P03" | "25006") => Kind::Lost,
             Some(code) if code.len() == 5 && code.starts_with("08") => Kind::Lost,

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use leadsmith::auth::roles::Role;
 use leadsmith::wire::proto::{
-    ConvertLeadRequest, Lead, ReactivateLeadRequest, RunActionRequest, UpdateLeadRequest,
+    ConvertLeadRequest, CreateLeadRequest, Lead, ReactivateLeadRequest, RunActionRequest,
+    UpdateLeadRequest,
 };
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -379,4 +381,44 @@ async fn while_the_first_is_running_on_another_server_the_second_is_told_so() {
         assert_in_flight(&refused);
         assert_eq!(call.send(&h.sales).await.unwrap(), other.unwrap());
     }
+}
+
+/// A replica may look for a response just before another one commits it, and take the lock of the request id
+/// just after. The unique key of the kept responses must then lead to the first response, not to INTERNAL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_committed_after_the_lookup_is_returned() {
+    let h = Harness::start(Backend::Postgres).await;
+    let request = CreateLeadRequest {
+        lead: Some(new_lead()),
+        request_id: new_request_id(),
+        ..CreateLeadRequest::default()
+    };
+    let first = h.sales.leads().create(request.clone()).await.unwrap();
+    let db = h.database.connect().await;
+    let remove =
+        "CREATE TABLE kept AS SELECT * FROM idempotency_records; DELETE FROM idempotency_records";
+    db.execute_unprepared(remove).await.unwrap();
+    let before = effects(&h).await;
+
+    let other = db.begin().await.unwrap();
+    let insert = "INSERT INTO idempotency_records SELECT * FROM kept";
+    other.execute_unprepared(insert).await.unwrap();
+    let sales = h.sales.clone();
+    let repeat = tokio::spawn(async move { sales.leads().create(request).await });
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let watcher = h.database.connect().await;
+    let appeared = async {
+        while crate::harness::count(&watcher, waiting).await == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let appeared = tokio::time::timeout(Duration::from_secs(1), appeared).await;
+    appeared.expect("the repeat waits for the other transaction");
+    other.commit().await.unwrap();
+
+    let second = repeat.await.unwrap().unwrap();
+    assert_eq!(second.into_inner(), first.into_inner());
+    let [history, events, kept] = before;
+    assert_eq!(effects(&h).await, [history, events, kept + 1]);
 }
