@@ -203,5 +203,10 @@ impl Drop for Serving {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // An INTERNAL error reports only an error id; the log has its cause.
+        let log = self.log().unwrap_or_default();
+        for line in log.lines().filter(|line| line.contains("error_id=")) {
+            eprintln!("server log: {line}");
+        }
     }
 }
