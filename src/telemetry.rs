@@ -1,4 +1,4 @@
-//! The log. A line is a message and fields, written once, at the boundary.
+//! The log. Each line has a message and fields, and is written once, at the boundary of the service.
 
 use std::io::IsTerminal;
 
@@ -9,15 +9,15 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts to log to standard error. A second call changes nothing.
+/// Starts logging to standard error. A second call has no effect.
 pub fn init(settings: &LogSettings) {
-    // Libraries below log frames, headers, URLs and statements at their finer levels, and chatter at
-    // their coarser ones. Some of that is secret, so no setting of ours turns it on.
+    // At verbose levels, libraries log frames, headers, URLs and statements, some of which are secret; at
+    // other levels they log noise. So no setting enables more than their warnings.
     let level = LevelFilter::from_level(settings.log);
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        // Warns of a parameter of the database URL that it does not know, with its value, which is
-        // a secret if the name was mistyped.
+        // It warns about unknown parameters of the database URL and logs their values. If a parameter name
+        // was mistyped, its value may be a secret.
         .with_target("sqlx_postgres::options", LevelFilter::OFF)
         .with_target("leadsmith", level);
     let layer = fmt::layer()
@@ -27,9 +27,9 @@ pub fn init(settings: &LogSettings) {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    // One filter for all, not one of the layer: those lose an event now and then, when somebody
-    // asked whether one would be logged and then did not log it (tokio-rs/tracing#2519).
-    // This fails when a log was started before, as in tests that start several servers.
+    // One filter for the registry instead of one for the layer: a per-layer filter sometimes loses an
+    // event, if code checked whether an event is enabled and then did not log it (tokio-rs/tracing#2519).
+    // `try_init` fails if logging was already started, as in tests that start several servers.
     let _ = tracing_subscriber::registry()
         .with(filter)
         .with(layer)

@@ -1,8 +1,8 @@
-//! The chart: how much of its limit each work reaches, with a mark for the bar and a line for the limit.
+//! The chart: the ratio of each workload to its limit, with a mark for the bar and a line at the limit.
 
 use std::fmt::Write as _;
 
-use crate::report::Row;
+use crate::row::Row;
 
 const LEFT: f64 = 330.0;
 const WIDTH: f64 = 430.0;
@@ -11,7 +11,7 @@ const TOP: f64 = 58.0;
 /// The ratio at the right edge.
 const MOST: f64 = 1.25;
 
-/// Colours that can be read on white and on black.
+/// Colours that are legible on a white and on a black background.
 const STYLE: &str = "\
   <style>
     text { font: 12px system-ui, sans-serif; fill: #24292f }
@@ -27,9 +27,9 @@ pub fn draw(rows: &[Row]) -> String {
         .iter()
         .filter(|row| row.bar.as_ref().is_some_and(|bar| bar.at_least))
         .collect();
-    // The two databases of a work stand together, where the first of them is.
-    let works: Vec<String> = drawn.iter().map(|row| label(row)).collect();
-    drawn.sort_by_key(|row| works.iter().position(|work| *work == label(row)));
+    // The rows of both databases are adjacent, at the position of the first of them.
+    let workloads: Vec<String> = drawn.iter().map(|row| label(row)).collect();
+    drawn.sort_by_key(|row| workloads.iter().position(|work| *work == label(row)));
     let bottom = TOP + LINE * drawn.len() as f64;
     let (width, height) = (LEFT + WIDTH + 60.0, bottom + 34.0);
     let mut svg = format!(
@@ -86,7 +86,7 @@ pub fn draw(rows: &[Row]) -> String {
     svg
 }
 
-/// The work and the number of leads.
+/// The workload and the number of leads.
 fn label(row: &Row) -> String {
     let leads = match row.leads {
         leads if leads.is_multiple_of(1_000_000) => format!("{} M", leads / 1_000_000),

@@ -1,21 +1,21 @@
-//! The echo server: the same RPCs over the same generated code with answers of the same size, and
-//! nothing behind them: no authentication, no database. It is what a tonic call costs by itself.
+//! The echo server: the same RPCs and generated code, with responses of the same size, but without authentication
+//! and database. It measures the cost of a tonic call alone.
 //!
-//! It runs in a process of its own, as the service does, and gives what it read from standard input.
+//! It runs in its own process, like the service, and returns the responses that it has read from standard input.
 
 use std::io::Read as _;
 
 use anyhow::Result;
-use leadsmith::wire::proto;
-use leadsmith::wire::proto::lead_service_server::{LeadService, LeadServiceServer};
-use leadsmith::wire::proto::order_service_server::{OrderService, OrderServiceServer};
+use leadsmith_proto as proto;
+use leadsmith_proto::lead_service_server::{LeadService, LeadServiceServer};
+use leadsmith_proto::order_service_server::{OrderService, OrderServiceServer};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status};
 
-/// Answers of the service, encoded, by RPC.
+/// Encoded responses of the service, by RPC.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Answers {
+pub struct Replies {
     pub create: Vec<u8>,
     pub get: Vec<u8>,
     pub list: Vec<u8>,
@@ -25,7 +25,7 @@ pub struct Answers {
     pub run_action: Vec<u8>,
 }
 
-/// Serves until killed; the first line of standard output is the address.
+/// Serves until it is killed. The first line of standard output is the address.
 pub async fn serve() -> Result<()> {
     let mut input = Vec::new();
     std::io::stdin().read_to_end(&mut input)?;
@@ -54,81 +54,81 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(answers: &Answers) -> Result<Self> {
+    fn new(replies: &Replies) -> Result<Self> {
         Ok(Self {
-            create: Message::decode(&*answers.create)?,
-            get: Message::decode(&*answers.get)?,
-            list: Message::decode(&*answers.list)?,
-            search: Message::decode(&*answers.search)?,
-            update: Message::decode(&*answers.update)?,
-            convert: Message::decode(&*answers.convert)?,
-            run_action: Message::decode(&*answers.run_action)?,
+            create: Message::decode(&*replies.create)?,
+            get: Message::decode(&*replies.get)?,
+            list: Message::decode(&*replies.list)?,
+            search: Message::decode(&*replies.search)?,
+            update: Message::decode(&*replies.update)?,
+            convert: Message::decode(&*replies.convert)?,
+            run_action: Message::decode(&*replies.run_action)?,
         })
     }
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+type Reply<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl LeadService for Echo {
     async fn create(
         &self,
         _: Request<proto::CreateLeadRequest>,
-    ) -> Answer<proto::CreateLeadResponse> {
+    ) -> Reply<proto::CreateLeadResponse> {
         Ok(Response::new(self.create.clone()))
     }
 
-    async fn get(&self, _: Request<proto::GetLeadRequest>) -> Answer<proto::GetLeadResponse> {
+    async fn get(&self, _: Request<proto::GetLeadRequest>) -> Reply<proto::GetLeadResponse> {
         Ok(Response::new(self.get.clone()))
     }
 
-    async fn list(&self, _: Request<proto::ListLeadsRequest>) -> Answer<proto::ListLeadsResponse> {
+    async fn list(&self, _: Request<proto::ListLeadsRequest>) -> Reply<proto::ListLeadsResponse> {
         Ok(Response::new(self.list.clone()))
     }
 
     async fn search(
         &self,
         _: Request<proto::SearchLeadsRequest>,
-    ) -> Answer<proto::SearchLeadsResponse> {
+    ) -> Reply<proto::SearchLeadsResponse> {
         Ok(Response::new(self.search.clone()))
     }
 
     async fn update(
         &self,
         _: Request<proto::UpdateLeadRequest>,
-    ) -> Answer<proto::UpdateLeadResponse> {
+    ) -> Reply<proto::UpdateLeadResponse> {
         Ok(Response::new(self.update.clone()))
     }
 
     async fn convert(
         &self,
         _: Request<proto::ConvertLeadRequest>,
-    ) -> Answer<proto::ConvertLeadResponse> {
+    ) -> Reply<proto::ConvertLeadResponse> {
         Ok(Response::new(self.convert.clone()))
     }
 
     async fn deactivate(
         &self,
         _: Request<proto::DeactivateLeadRequest>,
-    ) -> Answer<proto::DeactivateLeadResponse> {
+    ) -> Reply<proto::DeactivateLeadResponse> {
         Err(not_echoed())
     }
 
     async fn reactivate(
         &self,
         _: Request<proto::ReactivateLeadRequest>,
-    ) -> Answer<proto::ReactivateLeadResponse> {
+    ) -> Reply<proto::ReactivateLeadResponse> {
         Err(not_echoed())
     }
 
-    async fn erase(&self, _: Request<proto::EraseLeadRequest>) -> Answer<proto::EraseLeadResponse> {
+    async fn erase(&self, _: Request<proto::EraseLeadRequest>) -> Reply<proto::EraseLeadResponse> {
         Err(not_echoed())
     }
 
     async fn list_history(
         &self,
         _: Request<proto::ListHistoryRequest>,
-    ) -> Answer<proto::ListHistoryResponse> {
+    ) -> Reply<proto::ListHistoryResponse> {
         Err(not_echoed())
     }
 }
@@ -138,37 +138,34 @@ impl OrderService for Echo {
     async fn run_action(
         &self,
         _: Request<proto::RunActionRequest>,
-    ) -> Answer<proto::RunActionResponse> {
+    ) -> Reply<proto::RunActionResponse> {
         Ok(Response::new(self.run_action.clone()))
     }
 
     async fn create(
         &self,
         _: Request<proto::CreateOrderRequest>,
-    ) -> Answer<proto::CreateOrderResponse> {
+    ) -> Reply<proto::CreateOrderResponse> {
         Err(not_echoed())
     }
 
-    async fn get(&self, _: Request<proto::GetOrderRequest>) -> Answer<proto::GetOrderResponse> {
+    async fn get(&self, _: Request<proto::GetOrderRequest>) -> Reply<proto::GetOrderResponse> {
         Err(not_echoed())
     }
 
-    async fn list(
-        &self,
-        _: Request<proto::ListOrdersRequest>,
-    ) -> Answer<proto::ListOrdersResponse> {
+    async fn list(&self, _: Request<proto::ListOrdersRequest>) -> Reply<proto::ListOrdersResponse> {
         Err(not_echoed())
     }
 
     async fn list_runs(
         &self,
         _: Request<proto::ListRunsRequest>,
-    ) -> Answer<proto::ListRunsResponse> {
+    ) -> Reply<proto::ListRunsResponse> {
         Err(not_echoed())
     }
 }
 
-/// What no work calls has no answer to give.
+/// RPCs that no workload calls have no response.
 fn not_echoed() -> Status {
-    Status::unimplemented("the echo server answers what is measured only")
+    Status::unimplemented("the echo server supports only the measured RPCs")
 }

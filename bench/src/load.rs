@@ -1,23 +1,23 @@
-//! The load: calls over several connections, each answer checked. One call that fails, or whose answer is
-//! wrong, makes the whole run fail.
+//! The load generator: calls over several connections, with a check of each response. A single failed call or
+//! wrong response makes the whole run fail.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::echo::Answers;
+use crate::echo::Replies;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
-use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
-use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
-use leadsmith::wire::proto::order_service_client::OrderServiceClient;
+use leadsmith_proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto::lead_service_client::LeadServiceClient;
+use leadsmith_proto::order_service_client::OrderServiceClient;
 use tokio::task::JoinSet;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-/// After so many failures a run is given up.
+/// A run is aborted after this many failures.
 const FAILURES: u64 = 100;
 /// Larger than any page.
 const LARGEST_ANSWER: usize = 16 << 20;
@@ -29,7 +29,7 @@ pub struct Caller {
     pub orders: OrderServiceClient<Channel>,
     pub auth: AuthServiceClient<Channel>,
     token: Option<MetadataValue<Ascii>>,
-    /// Whether answers can be checked: the echo server's are always the same.
+    /// Whether responses can be checked. Those of the echo server are always the same.
     pub checks: bool,
 }
 
@@ -54,7 +54,7 @@ impl Caller {
         })
     }
 
-    /// Several callers, each with a connection of its own and the next of these tokens.
+    /// Several callers, each with its own connection. The tokens are assigned in rotation.
     pub async fn connect_all(
         address: &str,
         tokens: &[String],
@@ -83,66 +83,66 @@ impl Caller {
 }
 
 /// A kind of call.
-pub trait Work: Send + Sync + 'static {
-    /// What is sent.
+pub trait Workload: Send + Sync + 'static {
+    /// The request message.
     type Body: Send;
-    /// What is answered.
-    type Answer: prost::Message + Default;
-    /// What the answer is checked against.
-    type Asked: Send;
+    /// The response message.
+    type Reply: prost::Message + Default;
+    /// The expectation that a response is checked against.
+    type Expected: Send;
 
     /// A call with random keys.
-    fn ask(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, Self::Asked)>;
+    fn next_call(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, Self::Expected)>;
 
-    /// A call to the echo server, which uses nothing up.
-    fn ask_echo(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, Self::Asked)> {
-        self.ask(random)
+    /// A call to the echo server. It does not use up data that each call can use only once.
+    fn next_echo_call(&self, random: &mut fastrand::Rng) -> Result<(Self::Body, Self::Expected)> {
+        self.next_call(random)
     }
 
     /// Makes the call.
     fn send(
         caller: &mut Caller,
         request: Request<Self::Body>,
-    ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+    ) -> impl Future<Output = Result<Response<Self::Reply>, Status>> + Send;
 
-    /// What the echo server is to give: this answer, encoded, in its RPC's place.
-    fn echoed(answer: Vec<u8>) -> Answers;
+    /// The responses of the echo server: this encoded response for the RPC of the workload.
+    fn echo_replies(reply: Vec<u8>) -> Replies;
 
-    /// Whether the answer is right.
-    fn check(&self, asked: &Self::Asked, answer: &Self::Answer) -> Result<()>;
+    /// Checks a response.
+    fn check(&self, expected: &Self::Expected, reply: &Self::Reply) -> Result<()>;
 }
 
 /// Makes one call.
-pub async fn call<W: Work>(
+pub async fn call<W: Workload>(
     work: &W,
     caller: &mut Caller,
     random: &mut fastrand::Rng,
-) -> Result<W::Answer> {
-    let (body, asked) = match caller.checks {
-        true => work.ask(random)?,
-        false => work.ask_echo(random)?,
+) -> Result<W::Reply> {
+    let (body, expected) = match caller.checks {
+        true => work.next_call(random)?,
+        false => work.next_echo_call(random)?,
     };
     let request = caller.request(body);
-    let answer = W::send(caller, request).await;
-    let answer = answer
+    let reply = W::send(caller, request).await;
+    let reply = reply
         .map_err(|status| anyhow::anyhow!("{}: {}", status.code(), status.message()))?
         .into_inner();
     if caller.checks {
-        work.check(&asked, &answer)?;
+        work.check(&expected, &reply)?;
     }
-    Ok(answer)
+    Ok(reply)
 }
 
-/// What came of a run.
+/// The result of a run.
 pub struct Run {
-    /// How long it took.
+    /// The duration of the run.
     pub time: Duration,
-    /// How long each call took, in nanoseconds.
+    /// The latency of each call, in nanoseconds.
     pub latencies: Histogram<u64>,
 }
 
 impl Run {
-    /// Calls that were answered rightly.
+    /// The number of successful calls.
     pub fn calls(&self) -> u64 {
         self.latencies.len()
     }
@@ -152,13 +152,13 @@ impl Run {
         self.calls() as f64 / self.time.as_secs_f64()
     }
 
-    /// The latency that this share of the calls stays below, in microseconds.
+    /// A quantile of the latency, in microseconds.
     pub fn quantile(&self, share: f64) -> f64 {
         self.latencies.value_at_quantile(share) as f64 / 1e3
     }
 }
 
-/// The failures of a run, counted over all who call.
+/// The failures of a run, over all callers.
 #[derive(Default)]
 struct Failures {
     count: AtomicU64,
@@ -186,8 +186,8 @@ impl Failures {
     }
 }
 
-/// A closed loop: `in_flight` callers, each of whom calls again as soon as it is answered.
-pub async fn closed<W: Work>(
+/// A closed loop: `in_flight` callers, each of which makes its next call as soon as it has a response.
+pub async fn closed<W: Workload>(
     callers: &[Caller],
     work: &Arc<W>,
     in_flight: usize,
@@ -221,9 +221,9 @@ pub async fn closed<W: Work>(
     Ok(Run { time, latencies })
 }
 
-/// An open loop: calls begin at `rate` a second, whether those before are answered or not, and each
-/// one's latency counts from when it should have begun.
-pub async fn open<W: Work>(
+/// An open loop: `rate` calls start per second, even if earlier ones have no response yet. The latency of a call
+/// is measured from its scheduled start.
+pub async fn open<W: Workload>(
     callers: &[Caller],
     work: &Arc<W>,
     rate: f64,

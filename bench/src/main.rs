@@ -1,19 +1,22 @@
 //! Measures Leadsmith against the limit of its parts and against other builds: see `bench --help`.
 
 mod chart;
+mod clock;
 mod data;
 mod echo;
 mod limits;
 mod load;
-mod place;
 mod process;
+mod program;
 mod report;
+mod row;
 mod samples;
 mod service;
 mod setting;
+mod storage;
 mod table;
 mod testbed;
-mod works;
+mod workloads;
 
 use std::process::ExitCode;
 
@@ -23,7 +26,7 @@ use clap::Parser;
 use report::Report;
 use setting::{Cli, Command, Setting};
 
-/// As in the service. SQLite's C code allocates through it too.
+/// The same allocator as in the service. SQLite's C code uses it too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -44,7 +47,7 @@ async fn run(cli: Cli) -> Result<()> {
     }
     let setting = Setting::new(&cli.options)?;
     let mut report = Report::new(&setting, cli.options.save);
-    // Dropping the future stops what it has started, after Ctrl-C too.
+    // Dropping the future stops all processes that it started, also after Ctrl-C.
     tokio::select! {
         done = measure(&setting, &cli.command, &mut report) => done?,
         _ = tokio::signal::ctrl_c() => bail!("stopped"),
@@ -73,21 +76,23 @@ async fn measure(setting: &Setting, command: &Command, report: &mut Report) -> R
     Ok(())
 }
 
-/// Measures one work on each database. A failure of one does not stop the others.
+/// Measures one workload on each database. A failure on one does not stop the others.
 async fn each(setting: &Setting, command: &Command, report: &mut Report) -> Result<()> {
     for database in setting.databases() {
         report.add(match command {
-            Command::Get => works::get::measure(setting, database).await,
-            Command::List => works::list::measure(setting, database).await,
-            Command::Search => works::search::measure(setting, database).await,
-            Command::Update => works::update::measure(setting, database).await,
-            Command::Convert => works::convert::measure(setting, database).await,
-            Command::Create => works::create::measure(setting, database).await,
-            Command::SignIn => works::sign_in::measure(setting, database).await,
-            Command::Import => works::create::measure_import(setting, database).await,
-            Command::Scale(sizes) => works::scale::measure(setting, database, &sizes.sizes).await,
+            Command::Get => workloads::get::measure(setting, database).await,
+            Command::List => workloads::list::measure(setting, database).await,
+            Command::Search => workloads::search::measure(setting, database).await,
+            Command::Update => workloads::update::measure(setting, database).await,
+            Command::Convert => workloads::convert::measure(setting, database).await,
+            Command::Create => workloads::create::measure(setting, database).await,
+            Command::SignIn => workloads::sign_in::measure(setting, database).await,
+            Command::Import => workloads::create::measure_import(setting, database).await,
+            Command::Scale(sizes) => {
+                workloads::scale::measure(setting, database, &sizes.sizes).await
+            }
             Command::Memory { minutes } => {
-                works::memory::measure(setting, database, *minutes).await
+                workloads::memory::measure(setting, database, *minutes).await
             }
             Command::All(_) | Command::Echo => bail!("not a work"),
         })?;
@@ -95,5 +100,5 @@ async fn each(setting: &Setting, command: &Command, report: &mut Report) -> Resu
     Ok(())
 }
 
-/// How long `all` watches the memory, in minutes.
+/// How long `all` observes the memory, in minutes.
 const MINUTES: f64 = 10.0;

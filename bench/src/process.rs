@@ -1,4 +1,4 @@
-//! Processes beside this one: started, watched in /proc, ended.
+//! Child processes: starting, stopping, and reading their figures in /proc.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// A process that ends with this value.
+/// A process that is killed on drop.
 pub struct Running(Child);
 
 impl Running {
@@ -26,13 +26,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may already have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Runs a program to its end and gives its standard output.
+/// Runs a program to completion and returns its standard output.
 pub fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -42,11 +42,11 @@ pub fn run(command: &mut Command) -> Result<String> {
     succeeded(&name, output)
 }
 
-/// Its standard output, if it ended well.
+/// Returns the standard output if the program succeeded.
 pub fn succeeded(name: &str, output: Output) -> Result<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if !output.status.success() {
-        // The first lines tell the cause, the others its consequences.
+        // The first lines contain the cause, later ones only its consequences.
         let said = text(&output.stderr) + &text(&output.stdout);
         let said: Vec<&str> = said.lines().take(6).collect();
         bail!("{name} failed ({}): {}", output.status, said.join("\n"));
@@ -54,8 +54,8 @@ pub fn succeeded(name: &str, output: Output) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
-/// A program that runs on these cores, or on all. It sees only them from its start, so that it has as
-/// many threads as belong there.
+/// A program that runs on these cores, or on all. The affinity is set before the start, so that the program
+/// creates the right number of threads.
 pub fn on_cores(cores: Option<&str>, program: &Path) -> Command {
     let Some(cores) = cores else {
         return Command::new(program);
@@ -65,12 +65,12 @@ pub fn on_cores(cores: Option<&str>, program: &Path) -> Command {
     command
 }
 
-/// Keeps a process and its threads on these cores (a list as taskset takes it).
+/// Pins a process and its threads to these cores (a list in taskset's format).
 pub fn pin(id: u32, cores: &str) -> Result<()> {
     run(Command::new("taskset").args(["-a", "-c", "-p", cores, &id.to_string()])).map(|_| ())
 }
 
-/// The memory a process has resident, now and at most, in MiB.
+/// The current and the peak resident memory of a process, in MiB.
 pub fn memory(id: u32) -> Result<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let of = |name: &str| {
@@ -82,14 +82,14 @@ pub fn memory(id: u32) -> Result<(f64, f64)> {
     Ok((of("VmRSS:")?, of("VmHWM:")?))
 }
 
-/// The processor time a process has used so far.
+/// The processor time used by a process so far.
 pub fn cpu(id: u32) -> Result<Duration> {
     Ok(Stat::of(id)
         .with_context(|| format!("process {id} is gone"))?
         .cpu)
 }
 
-/// The processor time of a process and of those below it, ended ones included.
+/// The processor time used by a process and its descendants, including ended ones.
 pub fn cpu_with_children(id: u32) -> Result<Duration> {
     let mut all = Stat::of(id).with_context(|| format!("process {id} is gone"))?;
     for entry in fs::read_dir("/proc")? {
@@ -111,14 +111,14 @@ struct Stat {
 }
 
 impl Stat {
-    /// None when the process is gone.
+    /// None if the process no longer exists.
     fn of(id: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The name is in brackets and may hold anything.
+        // The process name is in parentheses and can contain any character.
         let (_, rest) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        // A tick is 10 ms for everything that Linux tells programs.
+        // In all Linux interfaces for programs a tick is 10 ms.
         let time = |ticks| Duration::from_millis(10 * ticks);
         Some(Self {
             parent: fields.get(1)?.parse().ok()?,
@@ -128,7 +128,7 @@ impl Stat {
     }
 }
 
-/// Whether everybody may enter the folders down to this one.
+/// Whether all users may enter the parent folders of this one.
 pub fn is_open_to_all(folder: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     folder.ancestors().all(|folder| {

@@ -1,21 +1,21 @@
-//! The figures of a measurement, one of each name a round, and the median and spread of them.
+//! The figures of a measurement, one value of each per round, with their median and spread.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::load::Run;
-use crate::report::{Against, Spread};
+use crate::row::{Against, Spread};
 
-/// How a build did in one round.
-pub struct Turn {
+/// The result of a build in one round.
+pub struct RoundResult {
     pub run: Run,
-    /// Processor time for each call in microseconds, of the service and of PostgreSQL.
+    /// Processor time per call in microseconds, of the service and of PostgreSQL.
     cpu: f64,
     database_cpu: f64,
 }
 
-impl Turn {
-    /// A run, and what [`crate::testbed::Side::cpu`] was before and after it.
+impl RoundResult {
+    /// A run with the values of [`crate::testbed::Side::cpu`] before and after it.
     pub fn new(run: Run, before: (Duration, Duration), after: (Duration, Duration)) -> Self {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / run.calls() as f64;
         Self {
@@ -26,7 +26,7 @@ impl Turn {
     }
 }
 
-/// Figures, one of each name a round.
+/// Figures, each with one value per round.
 #[derive(Default)]
 pub struct Samples(BTreeMap<&'static str, Vec<f64>>);
 
@@ -35,8 +35,8 @@ impl Samples {
         self.0.entry(name).or_default().push(value);
     }
 
-    /// A round's rates.
-    pub fn add_rates(&mut self, turns: &[Turn]) {
+    /// The rates of a round.
+    pub fn add_rates(&mut self, turns: &[RoundResult]) {
         let rates: Vec<f64> = turns.iter().map(|turn| turn.run.rate()).collect();
         self.add("rate", rates[0]);
         self.add("p50", turns[0].run.quantile(0.5));
@@ -49,7 +49,7 @@ impl Samples {
         }
     }
 
-    /// A round's p50, and the time that it is compared with.
+    /// The p50 of a round, and the time that it is compared with.
     pub fn add_time(&mut self, run: &Run, limit: f64) {
         let p50 = run.quantile(0.5);
         self.add("p50", p50);
@@ -59,7 +59,7 @@ impl Samples {
     }
 
     /// The same for every build.
-    pub fn add_times(&mut self, turns: &[Turn], limit: f64) {
+    pub fn add_times(&mut self, turns: &[RoundResult], limit: f64) {
         self.add_time(&turns[0].run, limit);
         if let Some(other) = turns.get(1).map(|turn| turn.run.quantile(0.5)) {
             self.add("other", other);
@@ -67,7 +67,7 @@ impl Samples {
         }
     }
 
-    /// The median and spread of a figure; none where no round had it.
+    /// The median and spread of a figure; none if no round had it.
     pub fn spread(&self, name: &str) -> Option<Spread> {
         self.0.get(name).map(|values| Spread::of(values))
     }
@@ -83,7 +83,7 @@ impl Samples {
     }
 }
 
-/// L: how often a second a call can be echoed and its work done, one after the other.
+/// L: the rate if each call takes the time of an echo plus the time of the database work.
 pub fn combined(echo: f64, database: f64) -> f64 {
     1.0 / (1.0 / echo + 1.0 / database)
 }

@@ -1,145 +1,21 @@
-//! The servers that are called: builds of the service, as their users run them, and the echo server.
+//! The servers under measurement: builds of the service, and the echo server.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
-use crate::data::{self, DataSet};
-use crate::echo::Answers;
+use crate::data::DataSet;
+use crate::echo::Replies;
 use crate::load::Caller;
-use crate::place::Place;
 use crate::process::{self, Running};
 use crate::setting::Setting;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
-
-/// A build of `leadsmith`.
-#[derive(Clone, Debug)]
-pub struct Program {
-    role: Role,
-    /// What the build was taken from.
-    source: PathBuf,
-    /// This program's own copy, which no compiler replaces during a measurement.
-    copy: PathBuf,
-}
-
-/// What a build is measured for.
-#[derive(Clone, Copy, Debug)]
-pub enum Role {
-    /// Its figures make the table.
-    Tested,
-    /// The tested build is measured against it.
-    Against,
-}
-
-impl Program {
-    /// Takes a copy of a build. The data sets that the build before it in this role has migrated are
-    /// not used any more.
-    pub fn take(folder: &Path, role: Role, source: &Path) -> Result<Self> {
-        let unreadable = || format!("{} is not a build of leadsmith", source.display());
-        let build = fs::read(source).with_context(unreadable)?;
-        let program = Self {
-            role,
-            source: source.to_owned(),
-            copy: folder.join(format!("leadsmith-{}", role.name())),
-        };
-        if fs::read(&program.copy).ok().as_ref() != Some(&build) {
-            data::forget(folder, role.name())?;
-            fs::copy(source, &program.copy)
-                .with_context(|| format!("{} cannot be written", program.copy.display()))?;
-        }
-        let version = process::run(Command::new(&program.copy).arg("--version"));
-        ensure!(
-            version.with_context(unreadable)?.starts_with("leadsmith"),
-            unreadable()
-        );
-        Ok(program)
-    }
-
-    /// Builds this source tree's, which takes no time when it is built already, and says where it is.
-    pub fn build() -> Result<PathBuf> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .args(["build", "--release", "--bin", "leadsmith"])
-            // With the features that both need together, so that nothing is built twice.
-            .args(["--package", "leadsmith", "--package", "bench"])
-            .arg("--manifest-path")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
-            .status()
-            .context("cargo, which builds the service, does not start: use --program")?;
-        if !status.success() {
-            bail!("the service does not build: correct the error, or use --program");
-        }
-        let path = std::env::current_exe()?.with_file_name("leadsmith");
-        if !path.exists() {
-            bail!(
-                "{} is missing: run cargo run --release -p bench, or use --program",
-                path.display()
-            );
-        }
-        Ok(path)
-    }
-
-    /// The name of its role.
-    pub fn role(&self) -> &'static str {
-        self.role.name()
-    }
-
-    /// The program on these cores, without settings from outside.
-    fn start(&self, place: &Place, cores: Option<&str>) -> Command {
-        let mut command = process::on_cores(cores, &self.copy);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADSMITH_")) {
-            command.env_remove(name);
-        }
-        command.env("LEADSMITH_DATABASE_URL", place.url());
-        command
-    }
-
-    /// Runs one of its commands and returns what it prints.
-    pub fn command(&self, place: &Place, arguments: &[&str]) -> Result<String> {
-        let mut command = self.start(place, None);
-        process::run(command.env("LEADSMITH_LOG", "warn").args(arguments))
-    }
-
-    /// Runs one of its commands that reads a line.
-    pub fn command_with(&self, place: &Place, arguments: &[&str], line: &str) -> Result<String> {
-        let mut command = self.start(place, None);
-        let mut child = command
-            .env("LEADSMITH_LOG", "warn")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        child
-            .stdin
-            .take()
-            .context("no standard input")?
-            .write_all(format!("{line}\n").as_bytes())?;
-        process::succeeded("leadsmith", child.wait_with_output()?)
-    }
-}
-
-impl Role {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tested => "tested",
-            Self::Against => "against",
-        }
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.source.display())
-    }
-}
 
 /// A server and its callers.
 pub struct Server {
@@ -149,7 +25,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The process.
+    /// The server process.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -161,7 +37,7 @@ impl Server {
             .folder
             .join(format!("service-{}.log", program.role()));
         let child = program
-            .start(&data.place, setting.server_cores.as_deref())
+            .start(&data.storage, setting.server_cores.as_deref())
             .args(["serve", "--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -177,8 +53,8 @@ impl Server {
         })
     }
 
-    /// Starts the echo server, which returns these answers.
-    pub async fn echo(setting: &Setting, answers: &Answers, keys: &[String]) -> Result<Self> {
+    /// Starts the echo server with these responses.
+    pub async fn echo(setting: &Setting, replies: &Replies, keys: &[String]) -> Result<Self> {
         let child = process::on_cores(setting.server_cores.as_deref(), &std::env::current_exe()?)
             .arg("echo")
             .stdin(Stdio::piped())
@@ -187,13 +63,13 @@ impl Server {
         let mut process = Running::new(child);
         let child = process.child();
         let mut input = child.stdin.take().context("no standard input")?;
-        input.write_all(&serde_json::to_vec(answers)?)?;
+        input.write_all(&serde_json::to_vec(replies)?)?;
         drop(input);
         let mut address = String::new();
         let output = child.stdout.take().context("no standard output")?;
         BufReader::new(output).read_line(&mut address)?;
         let address = address.trim().to_owned();
-        // The token is sent, because it belongs to the payload, and not looked at.
+        // The token is sent because it is part of the payload. The echo server ignores it.
         let callers = Caller::connect_all(&address, keys, false, setting.connections).await?;
         Ok(Self {
             process,
@@ -203,7 +79,7 @@ impl Server {
     }
 }
 
-/// Waits until the service's log says where it serves.
+/// Waits until the service logs the address that it serves on.
 async fn address_in(log: &Path, process: &mut Running) -> Result<String> {
     let begin = Instant::now();
     while begin.elapsed() < START {
@@ -212,7 +88,7 @@ async fn address_in(log: &Path, process: &mut Running) -> Result<String> {
             return Ok(address.to_owned());
         }
         if process.child().try_wait()?.is_some() {
-            bail!("the service ended at once: {text}");
+            bail!("the service ended during its start: {text}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -223,7 +99,7 @@ async fn address_in(log: &Path, process: &mut Running) -> Result<String> {
     )
 }
 
-/// The address in a log. Builds differ in the words around it.
+/// Finds the address in a log. Builds word the log line differently.
 fn logged_address(log: &str) -> Option<&str> {
     log.split_inclusive('\n')
         .filter(|line| line.ends_with('\n'))

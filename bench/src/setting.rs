@@ -1,4 +1,4 @@
-//! What is measured and how, from the command line.
+//! The command line: what to measure and how.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -7,20 +7,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::place::{Cluster, Database, Place};
 use crate::process;
-use crate::service::{Program, Role};
+use crate::program::{Program, Role};
+use crate::storage::{Cluster, Database, Storage};
 
 /// Measures Leadsmith against its limit on this machine, or against another build of it.
 ///
-/// The limit of a call is L = 1 / (1/R_echo + 1/R_db): R_echo are the calls per second of an empty
-/// tonic server with the same payloads, R_db is what the database does by itself for what the call
-/// promises, in tables of its own (bench/src/limits). All three are measured in turn, on the same
-/// cores. The service runs as its users run it: a process of its own, default settings,
-/// authentication, history, events.
+/// The limit of a call is L = 1 / (1/R_echo + 1/R_db). R_echo is the rate, in calls per second, of an empty tonic
+/// server with the same payloads. R_db is the rate at which the database alone can do the work that the call
+/// promises, in separate tables (bench/src/limits). All three are measured alternately on the same cores. The
+/// service runs as in production: in its own process, with default settings, authentication, history and events.
 ///
-/// Leads are loaded once for each size and kept in the folder bench beside the build; each build of
-/// the service migrates a copy. Nothing else on the machine should be busy.
+/// Leads are loaded once per size and kept in the folder bench next to the build. Each build of the service
+/// migrates a copy. Nothing else should run on the machine.
 #[derive(Parser)]
 #[command(name = "bench", version, disable_help_subcommand = true)]
 pub struct Cli {
@@ -32,23 +31,23 @@ pub struct Cli {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Everything below
+    /// All of the following
     All(Sizes),
     /// Get by id: rate and, with one caller, p50
     Get,
-    /// List, 50 leads, in every order: the first page's rate, and the p50 of a page far behind it
+    /// List, 50 leads, in every order: rate of the first page, and p50 of a page far behind it
     List,
     /// Search for a text that ten leads have, that one in 1,000 has, and that all have: p50
     Search,
-    /// Update of searched fields and of another one: rate and, with one caller, p50
+    /// Update of searched fields and of another field: rate and, with one caller, p50
     Update,
     /// Convert, and RunAction of an order's provision-client: rate
     Convert,
     /// Create with request id: rate
     Create,
-    /// Sign in: rate beside argon2's, and Get's p99 meanwhile
+    /// Sign in: rate compared with argon2 alone, and p99 of Get during sign-ins
     SignIn,
-    /// Create as a backend that imports a list does: 128 in flight, no request ids
+    /// Create as in an import of a list: 128 in flight, no request ids
     Import,
     /// How Get, List, Search and Update grow with the number of leads: p50 of one caller
     Scale(Sizes),
@@ -58,14 +57,14 @@ pub enum Command {
         #[arg(long, default_value_t = 1.0)]
         minutes: f64,
     },
-    /// Serve answers from standard input
+    /// Serve responses from standard input
     #[command(hide = true)]
     Echo,
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct Sizes {
-    /// The numbers of leads that `scale` compares with the first
+    /// The numbers of leads. `scale` compares each with the first
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000])]
     pub sizes: Vec<u64>,
 }
@@ -79,49 +78,49 @@ pub enum Databases {
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// The build of leadsmith to measure [default: this source tree's, built by cargo]
+    /// The build of leadsmith to measure [default: a build of this source tree by cargo]
     #[arg(long, global = true, value_name = "BINARY")]
     pub program: Option<PathBuf>,
-    /// Measure another build of leadsmith in turn with it, on the same content, and compare them.
-    /// `scale` and `memory` do not
+    /// Another build of leadsmith to compare with, measured alternately on the same data. `scale` and `memory`
+    /// ignore it
     #[arg(long, global = true, value_name = "BINARY")]
     pub against: Option<PathBuf>,
-    /// On which database
+    /// The database to run on
     #[arg(long, global = true, default_value = "both")]
     pub database: Databases,
-    /// How many leads there are
+    /// The number of leads
     #[arg(long, global = true, default_value_t = 1_000_000)]
     pub leads: u64,
-    /// How many calls are in flight
+    /// The number of calls in flight
     #[arg(long, global = true, default_value_t = 64)]
     pub in_flight: usize,
-    /// Over how many connections
+    /// The number of connections
     #[arg(long, global = true, default_value_t = 4)]
     pub connections: usize,
-    /// How many seconds each measurement takes
+    /// The duration of each measurement in seconds
     #[arg(long, global = true, default_value_t = 5.0)]
     pub seconds: f64,
-    /// How often echo, limit and service are measured in turn
+    /// How many rounds of echo, limit and service to measure
     #[arg(long, global = true, default_value_t = 3)]
     pub rounds: usize,
-    /// Cores for the servers and databases, as a list for taskset. Helps where there are many
+    /// Cores for the servers and databases, as a list for taskset. Useful on machines with many cores
     #[arg(long, global = true, value_name = "CORES", requires = "caller_cores")]
     pub server_cores: Option<String>,
     /// Cores for the callers: this program and pgbench
     #[arg(long, global = true, value_name = "CORES", requires = "server_cores")]
     pub caller_cores: Option<String>,
-    /// Where the data sets are kept [default: bench beside the build]
+    /// The folder of the data sets [default: bench next to the build]
     #[arg(long, global = true)]
     pub folder: Option<PathBuf>,
-    /// Write the results into bench/results and PERFORMANCE.md instead of the folder of the data sets
+    /// Write the results to bench/results and PERFORMANCE.md instead of the folder of the data sets
     #[arg(long, global = true)]
     pub save: bool,
 }
 
-/// The settings of every measurement.
+/// The settings of all measurements.
 pub struct Setting {
     pub folder: PathBuf,
-    /// The build that is tested, and behind it the one it is compared with.
+    /// The tested build, then the build that it is compared with, if any.
     programs: Vec<Program>,
     pub leads: u64,
     pub in_flight: usize,
@@ -131,9 +130,9 @@ pub struct Setting {
     pub server_cores: Option<String>,
     caller_cores: Option<String>,
     databases: Databases,
-    /// Started when it is first needed.
+    /// Started at first use.
     cluster: Mutex<Option<Arc<Cluster>>>,
-    /// Locks the folder for this run.
+    /// The lock on the folder during this run.
     _lock: std::fs::File,
 }
 
@@ -178,17 +177,17 @@ impl Setting {
         Ok(setting)
     }
 
-    /// The builds that are measured in turn, the tested one first.
+    /// The builds to measure alternately, the tested one first.
     pub fn programs(&self) -> &[Program] {
         &self.programs
     }
 
-    /// The tested build alone.
+    /// The tested build.
     pub fn tested(&self) -> &[Program] {
         &self.programs[..1]
     }
 
-    /// Does in this program what is compared with a server's work.
+    /// Runs work in this process on the server's cores, because it is compared with the work of a server.
     pub fn on_server_cores<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.go_to(self.server_cores.as_deref())?;
         let done = work();
@@ -210,11 +209,11 @@ impl Setting {
         }
     }
 
-    /// The place of this name.
-    pub fn place(&self, database: Database, name: &str) -> Result<Place> {
+    /// The storage with this name.
+    pub fn storage(&self, database: Database, name: &str) -> Result<Storage> {
         Ok(match database {
-            Database::Sqlite => Place::Sqlite(self.folder.join(format!("{name}.db"))),
-            Database::Postgres => Place::Postgres(self.cluster()?, name.to_owned()),
+            Database::Sqlite => Storage::Sqlite(self.folder.join(format!("{name}.db"))),
+            Database::Postgres => Storage::Postgres(self.cluster()?, name.to_owned()),
         })
     }
 

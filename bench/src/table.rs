@@ -1,11 +1,10 @@
-//! The tables of what was measured, in Markdown: one for each kind of row, because a column has one
-//! unit.
+//! The results as Markdown tables, one per kind of row, because all values of a column have one unit.
 
 use std::fmt::Write as _;
 
-use crate::report::{Kind, Row, Spread};
+use crate::row::{Kind, Row, Spread};
 
-/// A column: its heading with the unit, whether it stands right, and what a row has in it.
+/// A column: the heading with the unit, whether it is aligned right, and the value of a row.
 type Column = (&'static str, bool, fn(&Row) -> String);
 
 const WORK: Column = ("Work", false, |row| row.work.clone());
@@ -83,7 +82,7 @@ const AGAINST: &[Column] = &[
     }),
 ];
 
-/// All rows, a table for each kind that there is.
+/// The tables of all rows, one per kind.
 pub fn tables(rows: &[Row]) -> String {
     let of = |kind: Kind| rows.iter().filter(move |row| row.kind == kind).collect();
     let compared = rows.iter().filter(|row| row.against.is_some()).collect();
@@ -166,7 +165,7 @@ fn spread(spread: Option<Spread>) -> String {
     })
 }
 
-/// Three digits, and all of a large number.
+/// Formats a number with about three significant digits, or with all digits if it is large.
 fn number(value: Option<f64>) -> String {
     let Some(value) = value else {
         return String::new();
@@ -180,7 +179,7 @@ fn number(value: Option<f64>) -> String {
     format!("{value:.digits$}")
 }
 
-/// A whole number, its thousands separated.
+/// Formats an integer with separated thousands.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -196,7 +195,7 @@ fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Against, Bar};
+    use crate::row::{Against, Bar};
 
     #[test]
     fn rates_and_times_stand_in_tables_of_their_own() {

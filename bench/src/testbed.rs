@@ -1,7 +1,7 @@
-//! Servers to measure, and how: echo, database and service in turn, round after round, so that what
-//! else happens on the machine affects all of them. Each round has its own ratio; the median and the
-//! spread are reported. Another build that is compared runs beside the tested one, on its own data,
-//! and is called in each round too, alternately before and after it.
+//! The servers under measurement. Echo, database and service are measured alternately in several rounds, so that
+//! other load on the machine affects all of them. Each round has its own ratio, and the median and the spread are
+//! reported. A second build for comparison runs at the same time on its own data. In each round it is measured as
+//! well, alternately before and after the tested one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,39 +10,40 @@ use anyhow::Result;
 
 use crate::data::DataSet;
 use crate::limits::Limit;
-use crate::load::{self, Caller, Run, Work};
-use crate::place::{Database, Place};
+use crate::load::{self, Caller, Run, Workload};
 use crate::process;
-use crate::report::{Bar, Kind, Row};
-use crate::samples::{Samples, Turn, combined};
-use crate::service::{Program, Server};
+use crate::program::Program;
+use crate::row::{Bar, Kind, Row};
+use crate::samples::{RoundResult, Samples, combined};
+use crate::service::Server;
 use crate::setting::Setting;
+use crate::storage::{Database, Storage};
 
-/// A build of the service on its data set.
+/// A build of the service with its data set.
 pub struct Side {
-    /// Where it stands among the builds.
+    /// Its index among the builds.
     index: usize,
     pub data: DataSet,
     pub service: Server,
 }
 
-/// The builds that are measured.
+/// The measured builds.
 pub struct Testbed<'a> {
     pub setting: &'a Setting,
     sides: Vec<Side>,
 }
 
-/// A work for each of the builds: what it asks for may differ by build, as page tokens do.
-pub struct Works<W>(Vec<Arc<W>>);
+/// One workload per build: the requests may differ by build, for example in page tokens.
+pub struct Workloads<W>(Vec<Arc<W>>);
 
-/// Whether a work changes the data.
+/// Whether a workload changes the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Reads,
     Changes,
 }
 
-/// A data set for each of the builds; a copy if it is to be changed.
+/// A data set per build; a copy if the workload changes it.
 pub async fn data_sets(
     setting: &Setting,
     programs: &[Program],
@@ -62,7 +63,7 @@ pub async fn data_sets(
 }
 
 impl<'a> Testbed<'a> {
-    /// Starts every build on the setting's number of leads.
+    /// Starts all builds on data sets of the configured size.
     pub async fn start(setting: &'a Setting, database: Database, access: Access) -> Result<Self> {
         let (programs, leads) = (setting.programs(), setting.leads);
         let data = data_sets(setting, programs, database, leads, access).await?;
@@ -93,56 +94,59 @@ impl<'a> Testbed<'a> {
         &self.sides
     }
 
-    /// Makes the work of each build.
-    pub async fn works<W>(&self, make: impl AsyncFn(&Side) -> Result<W>) -> Result<Works<W>> {
-        let mut works = Vec::new();
+    /// Creates the workload of each build.
+    pub async fn workloads<W>(
+        &self,
+        make: impl AsyncFn(&Side) -> Result<W>,
+    ) -> Result<Workloads<W>> {
+        let mut workloads = Vec::new();
         for side in &self.sides {
-            works.push(Arc::new(make(side).await?));
+            workloads.push(Arc::new(make(side).await?));
         }
-        Ok(Works(works))
+        Ok(Workloads(workloads))
     }
 
-    /// The answer of the tested build to a call of this work.
-    pub async fn answer<W: Work>(&self, works: &Works<W>) -> Result<W::Answer> {
-        let (work, mut caller) = (works.tested(), self.tested().caller());
+    /// The tested build's response to a call of this workload.
+    pub async fn reply<W: Workload>(&self, workloads: &Workloads<W>) -> Result<W::Reply> {
+        let (work, mut caller) = (workloads.tested(), self.tested().caller());
         load::call(&**work, &mut caller, &mut fastrand::Rng::new()).await
     }
 
-    /// Starts an echo server that answers as the tested build does.
-    async fn echo<W: Work>(&self, works: &Works<W>) -> Result<Server> {
-        let answer = self.answer(works).await?;
-        let answers = W::echoed(prost::Message::encode_to_vec(&answer));
-        Server::echo(self.setting, &answers, &self.tested().data.keys).await
+    /// Starts an echo server with the response of the tested build.
+    async fn echo<W: Workload>(&self, workloads: &Workloads<W>) -> Result<Server> {
+        let reply = self.reply(workloads).await?;
+        let replies = W::echo_replies(prost::Message::encode_to_vec(&reply));
+        Server::echo(self.setting, &replies, &self.tested().data.keys).await
     }
 
-    /// A row of the table, to be filled.
+    /// An empty row of the table.
     pub fn row(&self, kind: Kind, work: &str, in_flight: usize) -> Row {
         let data = &self.tested().data;
-        let database = data.place.database().to_string();
+        let database = data.storage.database().to_string();
         Row::new(kind, work, &database, data.leads, in_flight)
     }
 
-    /// The rate of a work beside its limit L.
-    pub async fn rate<W: Work>(
+    /// The rate of a workload, compared with its limit L.
+    pub async fn rate<W: Workload>(
         &self,
         name: &str,
         in_flight: usize,
-        works: &Works<W>,
+        workloads: &Workloads<W>,
         limit: &Limit,
         at_least: Option<f64>,
     ) -> Result<Row> {
         let time = self.setting.time;
-        let echo = self.echo(works).await?;
+        let echo = self.echo(workloads).await?;
         let warm_up = time.min(Duration::from_secs(2));
-        load::closed(&echo.callers, works.tested(), in_flight, warm_up).await?;
-        self.in_turn(0, works, in_flight, warm_up).await?;
+        load::closed(&echo.callers, workloads.tested(), in_flight, warm_up).await?;
+        self.in_turn(0, workloads, in_flight, warm_up).await?;
         let mut samples = Samples::default();
         for round in 0..self.setting.rounds {
-            let echoed = load::closed(&echo.callers, works.tested(), in_flight, time).await?;
+            let echo_run = load::closed(&echo.callers, workloads.tested(), in_flight, time).await?;
             let database = self.alone(|| limit.rate(time))?;
-            let turns = self.in_turn(round, works, in_flight, time).await?;
-            let l = combined(echoed.rate(), database);
-            samples.add("echo", echoed.rate());
+            let turns = self.in_turn(round, workloads, in_flight, time).await?;
+            let l = combined(echo_run.rate(), database);
+            samples.add("echo", echo_run.rate());
             samples.add("database", database);
             samples.add("l", l);
             samples.add("ratio", turns[0].run.rate() / l);
@@ -164,9 +168,9 @@ impl<'a> Testbed<'a> {
         })
     }
 
-    /// The row of what [`Samples::add_rates`] has noted.
+    /// The row of the figures that [`Samples::add_rates`] recorded.
     pub fn rates(&self, name: &str, in_flight: usize, samples: &Samples) -> Row {
-        let postgres = matches!(self.tested().data.place, Place::Postgres(..));
+        let postgres = matches!(self.tested().data.storage, Storage::Postgres(..));
         let database_cpu = samples.median("database_cpu");
         Row {
             rate: samples.spread("rate"),
@@ -179,26 +183,26 @@ impl<'a> Testbed<'a> {
         }
     }
 
-    /// The p50 of a work with one caller, beside what echo and database need together.
-    pub async fn one_caller<W: Work>(
+    /// The p50 of a workload with one caller, compared with the sum of echo and database.
+    pub async fn one_caller<W: Workload>(
         &self,
         name: &str,
-        works: &Works<W>,
+        workloads: &Workloads<W>,
         limit: &Limit,
         at_most: f64,
     ) -> Result<Row> {
         let time = self.setting.time;
-        let echo = self.echo(works).await?;
+        let echo = self.echo(workloads).await?;
         let mut samples = Samples::default();
         for round in 0..self.setting.rounds {
-            let echoed = load::closed(&echo.callers, works.tested(), 1, time)
+            let echo_run = load::closed(&echo.callers, workloads.tested(), 1, time)
                 .await?
                 .quantile(0.5);
             let database = self.alone(|| limit.p50(time))?;
-            let turns = self.in_turn(round, works, 1, time).await?;
-            samples.add("echo", echoed);
+            let turns = self.in_turn(round, workloads, 1, time).await?;
+            samples.add("echo", echo_run);
             samples.add("database", database);
-            samples.add_times(&turns, echoed + database);
+            samples.add_times(&turns, echo_run + database);
         }
         Ok(Row {
             echo: samples.spread("echo"),
@@ -207,7 +211,7 @@ impl<'a> Testbed<'a> {
         })
     }
 
-    /// The row of what [`Samples::add_times`] has noted.
+    /// The row of the figures that [`Samples::add_times`] recorded.
     pub fn times(
         &self,
         name: &str,
@@ -228,33 +232,32 @@ impl<'a> Testbed<'a> {
         }
     }
 
-    /// Measures what a database does by itself. PostgreSQL has processes of its own; SQLite works in
-    /// this one.
+    /// Measures the database alone. PostgreSQL has its own processes. SQLite runs in this one.
     pub fn alone(&self, work: impl FnOnce() -> Result<f64>) -> Result<f64> {
-        match self.tested().data.place {
-            Place::Sqlite(_) => self.setting.on_server_cores(work),
-            Place::Postgres(..) => work(),
+        match self.tested().data.storage {
+            Storage::Sqlite(_) => self.setting.on_server_cores(work),
+            Storage::Postgres(..) => work(),
         }
     }
 
-    /// Calls every build in a closed loop, one after the other.
-    pub async fn in_turn<W: Work>(
+    /// Calls every build in a closed loop, one build after the other.
+    pub async fn in_turn<W: Workload>(
         &self,
         round: usize,
-        works: &Works<W>,
+        workloads: &Workloads<W>,
         in_flight: usize,
         time: Duration,
-    ) -> Result<Vec<Turn>> {
+    ) -> Result<Vec<RoundResult>> {
         self.in_order(round, async |side| {
-            let work = &works.0[side.index];
+            let work = &workloads.0[side.index];
             let before = side.cpu()?;
             let run = load::closed(&side.service.callers, work, in_flight, time).await?;
-            Ok(Turn::new(run, before, side.cpu()?))
+            Ok(RoundResult::new(run, before, side.cpu()?))
         })
         .await
     }
 
-    /// Does something with every build, one after the other, in each round in the opposite order.
+    /// Runs an action on every build, one after the other. The order is reversed in every second round.
     pub async fn in_order<T>(
         &self,
         round: usize,
@@ -275,24 +278,28 @@ impl<'a> Testbed<'a> {
         Ok(done)
     }
 
-    /// Calls the tested build alone in a closed loop.
-    pub async fn serve<W: Work>(&self, works: &Works<W>, in_flight: usize) -> Result<Run> {
+    /// Calls only the tested build in a closed loop.
+    pub async fn serve<W: Workload>(
+        &self,
+        workloads: &Workloads<W>,
+        in_flight: usize,
+    ) -> Result<Run> {
         let callers = &self.tested().service.callers;
-        load::closed(callers, works.tested(), in_flight, self.setting.time).await
+        load::closed(callers, workloads.tested(), in_flight, self.setting.time).await
     }
 
-    /// Stops the builds and removes the data they changed.
+    /// Stops the builds and removes the data that they changed.
     pub async fn end(self) -> Result<()> {
         for side in self.sides {
             drop(side.service);
-            side.data.place.remove().await?;
+            side.data.storage.remove().await?;
         }
         Ok(())
     }
 }
 
-impl<W> Works<W> {
-    /// The work of the tested build.
+impl<W> Workloads<W> {
+    /// The workload of the tested build.
     pub fn tested(&self) -> &Arc<W> {
         &self.0[0]
     }
@@ -304,11 +311,11 @@ impl Side {
         self.service.callers[0].clone()
     }
 
-    /// The processor time that the service and PostgreSQL have used so far.
+    /// The processor time used by the service and PostgreSQL so far.
     pub fn cpu(&self) -> Result<(Duration, Duration)> {
-        let database = match &self.data.place {
-            Place::Sqlite(_) => Duration::ZERO,
-            Place::Postgres(cluster, _) => process::cpu_with_children(cluster.id)?,
+        let database = match &self.data.storage {
+            Storage::Sqlite(_) => Duration::ZERO,
+            Storage::Postgres(cluster, _) => process::cpu_with_children(cluster.id)?,
         };
         Ok((process::cpu(self.service.id())?, database))
     }

@@ -1,7 +1,7 @@
 //! Leadsmith's database schema, one file per change, for SQLite and PostgreSQL.
 //!
-//! Nothing here takes a lock or decides when to run: the service's `db::migrate` does both. The
-//! rule for changing a schema that running replicas use is in this crate's README.
+//! The service's `db::migrate` takes the lock and decides when migrations run; nothing here does. This
+//! crate's README has the rules for changing a schema that running replicas use.
 
 pub use m0010_search_index::fill as fill_search_index;
 pub use sea_orm_migration;

@@ -1,5 +1,5 @@
-//! Who may call: operators with their sessions, service accounts with their keys, the password
-//! attempts that count against them, and the key that authenticates page tokens.
+//! The principals: operators with their sessions, service accounts with their keys, the counted password
+//! attempts, and the key that signs page tokens.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;

@@ -1,4 +1,4 @@
-//! Leads, and the index their texts are searched by.
+//! Leads, and their search index.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;
@@ -6,8 +6,8 @@ use sea_orm_migration::prelude::*;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// One index for each ordering of List. The state comes first because every List names the states
-/// it wants; the id comes last because ties are ordered by it.
+/// One index for each order of List. The state comes first because every List filters by states; the id
+/// comes last because it breaks ties.
 const INDEXES: &[&str] = &[
     "CREATE INDEX leads_state_create_time ON leads (state, create_time, id)",
     "CREATE INDEX leads_state_update_time ON leads (state, update_time, id)",
@@ -18,13 +18,13 @@ const INDEXES: &[&str] = &[
     "CREATE INDEX leads_converted ON leads (conversion_time, id) WHERE conversion_time IS NOT NULL",
 ];
 
-/// FTS5 finds any substring of three or more characters by its trigrams. The texts come folded, so
-/// the tokenizer need not.
+/// FTS5 finds any substring of three or more characters by its trigrams. The texts are already folded, so
+/// the tokenizer does not fold them.
 const SEARCH_ON_SQLITE: &[&str] =
     &["CREATE VIRTUAL TABLE lead_search USING fts5(text, tokenize = 'trigram case_sensitive 1')"];
 
-/// PostgreSQL's own trigram extension sees only what the database's locale calls a letter, so the
-/// service makes the trigrams and an ordinary array index holds them.
+/// PostgreSQL's trigram extension recognises only the letters of the database's locale. So the service
+/// computes the trigrams, and a GIN index on an array contains them.
 const SEARCH_ON_POSTGRES: &[&str] = &[
     r#"CREATE TABLE lead_search (seq bigint PRIMARY KEY REFERENCES leads (seq) ON DELETE CASCADE,
          text text COLLATE "C" NOT NULL, trigrams integer[] NOT NULL)"#,
@@ -38,7 +38,7 @@ impl MigrationTrait for Migration {
             manager,
             "leads",
             [
-                // Counts up in the order of creation: the order of Search.
+                // Increases in the order of creation, which is the order of Search.
                 sequence("seq"),
                 id("id").unique_key().take(),
                 integer("version"),

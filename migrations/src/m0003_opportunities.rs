@@ -1,4 +1,4 @@
-//! Opportunities: possible sales, attached to leads for life.
+//! Opportunities: possible sales. Each belongs to one lead for ever.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;

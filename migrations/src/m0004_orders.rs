@@ -1,4 +1,4 @@
-//! Orders with their items and actions, and the ledger of the attempts to run those.
+//! Orders with their items and actions, and the log of action runs.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;
@@ -14,7 +14,7 @@ pub fn columns() -> Vec<ColumnDef> {
         optional(id("opportunity_id")),
         integer("version"),
         text("state"),
-        // An order is read and changed as a whole, under its version.
+        // In JSON, because an order is read and changed as a whole, under its version.
         json("items"),
         json("actions"),
         time("create_time"),
@@ -22,7 +22,7 @@ pub fn columns() -> Vec<ColumnDef> {
     ]
 }
 
-/// The columns of an attempt to run an action.
+/// The columns of an action run.
 pub fn run_columns() -> Vec<ColumnDef> {
     vec![
         id("id").primary_key().take(),

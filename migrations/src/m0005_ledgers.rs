@@ -1,5 +1,5 @@
-//! What every change carries along: its history row, its event, and the answer kept under its
-//! request id.
+//! The rows written with each change: its history row, its event, and the response stored under its request
+//! id.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;
@@ -58,7 +58,7 @@ impl MigrationTrait for Migration {
         run(
             manager,
             &[
-                // Unique: a version of a record can come about only once.
+                // Unique, so that a version of a record cannot occur twice.
                 "CREATE UNIQUE INDEX history_subject ON history (subject_id, version)",
                 "CREATE UNIQUE INDEX events_subject ON events (subject_id, version)",
                 "CREATE UNIQUE INDEX idempotency_records_request ON idempotency_records (principal_id, request_id)",

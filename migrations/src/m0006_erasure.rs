@@ -1,4 +1,4 @@
-//! Who erased a lead's personal data and when, and what finds quickly that which is to go.
+//! The actor and time of an erasure of personal data, and the indexes that find the data to erase or delete.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;
@@ -6,8 +6,8 @@ use sea_orm_migration::prelude::*;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// FTS5 only notes that a text is gone and keeps its trigrams until it happens to merge them away.
-/// With this set it removes them; what is there already is merged once.
+/// By default FTS5 only marks a text as deleted and keeps its trigrams until a later merge. With this
+/// option it removes them immediately. Existing ones are removed by one merge here.
 const SEARCH_ON_SQLITE: &[&str] = &[
     "INSERT INTO lead_search (lead_search, rank) VALUES ('secure-delete', 1)",
     "INSERT INTO lead_search (lead_search) VALUES ('optimize')",

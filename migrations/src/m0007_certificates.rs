@@ -1,4 +1,4 @@
-//! The name in a client certificate that stands for a service account.
+//! The client certificate name of a service account.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;

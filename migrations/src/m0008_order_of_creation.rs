@@ -1,7 +1,8 @@
-//! A number for every opportunity, order and run, given by the database in the transaction that
-//! writes the row, so that lists are in the order of creation whatever the servers' clocks say. And
-//! a primary key for the one table that had none: PostgreSQL refuses to change rows of a table that
-//! it publishes but cannot name.
+//! Adds a sequence number to each opportunity, order and run. The database assigns it in the transaction
+//! that inserts the row, so lists are in the order of creation even if the servers' clocks differ.
+//!
+//! Also adds a primary key to the only table without one: PostgreSQL refuses UPDATE and DELETE on a
+//! published table without a replica identity.
 
 use crate::schema::*;
 use crate::{m0003_opportunities, m0004_orders};
@@ -14,7 +15,7 @@ pub struct Migration;
 struct Numbered {
     name: &'static str,
     columns: fn() -> Vec<ColumnDef>,
-    /// Its indexes by id, which the numbers replace: name, columns, condition.
+    /// The indexes by id that are replaced by indexes by number: name, columns, condition.
     indexes: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -44,11 +45,11 @@ const TABLES: [Numbered; 3] = [
 ];
 
 impl Numbered {
-    /// Adds the number. Rows that are there are numbered by their ids, which hold their times.
+    /// Adds the number. Existing rows are numbered by their ids, which contain the time of creation.
     async fn up(&self, manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         let name = self.name;
         if postgres(manager) {
-            // The default serves a version that does not know of the number, too.
+            // The default also serves servers of the previous version, which do not know the number.
             let statements = [
                 format!("ALTER TABLE {name} ADD COLUMN seq bigint"),
                 format!(
@@ -74,7 +75,7 @@ impl Numbered {
         } else {
             let mut columns = vec![sequence("seq")];
             for mut column in (self.columns)() {
-                // The number takes the place of the primary key.
+                // The number replaces the id as primary key.
                 if column.get_column_name() == "id" {
                     column = id("id").unique_key().take();
                 }
@@ -87,7 +88,7 @@ impl Numbered {
 
     async fn down(&self, manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         if postgres(manager) {
-            // Its indexes go with it.
+            // This also drops the indexes on it.
             let sql = format!("ALTER TABLE {} DROP COLUMN seq", self.name);
             run(manager, &[&sql]).await?;
         } else {
@@ -96,8 +97,8 @@ impl Numbered {
         self.create_indexes(manager, "id", "").await
     }
 
-    /// SQLite changes no primary key: the table is made again with these columns, and its rows are
-    /// copied in the order of their ids.
+    /// SQLite cannot change a primary key. So the table is created again with these columns, and its rows
+    /// are copied in the order of their ids.
     async fn rebuild(
         &self,
         manager: &SchemaManager<'_>,

@@ -1,4 +1,4 @@
-//! What finds the leads of a source and of a country, in the order of their creation.
+//! The indexes that find leads by source and by country, in the order of creation.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;

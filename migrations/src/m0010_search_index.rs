@@ -1,5 +1,5 @@
-//! Search on SQLite moves from FTS5 to `search_index`, which is updated at the cost of what changes and
-//! deletes at once (see [`crate::search_index`]). PostgreSQL keeps its array index.
+//! Replaces FTS5 on SQLite by `search_index`, whose updates cost as much as what changes, and which deletes
+//! immediately (see [`crate::search_index`]). PostgreSQL keeps its array index.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -10,7 +10,7 @@ use crate::search_index::{BLOCK_BITS, BLOCKS, Changes, Sets, Texts, WRITE, block
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// How many sets are written at once.
+/// The number of sets that are written at once.
 const SETS: usize = 4_096;
 
 #[async_trait::async_trait]
@@ -27,7 +27,7 @@ impl MigrationTrait for Migration {
                 "DROP TABLE lead_search",
                 "ALTER TABLE lead_texts RENAME TO lead_search",
                 "CREATE TABLE search_index (key integer PRIMARY KEY NOT NULL, blocks blob NOT NULL)",
-                // Leads whose texts are not in the index yet, with the text that it has instead.
+                // Leads whose texts are not in the index yet, with the text that the index has for them.
                 "CREATE TABLE search_pending (seq integer PRIMARY KEY NOT NULL, indexed text NOT NULL, \
                  current text NOT NULL)",
             ],

@@ -1,7 +1,7 @@
-//! The keys that emails and usernames are compared by, and the index that finds a duplicate by the state
-//! of the lead that has it.
+//! The keys by which emails and usernames are compared, and the index that finds duplicate leads by email
+//! and state.
 //!
-//! How a key is made is frozen here: the service may change its mind, and then needs another migration.
+//! The computation of the keys is frozen here. If the service changes it, another migration is needed.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use unicode_normalization::UnicodeNormalization;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// How many leads are looked at together.
+/// The number of leads that are read at once.
 const BATCH: usize = 500;
 
 const LOCKED: [&str; 2] = ["leads", "operators"];
@@ -61,7 +61,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Sets the keys of all emails that may have another one: those beyond ASCII, or with Punycode.
+/// Recomputes the keys of all emails whose key may have changed: those with non-ASCII characters or with
+/// Punycode.
 async fn set_email_keys(manager: &SchemaManager<'_>, key: fn(&str) -> String) -> Result<(), DbErr> {
     let db = manager.get_connection();
     let backend = manager.get_database_backend();
@@ -114,8 +115,8 @@ async fn set_email_keys(manager: &SchemaManager<'_>, key: fn(&str) -> String) ->
     }
 }
 
-/// Gives every operator a key. Of several who would share one the oldest gets it; the others are found by
-/// the exact spelling of their usernames, as before.
+/// Gives each operator a key. If several have the same key, the oldest operator gets it. The others are
+/// found by the exact spelling of their usernames, as before.
 async fn set_username_keys(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let db = manager.get_connection();
     let backend = manager.get_database_backend();
@@ -146,14 +147,14 @@ async fn set_username_keys(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// Canonical caseless matching, by Unicode.
+/// Unicode's canonical caseless matching.
 fn fold(text: &str) -> String {
     let decomposed: String = text.nfd().collect();
     let folded = unicase::UniCase::unicode(decomposed).to_folded_case();
     folded.nfc().collect()
 }
 
-/// The local part folded, the domain as DNS has it.
+/// The folded local part and the domain as in DNS.
 fn email_key(email: &str) -> String {
     let Some((local, domain)) = email.rsplit_once('@') else {
         return fold(email);
@@ -171,7 +172,7 @@ fn email_key(email: &str) -> String {
     format!("{}@{domain}", fold(local))
 }
 
-/// As it was before.
+/// The key before this migration.
 fn email_key_before(email: &str) -> String {
     email.nfc().collect::<String>().to_lowercase()
 }

@@ -1,4 +1,4 @@
-//! A probability that may be absent, and the clients of an operator.
+//! An optional probability, and the index of an operator's clients.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;
@@ -10,7 +10,7 @@ pub struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         lock_tables(manager, &["opportunities", "leads"]).await?;
-        // Beside `probability`, which is NOT NULL: the version before reads that one.
+        // A second column beside `probability`, which is NOT NULL and which the previous version reads.
         let column = ColumnDef::new("win_probability").integer().null().take();
         let mut statement = Table::alter();
         statement.table("opportunities").add_column(column);

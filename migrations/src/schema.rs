@@ -1,4 +1,4 @@
-//! The few column types the schema uses, so that every migration spells them alike.
+//! The column types of the schema, so that all migrations define them in the same way.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
@@ -8,12 +8,12 @@ pub fn id(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).uuid().not_null().take()
 }
 
-/// Text that may be empty, never NULL. Its limit is the service's to check, in characters.
+/// Text that may be empty but not NULL. The service checks its maximum number of characters.
 pub fn text(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).text().not_null().take()
 }
 
-/// Text that orders by its bytes on both databases, whatever the locale.
+/// Text that is ordered by its bytes on both databases, independent of the locale.
 pub fn sort_key(manager: &SchemaManager, name: &'static str) -> ColumnDef {
     let mut column = text(name);
     if postgres(manager) {
@@ -22,7 +22,7 @@ pub fn sort_key(manager: &SchemaManager, name: &'static str) -> ColumnDef {
     column
 }
 
-/// A moment in UTC, to the microsecond.
+/// A time in UTC, with microseconds.
 pub fn time(name: &'static str) -> ColumnDef {
     ColumnDef::new(name)
         .timestamp_with_time_zone()
@@ -46,12 +46,12 @@ pub fn bytes(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).binary().not_null().take()
 }
 
-/// The same column, but NULL where there is nothing to say.
+/// The same column, but nullable.
 pub fn optional(mut column: ColumnDef) -> ColumnDef {
     column.null().take()
 }
 
-/// A number the database counts up, the table's primary key.
+/// An auto-increment primary key.
 pub fn sequence(name: &'static str) -> ColumnDef {
     ColumnDef::new(name)
         .big_integer()
@@ -78,10 +78,9 @@ pub async fn create(
     manager.create_table(statement).await
 }
 
-/// Runs statements that read the same on both databases, or differ by `postgres(manager)`.
-/// Keeps everybody else out of these tables until the migration ends, on PostgreSQL. A version of the service
-/// that is still running locks tables too: a migration that takes a lock on a table and a stronger one
-/// later, or tables in another order, would deadlock with it. So they are locked first, in the service's order.
+/// On PostgreSQL, locks these tables until the migration ends. A running service of the previous version
+/// also locks tables. A migration that takes a lock on a table and a stronger one later, or locks tables in
+/// another order, would deadlock with it. So all tables are locked first, in the service's order.
 pub async fn lock_tables(manager: &SchemaManager<'_>, tables: &[&str]) -> Result<(), DbErr> {
     if !postgres(manager) {
         return Ok(());
@@ -90,6 +89,7 @@ pub async fn lock_tables(manager: &SchemaManager<'_>, tables: &[&str]) -> Result
     run(manager, &[&sql]).await
 }
 
+/// Runs statements that are the same on both databases, or that the caller chose by [`postgres`].
 pub async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     for statement in statements {
         manager

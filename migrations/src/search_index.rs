@@ -1,52 +1,53 @@
-//! The format of the index that finds leads by any part of their texts on SQLite. Pure: the migration that
-//! fills the index and the service that keeps it both compute by this module.
+//! The format of the SQLite index that finds leads by any part of their texts. This module is pure: the
+//! migration that fills the index and the service that maintains it share it.
 //!
-//! A trigram is a run of three characters. Leads are numbered in the order of their creation (`leads.seq`):
-//! 4 neighbouring leads are a block, 8,192 blocks a segment. For each segment and trigram, a row of
-//! `search_index` holds the set of the segment's blocks in which a text has the trigram, in at most 1,024
-//! bytes. What a query finds are blocks, whose texts are compared afterwards. Therefore:
+//! A trigram is a sequence of three characters. Leads are numbered in the order of their creation
+//! (`leads.seq`): 4 neighbouring leads form a block, and 8,192 blocks a segment. For each segment and
+//! trigram, a row of `search_index` contains the set of the segment's blocks in which a text has the
+//! trigram, in at most 1,024 bytes. A query finds blocks, whose texts are then compared. Consequences:
 //!
-//! - The index is small: a trigram that many leads have takes a bit for 4 of them. Blocks of 16 make it half
-//!   as large, but up to ten times as many blocks have all trigrams of a name and not the name.
+//! - The index is small: a frequent trigram takes one bit for 4 leads. Blocks of 16 would make it half as
+//!   large, but up to ten times as many blocks would have all trigrams of a name and not the name.
 //! - A changed text changes only the sets of the trigrams that its whole block gains or loses.
-//! - The rows of a segment lie side by side, in the order of the trigrams' characters. New leads share the
-//!   newest segment, and new digits of a phone number the rows of digits: many changes that are made together
-//!   share pages.
-//! - A query reads one row for each trigram among 32,768 leads.
+//! - The rows of a segment are adjacent, in the order of the trigrams' characters. New leads share the newest
+//!   segment, and new digits of a phone number the rows of digits: changes that are made together share many
+//!   pages.
+//! - A query reads one row for each trigram and 32,768 leads.
 //!
-//! Only changes that are made together share anything. So a changed lead is first noted in `search_pending`,
-//! and the leads noted are applied together.
+//! Only changes in one transaction share pages. So a changed lead is first recorded in `search_pending`,
+//! and the recorded leads are applied together.
 //!
-//! A full-text index that appends and merges (FTS5) is cheaper to append to, but it keeps what was deleted
-//! until it happens to merge it away; made to delete at once, it rewrites a large part of itself for each
-//! update. Here a value that is erased is out of the index when its transaction commits.
+//! A full-text index that appends and merges (FTS5) has cheaper inserts, but it keeps deleted data until a
+//! later merge. Configured to delete immediately, it rewrites a large part of itself for each update. In
+//! this index, an erased value is removed when its transaction commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// How many characters a trigram has, and so how many a query needs before the index can answer it.
+/// The number of characters of a trigram, and so the minimum length of a query that can use the index.
 pub const TRIGRAM: usize = 3;
-/// Stands between the texts of a lead. A trigram over it could never be searched for.
+/// Separates the texts of a lead. A query cannot contain it, so trigrams that contain it are not indexed.
 pub const SEPARATOR: char = '\u{1}';
-/// How many bits of a lead's number are its place in its block.
+/// The number of low bits of a lead's number that give its position in its block.
 pub const BLOCK_BITS: u32 = 2;
-/// How many bits of a block's number are its place in its segment.
+/// The number of low bits of a block's number that give its position in its segment.
 const SEGMENT_BITS: u32 = 13;
-/// How many blocks a segment has.
+/// The number of blocks in a segment.
 pub const BLOCKS: usize = 1 << SEGMENT_BITS;
-/// How many bits a character takes in a trigram's code, and the code of a trigram.
+/// The number of bits of a character in a trigram's code, and of the whole code.
 const CHARACTER_BITS: u32 = 8;
 const CODE_BITS: u32 = 24;
-/// The bytes of a set that is stored as a bitmap. Smaller sets are stored as a list of 16-bit numbers.
+/// The number of bytes of a set that is stored as a bitmap. Smaller sets are stored as a list of 16-bit
+/// numbers.
 const BITMAP: usize = BLOCKS / 8;
 
-/// Writes sets: `?1` is a JSON array of `[key, start, length]`, which say where in the blob `?2` each set is.
+/// Writes sets: `?1` is a JSON array of `[key, start, length]`, the position of each set in the blob `?2`.
 pub const WRITE: &str = "INSERT OR REPLACE INTO search_index (key, blocks) \
                          SELECT value ->> 0, substr(?2, value ->> 1, value ->> 2) FROM json_each(?1)";
 
-/// The code of every trigram of `text`, some repeatedly. Different trigrams can have one code if they have
-/// characters other than ASCII, so what the index finds has to be compared with the text. The codes of
-/// ASCII are in the order of the characters.
+/// The codes of the trigrams of `text`, possibly with duplicates. Trigrams with non-ASCII characters can
+/// have the same code, so the matches of the index must be compared with the text. ASCII codes are in the
+/// order of the characters.
 pub fn codes(text: &str) -> impl Iterator<Item = u32> + '_ {
     let (mut code, mut length) = (0, 0);
     text.chars().filter_map(move |character| {
@@ -76,12 +77,12 @@ pub fn segment_of(block: i64) -> i64 {
     block >> SEGMENT_BITS
 }
 
-/// The place of a block in its segment.
+/// The position of a block in its segment.
 pub fn place_of(block: i64) -> usize {
     (block & (BLOCKS as i64 - 1)) as usize
 }
 
-/// The number of the block at this place of a segment.
+/// The number of the block at this position of a segment.
 pub fn block_at(segment: i64, place: usize) -> i64 {
     (segment << SEGMENT_BITS) + place as i64
 }
@@ -96,7 +97,7 @@ pub fn trigram_of(key: i64) -> u32 {
     (key & ((1 << CODE_BITS) - 1)) as u32
 }
 
-/// A set of blocks, by their places in their segment.
+/// A set of blocks of one segment, by their positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocks([u64; BLOCKS / 64]);
 
@@ -107,7 +108,7 @@ impl Default for Blocks {
 }
 
 impl Blocks {
-    /// Every block of a segment.
+    /// All blocks of a segment.
     pub fn all() -> Self {
         Self([u64::MAX; BLOCKS / 64])
     }
@@ -120,24 +121,24 @@ impl Blocks {
         }
     }
 
-    /// Leaves only what `other` has too.
+    /// Removes the blocks that are not in `other`.
     pub fn intersect(&mut self, other: &Self) {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word &= other;
         }
     }
 
-    /// How many it has.
+    /// The number of blocks.
     pub fn count(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether it has none.
+    /// Whether there are no blocks.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// Their places, ascending.
+    /// The positions of the blocks, ascending.
     pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
         let words = self.0.iter().enumerate();
         words.flat_map(|(index, word)| {
@@ -178,11 +179,11 @@ impl Blocks {
     }
 }
 
-/// Sets by their keys.
+/// Sets by key.
 pub type Sets = BTreeMap<i64, Blocks>;
 
-/// The sets that a query returns as `key length key length …` and their bytes, one behind the other; none
-/// for anything else.
+/// Parses the sets that a query returns: `key length key length …` and their concatenated bytes. `None` if
+/// the input is invalid.
 pub fn parse(lengths: &str, mut bytes: &[u8]) -> Option<Sets> {
     let mut words = lengths.split_ascii_whitespace();
     let mut sets = Sets::new();
@@ -201,7 +202,7 @@ pub fn written<'a>(sets: impl IntoIterator<Item = (&'a i64, &'a Blocks)>) -> (St
         let start = bytes.len();
         blocks.write_to(&mut bytes);
         let comma = if places.len() > 1 { "," } else { "" };
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(
             places,
             "{comma}[{key},{},{}]",
@@ -213,14 +214,14 @@ pub fn written<'a>(sets: impl IntoIterator<Item = (&'a i64, &'a Blocks)>) -> (St
     (places, bytes)
 }
 
-/// The texts of a lead: what the index has, and what it is to have. An empty text has no trigrams.
+/// The texts of a lead: in the index, and current. An empty text has no trigrams.
 #[derive(Clone, Copy, Debug)]
 pub struct Texts<'a> {
     pub indexed: &'a str,
     pub current: &'a str,
 }
 
-/// Blocks to add to sets and to remove from them.
+/// The blocks to add to sets and to remove from sets.
 #[derive(Debug, Default)]
 pub struct Changes(Vec<Change>);
 
@@ -232,7 +233,7 @@ struct Change {
 }
 
 impl Changes {
-    /// Notes what changes in a block, given the texts of all its leads.
+    /// Adds the changes of a block, given the texts of all its leads.
     pub fn block(&mut self, block: i64, leads: &[Texts<'_>]) {
         let (mut gained, mut lost) = (BTreeSet::new(), BTreeSet::new());
         for lead in leads.iter().filter(|lead| lead.indexed != lead.current) {
@@ -261,8 +262,8 @@ impl Changes {
         self.0.iter().map(|change| change.key).collect()
     }
 
-    /// Applies the changes to the `stored` sets and returns those that are new or differ. Empty ones are to
-    /// be removed.
+    /// Applies the changes to the `stored` sets and returns the sets that are new or differ. Empty sets
+    /// must be deleted.
     pub fn apply(mut self, stored: &Sets) -> Sets {
         self.0.sort_unstable();
         let mut sets = Sets::new();

@@ -1,4 +1,4 @@
-//! Breaks Leadsmith on purpose and shows that what it promises holds: see `proofs --help`.
+//! Injects faults into Leadsmith and checks that its promises hold: see `proofs --help`.
 
 mod harness;
 mod proofs;
@@ -14,29 +14,29 @@ use harness::database::Kind;
 use harness::report::Verdict;
 use proofs::PROOFS;
 
-/// Breaks Leadsmith on purpose and shows that what it promises holds.
+/// Injects faults into Leadsmith and checks that its promises hold.
 ///
-/// Each proof starts real servers on databases of its own, brings a fault about, and looks at what
-/// became of the promise. It ends with a failure when one is broken. What is random comes from a
-/// seed that is printed and can be given back.
+/// Each proof starts real servers on new databases, injects a fault, and checks whether the promise held. The
+/// program fails if a promise is broken. All random choices derive from a seed, which is printed and can be passed
+/// again with --seed.
 #[derive(Parser)]
 #[command(name = "proofs", version, disable_help_subcommand = true)]
 struct Cli {
-    /// The name of a proof; `all`; or `list`, which tells what there is
+    /// The name of a proof; `all` for every proof; or `list`, which prints the names
     name: String,
-    /// The long form, which takes hours where the short one takes seconds
+    /// Run the long form, which takes hours where the short form takes seconds
     #[arg(long)]
     long: bool,
-    /// On which database
+    /// The database to run on
     #[arg(long, default_value = "both")]
     database: Databases,
-    /// Where randomness begins [default: drawn, and printed]
+    /// The seed of the random choices [default: drawn at random and printed]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Turn it round: each proof runs against a service with the bug that it is there to find, and
-    /// holds only if it finds it
+    /// Run each proof against builds of the service that contain the bug that it must find. A proof then succeeds
+    /// only if it finds the bug
     #[arg(long)]
-    sown: bool,
+    seeded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,10 +59,10 @@ impl Databases {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What was started ends with what holds it, after a signal too.
+    // Dropping the future stops all servers that it started, also after a signal.
     let done = tokio::select! {
         done = run(&cli) => done,
-        told = told_to_stop() => told.and_then(|()| bail!("stopped")),
+        stopped = stop_signal() => stopped.and_then(|()| bail!("stopped")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,7 +73,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn told_to_stop() -> Result<()> {
+async fn stop_signal() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -96,13 +96,13 @@ async fn run(cli: &Cli) -> Result<()> {
         .collect();
     if chosen.is_empty() {
         bail!(
-            "there is no proof {}: `proofs list` tells which there are",
+            "there is no proof {}: `proofs list` prints the names",
             cli.name
         );
     }
     let seed = cli.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
-    let setting = Setting::new(seed, cli.long, cli.sown)?;
+    let setting = Setting::new(seed, cli.long, cli.seeded)?;
     let mut failed = Vec::new();
     for proof in chosen {
         for kind in proof
@@ -111,21 +111,21 @@ async fn run(cli: &Cli) -> Result<()> {
             .copied()
             .filter(|kind| cli.database.include(*kind))
         {
-            // Without --sown there is one run, without a bug.
-            let bugs: Vec<_> = match cli.sown {
+            // Without --seeded there is one run, without a bug.
+            let bugs: Vec<_> = match cli.seeded {
                 true => proof.bugs_on(kind).map(Some).collect(),
                 false => vec![None],
             };
             for bug in bugs {
                 let context = Context::new(&setting, kind, bug);
                 let verdict = Verdict::of((proof.run)(&context).await, bug);
-                println!("{}", verdict.table(proof, kind));
+                println!("{}", verdict.table(proof.name, proof.promise, kind));
                 if !verdict.holds() {
                     failed.push(format!("{} on {kind}", proof.name));
                 }
             }
         }
     }
-    ensure!(failed.is_empty(), "does not hold: {}", failed.join(", "));
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }

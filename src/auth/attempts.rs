@@ -1,14 +1,17 @@
-//! Counting password attempts, so that guessing ends after a few.
+//! Counts password attempts, so that guessing a password ends after a few attempts.
 //!
-//! An attempt is claimed in a transaction of its own before the password is looked at, under a lock
-//! of its bucket: 200 guesses in parallel over several replicas get as many verifications as the
-//! bucket allows, and the count survives whatever happens to the call. A claim counts for 15
-//! minutes, and so does one whose verification never came to an end. One whose verification never began,
-//! because the database or the hashing was not to be had, is given back: nobody learnt anything by it.
+//! An attempt is reserved in a transaction of its own before the password is verified, under a lock of its
+//! bucket. So 200 parallel guesses over several replicas get as many verifications as the bucket allows, and
+//! the count survives whatever happens to the call. A reservation counts for 15 minutes, even if its
+//! verification never finished. A reservation whose verification never began, because the database or the
+//! hashing was unavailable, is released: the caller learned nothing from it.
 //!
-//! A right password gives its claim back. If the bucket is full and others were at it at the same
-//! time, the claim counts for two seconds more: a flood of guesses gets no extra verification because
-//! the right one was among them, and a busy operator is not locked out, not even one who mistyped.
+//! A correct password releases its reservation. If the bucket is full and other attempts overlapped with it,
+//! the reservation counts for two more seconds. So a flood of guesses gains no extra verification from a
+//! correct password among them, and a busy operator is not locked out, even after a typing error.
+//!
+//! This module must not verify passwords: it only counts. How one reservation ends is in
+//! [`super::reservation`].
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,16 +21,16 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::claim::{Claim, Place};
+use super::Auth;
 use super::peer::network;
+use super::reservation::{AttemptReservation, Slot};
 use super::store;
-use crate::changes::desk::Desk;
-use crate::db::{Patience, Tx, Verdict};
-use crate::error::{Error, Result};
+use crate::db::{LockWait, Tx, Verdict};
+use crate::error::Result;
 
 /// How long an attempt counts.
 pub const WINDOW: Duration = Duration::minutes(15);
-/// For how long a claim that is given back counts, where others were at it at the same time.
+/// How long a released reservation still counts in a full bucket, if other attempts overlapped with it.
 pub(super) const LINGER: Duration = Duration::seconds(2);
 const PER_OPERATOR: usize = 5;
 const PER_USERNAME_AND_ADDRESS: usize = 5;
@@ -35,51 +38,50 @@ const PER_USERNAME: usize = 50;
 /// Over all usernames.
 const PER_ADDRESS: usize = 100;
 
-/// Makes attempts at one password take their turns inside this process. They would wait for each
-/// other in the database anyway, but each with a connection in its hand, and a flood of guesses
-/// would leave none for anybody else.
+/// Serialises the attempts at one password inside this process. They would wait for each other in the database
+/// anyway, but each would hold a connection, and a flood of guesses would use up the pool.
 #[derive(Debug)]
-pub struct Turns([Mutex<()>; 64]);
+pub struct StripedLock([Mutex<()>; 64]);
 
-impl Default for Turns {
+impl Default for StripedLock {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Mutex::new(())))
     }
 }
 
-impl Turns {
-    /// The places of these buckets. Two that share one only wait for each other.
-    pub(super) fn places<'a>(&self, buckets: impl Iterator<Item = &'a Bucket>) -> BTreeSet<usize> {
-        let place = |bucket: &Bucket| {
+impl StripedLock {
+    /// The stripes of these buckets. Buckets that share a stripe wait for each other, which is harmless.
+    pub(super) fn stripes<'a>(&self, buckets: impl Iterator<Item = &'a Bucket>) -> BTreeSet<usize> {
+        let stripe = |bucket: &Bucket| {
             let digest = Sha256::digest(bucket.subject.as_bytes());
             usize::from(digest[0]) % self.0.len()
         };
-        buckets.map(place).collect()
+        buckets.map(stripe).collect()
     }
 
-    /// Waits for the turns of these places, in their order, so that no two wait for each other.
-    pub(super) async fn take(&self, places: BTreeSet<usize>) -> Vec<MutexGuard<'_, ()>> {
-        let mut turns = Vec::with_capacity(places.len());
-        for place in places {
-            turns.push(self.0[place].lock().await);
+    /// Locks these stripes in ascending order, so that no deadlock is possible.
+    pub(super) async fn lock(&self, stripes: BTreeSet<usize>) -> Vec<MutexGuard<'_, ()>> {
+        let mut guards = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            guards.push(self.0[stripe].lock().await);
         }
-        turns
+        guards
     }
 }
 
-/// What attempts are counted by.
+/// A group of attempts that share one limit.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    /// Whose attempts take turns: the operator's, the username's whatever the address, the address's.
+    /// What is serialised by [`StripedLock`]: an operator, a username from any address, or an address.
     subject: String,
-    /// Its name in the database. A username is in it only as a hash: people type passwords into the
-    /// wrong field.
+    /// The name in the database. It contains a username only as a hash, because people type passwords into
+    /// the wrong field.
     pub(super) name: String,
     pub(super) limit: usize,
 }
 
 impl Bucket {
-    /// An operator's own password inside a session: a stranger cannot fill it.
+    /// The operator's own password inside a session. Only the operator can fill this bucket.
     pub fn current_password(operator: Uuid) -> Vec<Self> {
         vec![Self {
             subject: current_password_name(operator),
@@ -88,7 +90,7 @@ impl Bucket {
         }]
     }
 
-    /// Signing in with a username, known or not, by its key, from an address.
+    /// Sign-in with a username, by its key, from an address. The username need not exist.
     pub fn sign_in(username: &str, address: Option<IpAddr>) -> Vec<Self> {
         let name = sign_in_name(username);
         let address = address.map(network);
@@ -125,32 +127,34 @@ fn sign_in_name(username: &str) -> String {
     format!("sign_in/{hash}")
 }
 
-/// Takes a place in each bucket.
+/// Reserves a slot in each bucket.
 ///
 /// # Errors
-/// [`Error::PasswordAttemptsExceeded`] when one is full; then none is taken.
-pub async fn claim(desk: &Desk, buckets: Vec<Bucket>) -> Result<Claim> {
-    let _turn = desk.turns.take(desk.turns.places(buckets.iter())).await;
-    let db = desk.db.clone();
-    let take = desk.db.write_again(move |tx| {
+/// `PASSWORD_ATTEMPTS_EXCEEDED` if a bucket is full; then no slot is reserved in any bucket.
+pub async fn reserve(auth: &Auth, buckets: Vec<Bucket>) -> Result<AttemptReservation> {
+    let locks = &auth.attempt_locks;
+    let _guards = locks.lock(locks.stripes(buckets.iter())).await;
+    let db = auth.db.clone();
+    let reserve = auth.db.write_with_retry(move |tx| {
         let (db, buckets) = (db.clone(), buckets.clone());
         Box::pin(async move {
-            // Made in here, so that one that is committed when nobody waits for it any more, or that is
-            // taken a second time because nobody knows whether it was, is given back.
-            Ok(match take_places(tx, buckets).await? {
-                Ok(places) => Verdict::Done(Claim::new(db, places)),
+            // The reservation is built in the transaction, so that its drop releases it in two cases: the
+            // caller no longer waits for the commit, or the transaction runs a second time because its
+            // outcome was unknown.
+            Ok(match reserve_slots(tx, buckets).await? {
+                Ok(slots) => Verdict::Done(AttemptReservation::new(db, slots)),
                 Err(full) => Verdict::Refused(full),
             })
         })
     });
-    take.await
+    reserve.await
 }
 
-/// A place in each bucket, or why there is none.
-async fn take_places(tx: &Tx, buckets: Vec<Bucket>) -> Result<Result<Vec<Place>>> {
+/// Reserves a slot in each bucket, or returns the error of a full bucket.
+async fn reserve_slots(tx: &Tx, buckets: Vec<Bucket>) -> Result<Result<Vec<Slot>>> {
     let names = buckets.iter().map(|bucket| bucket.name.clone()).collect();
-    let (counting, now) = lock(tx, names).await?;
-    let mut places = Vec::new();
+    let (counting, now) = lock_buckets(tx, names).await?;
+    let mut slots = Vec::new();
     for bucket in buckets {
         let counting = counting
             .iter()
@@ -159,30 +163,33 @@ async fn take_places(tx: &Tx, buckets: Vec<Bucket>) -> Result<Result<Vec<Place>>
         if counting.len() >= bucket.limit {
             let free = counting.iter().map(|attempt| attempt.frees_at(now)).min();
             let wait = free.map_or(WINDOW, |time| time - now);
-            return Ok(Err(Error::PasswordAttemptsExceeded {
-                retry_after: wait.to_std().unwrap_or_default(),
-            }));
+            let retry_after = wait.to_std().unwrap_or_default();
+            return Ok(Err(super::errors::password_attempts_exceeded(retry_after)));
         }
-        places.push(Place {
+        slots.push(Slot {
             id: tx.clock.new_id(),
-            crowded: counting.iter().any(|attempt| !attempt.failed),
+            contended: counting.iter().any(|attempt| !attempt.failed),
             claim_time: now,
             bucket,
         });
     }
-    store::insert_attempts(tx, &places, now + WINDOW).await?;
-    Ok(Ok(places))
+    store::insert_attempts(tx, &slots, now + WINDOW).await?;
+    Ok(Ok(slots))
 }
 
-/// Locks the buckets of these names until `tx` ends. The attempts that count in them now, and the time.
-pub(super) async fn lock(tx: &Tx, names: Vec<String>) -> Result<(Vec<Attempt>, DateTime<Utc>)> {
-    tx.lock_all(names.clone(), Patience::Waits).await?;
-    // Not before they are locked: attempts are compared by their times.
+/// Locks the buckets with these names until `tx` ends. Returns the attempts that count in them, and the
+/// current time.
+pub(super) async fn lock_buckets(
+    tx: &Tx,
+    names: Vec<String>,
+) -> Result<(Vec<Attempt>, DateTime<Utc>)> {
+    tx.lock_all(names.clone(), LockWait::Block).await?;
+    // The time is read after the lock is acquired, because attempts are compared by their times.
     let now = tx.time().await?;
     Ok((store::attempts(tx, names, now).await?, now))
 }
 
-/// Forgets every attempt that counts against an operator.
+/// Deletes every attempt that counts against an operator.
 pub async fn unlock(db: &crate::db::Db, operator: Uuid, username: &str) -> Result<()> {
     let names = (current_password_name(operator), sign_in_name(username));
     db.write(move |tx| {
@@ -195,22 +202,22 @@ pub async fn unlock(db: &crate::db::Db, operator: Uuid, username: &str) -> Resul
     .await
 }
 
-/// An attempt that counts.
+/// An attempt that counts against the limit of its bucket.
 pub struct Attempt {
-    /// Which.
+    /// The id of its slot.
     pub id: Uuid,
     /// The name of its bucket.
     pub bucket: String,
-    /// When its place was taken.
+    /// When its slot was reserved.
     pub claim_time: DateTime<Utc>,
     /// When it stops counting.
     pub expire_time: DateTime<Utc>,
-    /// Whether the password was found wrong.
+    /// Whether the password was wrong. False while the verification is in progress.
     pub failed: bool,
 }
 
 impl Attempt {
-    /// When its place may be free: soon, as long as its verification is under way.
+    /// When its slot may become free. While the verification is in progress, that may be soon.
     fn frees_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         if self.failed {
             self.expire_time

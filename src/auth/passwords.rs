@@ -1,5 +1,8 @@
-//! Hashing passwords with argon2id: slow and hungry on purpose, and therefore never on a thread that
-//! answers calls, never more at once than there are cores, and never with a connection held.
+//! Hashes and verifies passwords with argon2id.
+//!
+//! argon2id uses much CPU time and memory on purpose. So it never runs on a thread that serves calls, and there are
+//! never more hashes in progress than cores. This module must not use the database: no connection is held while a
+//! password is hashed.
 
 use std::sync::Arc;
 
@@ -9,105 +12,106 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::core::text;
+use crate::core::violations::{Reason, Violations};
 use crate::error::{Error, Result};
-use crate::text;
-use crate::wire::violations::{Reason, Violations};
 
-/// How many may wait for their turn; more are refused.
-const QUEUE: usize = 128;
-/// The limits of a password, in bytes.
+/// How many hashes may wait for a permit. More fail with `SERVER_OVERLOADED`.
+const MAX_QUEUED: usize = 128;
+/// The allowed length of a password, in bytes.
 pub const LENGTH: std::ops::RangeInclusive<usize> = 12..=1024;
 
-/// What is verified against when there is no operator, so that it takes as long: no password hashes
-/// to zeros. Its parameters are argon2's defaults, which every hash here has.
+/// The hash that is verified against if the operator does not exist, so that it takes the same time. No password
+/// hashes to zeros. The parameters are argon2's defaults, as in every hash of this service.
 const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
                      AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Verifies and hashes passwords.
+/// Hashes and verifies passwords.
 #[derive(Clone, Debug)]
 pub struct Passwords {
-    cores: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    /// One permit for each core.
+    running: Arc<Semaphore>,
+    /// Limits the hashes that run or wait.
+    admitted: Arc<Semaphore>,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            cores: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(cores + QUEUE)),
+            running: Arc::new(Semaphore::new(cores)),
+            admitted: Arc::new(Semaphore::new(cores + MAX_QUEUED)),
         }
     }
 }
 
 impl Passwords {
-    /// Waits for a core to hash on.
+    /// Waits until a core is free for a hash.
     ///
     /// # Errors
-    /// [`Error::ServerOverloaded`] when too many wait already.
-    pub async fn core(&self) -> Result<Core> {
-        let Ok(place) = Arc::clone(&self.queue).try_acquire_owned() else {
-            return Err(Error::ServerOverloaded);
+    /// `SERVER_OVERLOADED` if too many wait already.
+    pub async fn permit(&self) -> Result<HashPermit> {
+        let Ok(admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
+            return Err(Error::server_overloaded());
         };
-        let core = Arc::clone(&self.cores).acquire_owned().await;
-        Ok(Core {
-            _place: place,
-            _core: core.map_err(Error::internal)?,
+        let running = Arc::clone(&self.running).acquire_owned().await;
+        Ok(HashPermit {
+            _admitted: admitted,
+            _running: running.map_err(Error::internal)?,
         })
     }
 
     /// The PHC string of `password`, in NFC, with a random salt.
     ///
     /// # Errors
-    /// As [`Passwords::core`].
+    /// As [`Passwords::permit`].
     pub async fn hash(&self, password: SecretString) -> Result<String> {
         let hash = move || {
             Argon2::default()
-                .hash_password(in_nfc(&password).expose_secret().as_bytes())
+                .hash_password(to_nfc(&password).expose_secret().as_bytes())
                 .map(|hash| hash.to_string())
                 .map_err(Error::internal)
         };
-        self.core().await?.run(hash).await
+        self.permit().await?.run(hash).await
     }
 }
 
-/// A core that is taken until the work on it is done.
-pub struct Core {
-    _place: OwnedSemaphorePermit,
-    _core: OwnedSemaphorePermit,
+/// The permission to hash one password. It is held until the hash is done.
+pub struct HashPermit {
+    _admitted: OwnedSemaphorePermit,
+    _running: OwnedSemaphorePermit,
 }
 
-impl Core {
-    /// Whether `password` is what `hash` was made from, however its accents are composed. Without a hash
-    /// it takes as long and is not.
+impl HashPermit {
+    /// Whether `hash` was made from `password`, whatever Unicode form its accents have. Without a hash the result
+    /// is false and takes the same time.
     ///
     /// # Errors
-    /// [`Error::Internal`] for a hash that is none.
+    /// `INTERNAL` if `hash` is not a PHC string.
     pub async fn verify(self, password: SecretString, hash: Option<String>) -> Result<bool> {
         self.run(move || {
-            let known = hash.is_some();
+            let exists = hash.is_some();
             let hash = hash.unwrap_or_else(|| DECOY.to_owned());
             let hash = PasswordHash::new(&hash).map_err(Error::internal)?;
             let matches = |password: &SecretString| {
                 let password = password.expose_secret().as_bytes();
                 Argon2::default().verify_password(password, &hash).is_ok()
             };
-            let normal = in_nfc(&password);
-            // A hash from before passwords were normalised is of what was sent.
+            let normal = to_nfc(&password);
+            // A hash from before passwords were normalised is of the password as it was sent.
             let other = normal.expose_secret() != password.expose_secret();
-            Ok((matches(&normal) || (other && matches(&password))) && known)
+            Ok((matches(&normal) || (other && matches(&password))) && exists)
         })
         .await
     }
 
-    /// The core moves into the closure: if the caller stops waiting, it stays taken until the work is
-    /// done.
+    /// The permit moves into the closure, because the work continues if the caller stops waiting.
     async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         tokio::task::spawn_blocking(move || {
-            step_back();
+            lower_thread_priority();
             let result = work();
             drop(self);
             result
@@ -117,23 +121,23 @@ impl Core {
     }
 }
 
-/// Lets the threads that answer calls go before this one, which hashes: whoever looks a lead up
-/// notices little of others who sign in. Where that cannot be, everything goes on as it is.
-fn step_back() {
+/// Gives the threads that serve calls precedence over this one, so that sign-ins barely slow down other calls.
+/// A failure is ignored: hashing works at normal priority too.
+fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
-/// How much less of a busy processor a hash gets: about a tenth of what a call does.
+/// The nice value of a hashing thread. On a busy processor it gets about a tenth of the time of a call.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// A password as it is hashed: keyboards and systems differ in how they compose an accent.
-fn in_nfc(password: &SecretString) -> SecretString {
+/// Normalises a password before it is hashed, because keyboards and systems compose accents differently.
+fn to_nfc(password: &SecretString) -> SecretString {
     text::nfc(password.expose_secret()).into()
 }
 
-/// Notes what is wrong with a password that somebody wants to have. Its length is that of its NFC.
+/// Reports the violations of a new password. Its length is measured in NFC.
 pub fn check_new(violations: &mut Violations, field: &str, password: &str) {
     let reason = match text::nfc(password).len() {
         0 => Some(Reason::Required),
@@ -155,7 +159,7 @@ pub fn check_new(violations: &mut Violations, field: &str, password: &str) {
     }
 }
 
-/// Notes what is wrong with a password that is to be verified: only what argon2 must not be fed.
+/// Reports the violations of a password to verify: only those that would be unsafe to pass to argon2.
 pub fn check_given(violations: &mut Violations, field: &str, password: &str) {
     let length = "must be 1 to 1,024 bytes long";
     if password.is_empty() {

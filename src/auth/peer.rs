@@ -1,4 +1,6 @@
-//! Who is at the other end of a connection, as far as the connection itself tells.
+//! What a connection reveals about its client: the address and the TLS client certificate.
+//!
+//! This module reads certificates that the TLS handshake has already verified. It never verifies one itself.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -6,19 +8,19 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use super::tokens::TokenHash;
+use crate::core::call::TokenHash;
 
-/// The other end of a connection.
+/// The client of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Where it is.
+    /// The IP address of the client.
     pub address: IpAddr,
-    /// The certificate it showed, verified against the client authorities.
+    /// The certificate that the client presented, verified against the client authorities.
     pub certificate: Option<Arc<Certificate>>,
 }
 
-/// What counts as one address: of IPv6, the 64 bits that a single customer is given. An IPv4 address
-/// written as an IPv6 one is the IPv4 address.
+/// The network that counts as one address in limits: for IPv6 the /64 prefix, because that is what a single
+/// customer gets. An IPv4-mapped IPv6 address is treated as the IPv4 address.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -29,7 +31,7 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A client's certificate.
+/// A client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// SHA-256 of the whole certificate.
@@ -39,7 +41,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate that the handshake has verified.
+    /// Parses a certificate that the handshake has verified.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let read = webpki::EndEntityCert::try_from(certificate).ok()?;
         let dns = read.valid_dns_names().map(|name| format!("DNS:{name}"));

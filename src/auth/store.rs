@@ -1,5 +1,8 @@
-//! Every query about sessions, keys and attempts.
+//! Every query about sessions, API keys, client certificates and password attempts.
+//!
+//! This module holds no rules: the callers decide what a missing row means.
 
+use crate::core::text_enum::TextEnum as _;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{
@@ -9,16 +12,17 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::attempts::{Attempt, WINDOW};
-use super::claim::Place;
-use super::tokens::TokenHash;
-use super::{CLOCKS_DIFFER, Principal, PrincipalKind, Role, SESSION};
+use super::operators::{self, Operator, Username, store::from_row};
+use super::reservation::Slot;
+use super::{MAX_CLOCK_SKEW, SESSION_LIFETIME};
+use crate::core::call::TokenHash;
+use crate::core::call::{Principal, PrincipalKind};
+use crate::core::role::Role;
 use crate::db::Tx;
 use crate::db::entities::{api_key, operator, password_attempt, service_account, session};
 use crate::error::{Error, Result};
-use crate::operators::model::{Operator, Username};
-use crate::operators::{self, store::from_row};
 
-/// The operator of a session that is valid now, and when it ends.
+/// The operator of a session that is valid now, and the expiry of the session.
 pub async fn session(
     db: &impl ConnectionTrait,
     hash: &TokenHash,
@@ -55,8 +59,8 @@ pub async fn api_key(
     from_account(account)
 }
 
-/// The service account that one of these names of a certificate stands for. None when they stand for
-/// several.
+/// The service account that is registered with one of these certificate names. None if the names belong to
+/// several accounts.
 pub async fn certificate(
     db: &impl ConnectionTrait,
     names: &[String],
@@ -76,7 +80,7 @@ fn from_account(account: service_account::Model) -> Result<Option<(Principal, Ro
     if account.disable_time.is_some() {
         return Ok(None);
     }
-    let role = Role::from_word(&account.role)
+    let role = Role::from_text(&account.role)
         .ok_or_else(|| Error::internal(format!("unknown role {}", account.role)))?;
     let principal = Principal {
         kind: PrincipalKind::ServiceAccount,
@@ -86,7 +90,7 @@ fn from_account(account: service_account::Model) -> Result<Option<(Principal, Ro
     Ok(Some((principal, role)))
 }
 
-/// A session to be.
+/// A session to insert.
 #[derive(Clone, Copy)]
 pub struct SessionRow {
     pub hash: TokenHash,
@@ -95,7 +99,7 @@ pub struct SessionRow {
     pub expire_time: DateTime<Utc>,
 }
 
-/// Inserts a session, unless it is there.
+/// Inserts a session, unless it exists.
 pub async fn insert_session(tx: &Tx, session: SessionRow) -> Result<()> {
     let row = session::ActiveModel {
         token_hash: Set(session.hash.to_vec()),
@@ -112,17 +116,17 @@ pub async fn insert_session(tx: &Tx, session: SessionRow) -> Result<()> {
     Ok(())
 }
 
-/// Has a session last from now on. One that would last for longer, because a clock was wrong when it
-/// was prolonged, is cut to that as well; small differences of clocks are let be.
-pub async fn prolong(tx: &Tx, hash: &TokenHash) -> Result<()> {
-    let until = tx.time().await? + SESSION;
-    let other = Condition::any()
+/// Extends a session to its full lifetime from now. A session that would last longer, because a clock was wrong
+/// when it was extended, is shortened to that. Small clock differences are tolerated.
+pub async fn extend_session(tx: &Tx, hash: &TokenHash) -> Result<()> {
+    let until = tx.time().await? + SESSION_LIFETIME;
+    let differs = Condition::any()
         .add(session::Column::ExpireTime.lt(until))
-        .add(session::Column::ExpireTime.gt(until + CLOCKS_DIFFER));
+        .add(session::Column::ExpireTime.gt(until + MAX_CLOCK_SKEW));
     session::Entity::update_many()
         .col_expr(session::Column::ExpireTime, Expr::value(until))
         .filter(session::Column::TokenHash.eq(hash.to_vec()))
-        .filter(other)
+        .filter(differs)
         .exec(&**tx)
         .await?;
     Ok(())
@@ -135,7 +139,7 @@ pub async fn delete_session(tx: &Tx, hash: &TokenHash) -> Result<()> {
     Ok(())
 }
 
-/// The enabled operator with this username, and their password's hash.
+/// The enabled operator with this username, and the operator's password hash.
 pub async fn operator_by_username(
     db: &impl ConnectionTrait,
     username: &Username,
@@ -155,19 +159,19 @@ pub async fn password_hash(db: &impl ConnectionTrait, id: Uuid) -> Result<Option
     Ok(row.map(|row| row.password_hash))
 }
 
-/// The hash of an operator's password, which nobody else changes until `tx` ends.
-pub async fn hold_password_hash(tx: &Tx, id: Uuid) -> Result<Option<String>> {
+/// The operator's password hash. The row is locked, so that nobody else changes it until `tx` ends.
+pub async fn lock_password_hash(tx: &Tx, id: Uuid) -> Result<Option<String>> {
     let find = operator::Entity::find_by_id(id);
     let row = find.lock(LockType::NoKeyUpdate).one(&**tx).await?;
     Ok(row.map(|row| row.password_hash))
 }
 
-/// The attempts of buckets that still count. One from the future, which a wrong clock made, counts for
-/// as long as one of now: none counts for longer than it is to.
+/// The attempts of these buckets that still count. An attempt with a time in the future, which a wrong clock
+/// wrote, gets the current time: no attempt counts for longer than [`WINDOW`].
 pub async fn attempts(tx: &Tx, buckets: Vec<String>, now: DateTime<Utc>) -> Result<Vec<Attempt>> {
-    let of_these = || password_attempt::Column::Bucket.is_in(&buckets);
+    let in_buckets = || password_attempt::Column::Bucket.is_in(&buckets);
     let rows = password_attempt::Entity::find()
-        .filter(of_these())
+        .filter(in_buckets())
         .filter(password_attempt::Column::ExpireTime.gt(now))
         .all(&**tx)
         .await?;
@@ -176,7 +180,7 @@ pub async fn attempts(tx: &Tx, buckets: Vec<String>, now: DateTime<Utc>) -> Resu
         password_attempt::Entity::update_many()
             .col_expr(password_attempt::Column::ClaimTime, Expr::value(now))
             .col_expr(password_attempt::Column::ExpireTime, Expr::value(until))
-            .filter(of_these())
+            .filter(in_buckets())
             .filter(password_attempt::Column::ExpireTime.gt(until))
             .exec(&**tx)
             .await?;
@@ -191,11 +195,11 @@ pub async fn attempts(tx: &Tx, buckets: Vec<String>, now: DateTime<Utc>) -> Resu
     Ok(counting.collect())
 }
 
-pub async fn insert_attempts(tx: &Tx, places: &[Place], expire_time: DateTime<Utc>) -> Result<()> {
-    let rows = places.iter().map(|place| password_attempt::ActiveModel {
-        id: Set(place.id),
-        bucket: Set(place.bucket.name.clone()),
-        claim_time: Set(place.claim_time),
+pub async fn insert_attempts(tx: &Tx, slots: &[Slot], expire_time: DateTime<Utc>) -> Result<()> {
+    let rows = slots.iter().map(|slot| password_attempt::ActiveModel {
+        id: Set(slot.id),
+        bucket: Set(slot.bucket.name.clone()),
+        claim_time: Set(slot.claim_time),
         expire_time: Set(expire_time),
         failed: Set(false),
     });
@@ -205,7 +209,7 @@ pub async fn insert_attempts(tx: &Tx, places: &[Place], expire_time: DateTime<Ut
     Ok(())
 }
 
-pub async fn attempt_failed(tx: &Tx, id: Uuid) -> Result<()> {
+pub async fn mark_attempt_failed(tx: &Tx, id: Uuid) -> Result<()> {
     password_attempt::Entity::update_many()
         .col_expr(password_attempt::Column::Failed, Expr::value(true))
         .filter(password_attempt::Column::Id.eq(id))
@@ -214,7 +218,7 @@ pub async fn attempt_failed(tx: &Tx, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-pub async fn attempt_expires(tx: &Tx, id: Uuid, time: DateTime<Utc>) -> Result<()> {
+pub async fn set_attempt_expiry(tx: &Tx, id: Uuid, time: DateTime<Utc>) -> Result<()> {
     password_attempt::Entity::update_many()
         .col_expr(password_attempt::Column::ExpireTime, Expr::value(time))
         .filter(password_attempt::Column::Id.eq(id))
@@ -223,7 +227,7 @@ pub async fn attempt_expires(tx: &Tx, id: Uuid, time: DateTime<Utc>) -> Result<(
     Ok(())
 }
 
-/// Removes the attempts of a bucket and of those below it.
+/// Deletes the attempts of a bucket and of the buckets below it.
 pub async fn delete_attempts(tx: &Tx, bucket: &str) -> Result<()> {
     password_attempt::Entity::delete_many()
         .filter(

@@ -1,5 +1,8 @@
-//! Session tokens and API keys: 256 random bits behind a prefix that tells what they are, so that
-//! a secret scanner, or a person, recognises one that leaked.
+//! Session tokens and API keys: 256 random bits after a prefix that names the kind, so that a secret scanner or
+//! a person recognises a leaked token.
+//!
+//! This module never stores a token: only its hash leaves the process, apart from the one response that hands the
+//! token out.
 
 use std::fmt;
 
@@ -8,17 +11,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use crate::clock;
+use crate::core::call::TokenHash;
+use crate::core::clock;
 
-/// What is stored of a token.
-pub type TokenHash = [u8; 32];
-
-/// What a token stands for.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// A session of an operator.
+    /// The token of an operator's session.
     Session,
-    /// A service account.
+    /// The key of a service account.
     ApiKey,
 }
 
@@ -31,16 +32,16 @@ impl TokenKind {
     }
 }
 
-/// A token in clear: given to its owner once, and dropped.
+/// A token in clear text. It is sent to its owner once and then dropped.
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The token itself. Only for the answer that hands it out.
+    /// The token in clear text. Use it only in the response that hands the token out.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// What is stored of it.
+    /// The hash that is stored in the database.
     pub fn hash(&self) -> TokenHash {
         Sha256::digest(self.expose()).into()
     }
@@ -52,13 +53,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Makes a new token.
+/// Generates a new token.
 pub fn generate(kind: TokenKind) -> Secret {
     let bits = URL_SAFE_NO_PAD.encode(clock::random_256_bits());
     Secret(format!("{}{bits}", kind.prefix()).into())
 }
 
-/// What a token claims to be, and its hash; none for what cannot be a token.
+/// The kind and the hash of a token. None if the text does not have the format of a token.
 pub fn parse(token: &str) -> Option<(TokenKind, TokenHash)> {
     let kind = [TokenKind::Session, TokenKind::ApiKey]
         .into_iter()

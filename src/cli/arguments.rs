@@ -1,5 +1,7 @@
-//! Reads the command line and the environment: an empty variable is one that is not set, and an error
-//! names what the value came from.
+//! Parses the command line and the environment.
+//!
+//! An empty environment variable counts as not set, and an error names the flag or the variable that the value came
+//! from. This module knows no single setting, so that a new one needs no change here.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,10 +13,10 @@ use super::Cli;
 use crate::config::values;
 
 impl Cli {
-    /// Reads the arguments of this process and the variables that stand for missing ones.
+    /// Parses the arguments of this process, and the environment variables for those that are not given.
     ///
     /// # Errors
-    /// What there is to print instead: what is wrong, or the help or version that was asked for.
+    /// What to print instead: the usage error, or the requested help or version.
     pub fn read() -> Result<Self, clap::Error> {
         let mut command = without_blank_variables(Self::command());
         let matches = command.try_get_matches_from_mut(env::args_os());
@@ -23,7 +25,7 @@ impl Cli {
     }
 }
 
-/// Composition files set variables they have no value for.
+/// Ignores empty variables, because Compose files set variables to empty if they have no value for them.
 fn without_blank_variables(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let value = arg.get_env().and_then(env::var_os);
@@ -35,8 +37,8 @@ fn without_blank_variables(command: Command) -> Command {
     command.mut_subcommands(without_blank_variables)
 }
 
-/// A wrong value that no argument gave came from the environment: the error names the variable in the
-/// place of a flag that nobody used.
+/// An invalid value that no argument gave came from the environment. The error then names the variable instead of
+/// a flag that the user did not give.
 fn name_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return error;

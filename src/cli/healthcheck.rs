@@ -1,4 +1,7 @@
-//! `leadsmith healthcheck`: for a container's health check, which has no other client at hand.
+//! `leadsmith healthcheck`: for the health check of a container whose image has no other gRPC client.
+//!
+//! It calls a running server over the network only. It must not open the database, because it checks what a
+//! client would see.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::output::{self, Failure};
-use crate::config::{Refusal, values};
+use crate::config::{StartupError, values};
 
 #[derive(Args, Debug)]
 pub struct HealthcheckSettings {
@@ -24,7 +27,7 @@ pub struct HealthcheckSettings {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
-    /// The authority of the server's certificate, where it speaks TLS
+    /// The authority of the server's certificate; with it, TLS is used
     #[arg(long, env = "LEADSMITH_TLS_CA", value_parser = values::file(), value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// The name in the server's certificate
@@ -36,7 +39,7 @@ pub struct HealthcheckSettings {
         value_name = "NAME"
     )]
     tls_name: String,
-    /// The client certificate to show, where the server asks for one
+    /// The client certificate to present, if the server requires one
     #[arg(
         long,
         env = "LEADSMITH_TLS_CLIENT_CERTIFICATE",
@@ -51,13 +54,13 @@ pub struct HealthcheckSettings {
 }
 
 impl HealthcheckSettings {
-    fn tls(&self) -> Result<Option<ClientTlsConfig>, Refusal> {
+    fn tls(&self) -> Result<Option<ClientTlsConfig>, StartupError> {
         let Some(authority) = &self.tls_ca else {
             return Ok(None);
         };
         let read = |file: &PathBuf| {
             std::fs::read(file).map_err(|error| {
-                Refusal::new(format!(
+                StartupError::new(format!(
                     "the file {} cannot be read: {error}",
                     file.display()
                 ))
@@ -74,51 +77,52 @@ impl HealthcheckSettings {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The limit for the connection, and again for the response.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub async fn run(settings: &HealthcheckSettings) -> Result<(), Failure> {
     let mut address = settings.listen;
     if address.port() == 0 {
         let why = "--listen must name the port that the server listens on, not 0";
-        return Err(Refusal::new(why).into());
+        return Err(StartupError::new(why).into());
     }
     if address.ip().is_unspecified() {
-        // A server that listens everywhere listens here too.
-        let here: std::net::IpAddr = match address {
+        // A server that listens on all addresses listens on loopback too.
+        let loopback: std::net::IpAddr = match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         };
-        address.set_ip(here);
+        address.set_ip(loopback);
     }
-    let silent = |why: String| Refusal::new(format!("no health from {address}: {why}"));
+    let unhealthy = |why: String| StartupError::new(format!("no health from {address}: {why}"));
     let tls = settings.tls()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-        .map_err(|error| silent(error.to_string()))?;
+        .map_err(|error| unhealthy(error.to_string()))?;
     if let Some(tls) = tls {
         endpoint = endpoint
             .tls_config(tls)
-            .map_err(|error| silent(root_cause(&error)))?;
+            .map_err(|error| unhealthy(root_cause(&error)))?;
     }
     let channel = endpoint
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE)
+        .connect_timeout(TIMEOUT)
+        .timeout(TIMEOUT)
         .connect()
         .await
-        .map_err(|error| silent(root_cause(&error)))?;
-    let answer = HealthClient::new(channel)
+        .map_err(|error| unhealthy(root_cause(&error)))?;
+    let response = HealthClient::new(channel)
         .check(HealthCheckRequest::default())
         .await
-        .map_err(|status| silent(status.message().to_owned()))?;
-    let status = answer.into_inner().status();
+        .map_err(|status| unhealthy(status.message().to_owned()))?;
+    let status = response.into_inner().status();
     if status == ServingStatus::Serving {
         output::show("SERVING\n")
     } else {
-        Err(silent(format!("it answers {}", status.as_str_name())).into())
+        Err(unhealthy(format!("it answers {}", status.as_str_name())).into())
     }
 }
 
-/// What is at the bottom of an error: tonic's own says only "transport error".
+/// The innermost source of an error, because tonic's own message is only "transport error".
 fn root_cause(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), root_cause)
 }

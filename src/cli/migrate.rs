@@ -1,24 +1,24 @@
-//! `leadsmith migrate`.
+//! `leadsmith migrate`: the command line of `db/migrate.rs`, which applies and reverts the migrations.
 
 use clap::Subcommand;
 
 use super::output::{self, Failure};
-use crate::config::{DatabaseSettings, Refusal, values};
+use crate::config::{DatabaseSettings, StartupError, values};
 use crate::db::migrate;
 
 #[derive(Debug, Subcommand)]
 pub enum MigrateCommand {
-    /// Apply every migration the database lacks
+    /// Apply all pending migrations
     Up(DatabaseSettings),
-    /// Take the newest migrations back, and with them the data of the tables they created
+    /// Revert the newest migrations. This deletes the data of the tables that they created
     Down {
         #[command(flatten)]
         database: DatabaseSettings,
-        /// How many
+        /// How many migrations to revert
         #[arg(long, default_value_t = 1, value_parser = values::number::<u32>(1..=1_000), value_name = "N")]
         steps: u32,
     },
-    /// Show which migrations the database has
+    /// Show which migrations are applied
     Status(DatabaseSettings),
 }
 
@@ -38,8 +38,8 @@ pub async fn run(command: MigrateCommand) -> Result<(), Failure> {
     }
 }
 
-/// One migration a line.
-async fn status(database: &DatabaseSettings) -> Result<String, Refusal> {
+/// One migration per line.
+async fn status(database: &DatabaseSettings) -> Result<String, StartupError> {
     let steps = migrate::status(&database.database_url).await?;
     let line = |step: &migrate::Step| {
         let state = if step.applied { "applied" } else { "pending" };

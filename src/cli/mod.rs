@@ -1,4 +1,7 @@
 //! The command line: one file per subcommand.
+//!
+//! A subcommand only parses its flags, calls the other modules and prints the result. It holds no rules, so that a
+//! change from the command line and a change from an RPC obey the same ones.
 
 mod arguments;
 mod backup;
@@ -13,16 +16,16 @@ mod service_account;
 
 use clap::{Parser, Subcommand};
 
-use crate::clock::Clock;
-use crate::config::{DatabaseSettings, Limits, LogSettings, Refusal, ServeSettings};
+use crate::config::{DatabaseSettings, Limits, LogSettings, ServeSettings, StartupError};
+use crate::core::clock::Clock;
 use crate::db::{Db, connect, migrate as schema};
 use crate::telemetry;
 use output::Failure;
 
 /// The life of a sales lead as a gRPC service.
 ///
-/// A setting can also be given by the environment variable named beside it; what a command is to do, only
-/// by its flags.
+/// A setting can also be given by the environment variable that is named beside it. What a command does once is given
+/// by its flags only.
 #[derive(Debug, Parser)]
 #[command(name = "leadsmith", version, disable_help_subcommand = true)]
 pub struct Cli {
@@ -34,34 +37,34 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until told to stop (SIGTERM or Ctrl-C)
+    /// Run the server until it is stopped by SIGTERM or Ctrl-C
     Serve(ServeSettings),
-    /// Serve a database of example data and print what to try on it
+    /// Run a server with example data and print the commands to try on it
     Demo(demo::DemoSettings),
-    /// Look at or change the database's schema
+    /// Show or change the database schema
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
-    /// Create and look after the people who sign in
+    /// Manage the people who sign in
     #[command(subcommand)]
     Operator(operator::OperatorCommand),
-    /// Create and look after the backend services that call with an API key
+    /// Manage the backend services that call with an API key or a client certificate
     #[command(subcommand)]
     ServiceAccount(service_account::ServiceAccountCommand),
-    /// Copy SQLite's database to a file, while a server uses it
+    /// Copy an SQLite database to a file; a server may be running on it
     Backup(backup::BackupSettings),
-    /// Put a backup in the place of SQLite's database, which nobody may be using
+    /// Replace an SQLite database with a backup; no server may be running on it
     Restore(backup::BackupSettings),
-    /// Ask a running server for its health; exits with 0 if it serves
+    /// Check the health of a running server; exits with 0 if it is serving
     Healthcheck(healthcheck::HealthcheckSettings),
     /// Print the settings that serve would use, with secrets hidden
     Config(ServeSettings),
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to do.
+    /// A sentence that says what is wrong and how to fix it.
     pub async fn run(self) -> Result<(), Failure> {
         telemetry::init(&self.log);
         match self.command {
@@ -74,15 +77,15 @@ impl Cli {
             Command::Restore(settings) => Ok(backup::restore(&settings).await?),
             Command::Healthcheck(settings) => healthcheck::run(&settings).await,
             Command::Config(settings) => {
-                settings.check()?;
+                crate::app::check(&settings)?;
                 output::show(&(settings.describe() + &self.log.describe()))
             }
         }
     }
 }
 
-/// Opens the database for a command, which neither creates nor migrates one.
-async fn open(settings: &DatabaseSettings) -> Result<Db, Refusal> {
+/// Opens an existing database with a current schema. Commands neither create nor migrate a database.
+async fn open(settings: &DatabaseSettings) -> Result<Db, StartupError> {
     schema::require_current(&settings.database_url).await?;
     connect::open(&settings.database_url, &Limits::default(), Clock::default()).await
 }

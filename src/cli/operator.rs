@@ -1,57 +1,60 @@
-//! `leadsmith operator`.
+//! `leadsmith operator`: the command line of `features/operators`.
 
+use crate::core::text_enum::TextEnum as _;
 use clap::{Args, Subcommand};
 
 use super::output::{self, Failure};
 use super::{open, secret};
+use crate::auth::operators::Operator;
 use crate::auth::passwords::Passwords;
-use crate::auth::roles::Role;
 use crate::config::DatabaseSettings;
-use crate::operators::{self, model::Operator};
-use crate::text::printable;
+use crate::core::role::Role;
+use crate::core::text::printable;
+use crate::features::operators;
 
 #[derive(Debug, Subcommand)]
 pub enum OperatorCommand {
-    /// Create an operator; the password is asked for, or read from standard input
+    /// Create an operator; the password is prompted for, or read from standard input
     Create {
         #[command(flatten)]
         database: DatabaseSettings,
-        /// What they sign in with; letter case does not matter
+        /// The username for sign-in; letter case does not matter
         #[arg(long)]
         username: String,
-        /// What they are called; the username if not given
+        /// The name for display; the username if not given
         #[arg(long, default_value = "", hide_default_value = true)]
         display_name: String,
-        /// What they may do
+        /// The role
         #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
         role: Role,
     },
     /// List the operators
     List(DatabaseSettings),
-    /// Set an operator's password, asked for or read from standard input, and end their sessions
-    SetPassword(One),
-    /// Keep an operator from signing in and end their sessions
-    Disable(One),
-    /// Forget the wrong passwords that lock an operator out
-    Unlock(One),
+    /// Set an operator's password and end their sessions; the password is prompted for, or read from
+    /// standard input
+    SetPassword(OperatorName),
+    /// Prevent an operator from signing in and end their sessions
+    Disable(OperatorName),
+    /// Reset the failed password attempts that lock an operator out
+    Unlock(OperatorName),
 }
 
-/// One operator of a database.
+/// Selects one operator of a database.
 #[derive(Args, Debug)]
-pub struct One {
+pub struct OperatorName {
     #[command(flatten)]
     database: DatabaseSettings,
-    /// Which operator
+    /// The operator's username
     #[arg(long)]
     username: String,
 }
 
-/// Reads a role in any letter case.
+/// Parses a role in any letter case.
 pub fn role(text: &str) -> Result<Role, String> {
-    Role::from_word(&text.to_uppercase()).ok_or_else(|| "VIEWER, SALES or ADMIN".to_owned())
+    Role::from_text(&text.to_uppercase()).ok_or_else(|| "VIEWER, SALES or ADMIN".to_owned())
 }
 
-/// An operator, as it is listed.
+/// An operator as one line of the list.
 fn line(operator: &Operator) -> String {
     let state = match operator.disable_time {
         Some(_) => "disabled",
@@ -60,7 +63,7 @@ fn line(operator: &Operator) -> String {
     format!(
         "{} {:<8} {:<8} {} ({})\n",
         operator.id,
-        operator.role.word(),
+        operator.role.as_str(),
         state,
         printable(&operator.username),
         printable(&operator.display_name)
@@ -92,21 +95,22 @@ pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
             db.close().await;
             output::show(&operators.iter().map(line).collect::<String>())?;
         }
-        OperatorCommand::SetPassword(one) => {
-            let db = open(&one.database).await?;
-            operators::find(&db, &one.username).await?;
+        OperatorCommand::SetPassword(selected) => {
+            let db = open(&selected.database).await?;
+            operators::find(&db, &selected.username).await?;
             let password = secret::new_password()?;
-            operators::set_password(&db, &Passwords::default(), &one.username, password).await?;
+            operators::set_password(&db, &Passwords::default(), &selected.username, password)
+                .await?;
             db.close().await;
         }
-        OperatorCommand::Disable(one) => {
-            let db = open(&one.database).await?;
-            operators::disable(&db, &one.username).await?;
+        OperatorCommand::Disable(selected) => {
+            let db = open(&selected.database).await?;
+            operators::disable(&db, &selected.username).await?;
             db.close().await;
         }
-        OperatorCommand::Unlock(one) => {
-            let db = open(&one.database).await?;
-            operators::unlock(&db, &one.username).await?;
+        OperatorCommand::Unlock(selected) => {
+            let db = open(&selected.database).await?;
+            operators::unlock(&db, &selected.username).await?;
             db.close().await;
         }
     }

@@ -1,25 +1,27 @@
-//! Standard output and standard error. They may be closed or on a full disk, so a failed write is an
-//! error to handle; `println!` would panic.
+//! Writes to standard output and standard error.
+//!
+//! Both may be closed or on a full disk, so a failed write is an error to handle. All commands print through this
+//! module and never with `println!`, which would panic.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::Refusal;
+use crate::config::StartupError;
 use crate::error::Error;
 
 /// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// What it was to do cannot be done.
-    Refused(Refusal),
-    /// Standard output was closed by a reader that has enough, such as `head`.
+    /// The command could not do its work.
+    Refused(StartupError),
+    /// Standard output was closed by a reader that needs no more output, such as `head`.
     OutputClosed,
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<StartupError> for Failure {
+    fn from(refusal: StartupError) -> Self {
         Self::Refused(refusal)
     }
 }
@@ -30,20 +32,19 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a shell reports of a command that SIGPIPE ended, which is how others end there.
+/// The exit code that a shell reports for a command that SIGPIPE ended, as most programs end in this case.
 const OUTPUT_CLOSED: u8 = 128 + 13;
 
 impl Failure {
-    /// Of a write of what was only to be looked at.
+    /// The failure of a write whose command changed nothing.
     fn of_write(error: &io::Error) -> Self {
         if error.kind() == ErrorKind::BrokenPipe {
             return Self::OutputClosed;
         }
-        Self::Refused(Refusal::new(unwritten(error)))
+        Self::Refused(StartupError::new(unwritten(error)))
     }
 
-    /// Says on standard error what is to be said. The code to exit with: 1, or 141 where standard output
-    /// was closed.
+    /// Reports the failure on standard error. Returns the exit code: 1, or 141 if standard output was closed.
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Refused(refusal) => {
@@ -59,34 +60,35 @@ fn unwritten(error: &io::Error) -> String {
     format!("standard output cannot be written ({error}): send it where there is room")
 }
 
-/// Prints what a command that changes nothing has found, whole lines of it.
+/// Prints the result of a command that changes nothing. `text` consists of whole lines.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If standard output cannot be written.
 pub fn show(text: &str) -> Result<(), Failure> {
     print(text).map_err(|error| Failure::of_write(&error))
 }
 
-/// Prints what a command has changed, whole lines of it. `done` says that, for when this fails.
+/// Prints what a command has changed. `text` consists of whole lines. If the write fails, the error says by `done`
+/// that the change was made.
 ///
 /// # Errors
-/// When it cannot be written.
-pub fn confirm(done: &str, text: &str) -> Result<(), Refusal> {
-    print(text).map_err(|error| Refusal::new(format!("{done}, but {}", unwritten(&error))))
+/// If standard output cannot be written.
+pub fn confirm(done: &str, text: &str) -> Result<(), StartupError> {
+    print(text).map_err(|error| StartupError::new(format!("{done}, but {}", unwritten(&error))))
 }
 
-/// Writes all of it to standard output.
+/// Writes the whole text to standard output.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If standard output cannot be written.
 pub fn print(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;
     output.flush()
 }
 
-/// Whether what is printed reaches nobody: standard output is the null device, which also stands for one
-/// that was closed before the program began.
+/// Whether standard output is the null device, so that nobody sees the output. The null device also replaces a
+/// standard output that was closed before the program began.
 pub fn is_discarded() -> bool {
     let null = Path::new("/dev/null").metadata();
     let output = rustix::fs::fstat(io::stdout());
@@ -96,13 +98,13 @@ pub fn is_discarded() -> bool {
     }
 }
 
-/// Writes a line to standard error, if that can be.
+/// Writes a line to standard error, if possible.
 pub fn note(line: &str) {
-    // There is nowhere else to say that this failed.
+    // A failure is ignored, because there is nowhere else to report it.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Prints what the command line parser has to say: its help, or what is wrong with the arguments.
+/// Prints the message of the command line parser: the help, or a usage error.
 pub fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     match printed {

@@ -1,23 +1,24 @@
-//! Passwords on the command line: by prompt or standard input, never by argument, where the shell's
-//! history and every user of the machine would see them.
+//! Reads passwords from a prompt or from standard input.
+//!
+//! A password is never read from an argument, because the shell's history and every user of the machine could see it.
 
 use std::io::{BufRead, IsTerminal, Read};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::Refusal;
+use crate::config::StartupError;
 
-/// How many bytes of standard input are read: more than any password has.
-const LINE: u64 = 8_192;
+/// The maximum number of bytes that are read from standard input: more than any password has.
+const MAX_LINE: u64 = 8_192;
 
-/// Reads a new password: asked for twice at a terminal, else the first line of standard input, without
-/// its line end and without the byte order mark that some tools begin with.
-pub fn new_password() -> Result<SecretString, Refusal> {
-    let unreadable = |error| Refusal::new(format!("the password cannot be read: {error}"));
+/// Reads a new password. On a terminal it is prompted for twice. Otherwise it is the first line of standard input,
+/// without the line end and without the byte order mark that some tools write.
+pub fn new_password() -> Result<SecretString, StartupError> {
+    let unreadable = |error| StartupError::new(format!("the password cannot be read: {error}"));
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         let mut line = String::new();
-        let mut input = stdin.lock().take(LINE);
+        let mut input = stdin.lock().take(MAX_LINE);
         input.read_line(&mut line).map_err(unreadable)?;
         let line = line.strip_suffix('\n').unwrap_or(&line);
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -26,12 +27,12 @@ pub fn new_password() -> Result<SecretString, Refusal> {
     let first: SecretString = rpassword::prompt_password("New password: ")
         .map_err(unreadable)?
         .into();
-    let second: SecretString = rpassword::prompt_password("Once more: ")
+    let second: SecretString = rpassword::prompt_password("Repeat the new password: ")
         .map_err(unreadable)?
         .into();
     if first.expose_secret() == second.expose_secret() {
         Ok(first)
     } else {
-        Err(Refusal::new("the two passwords differ: try again"))
+        Err(StartupError::new("the two passwords differ: try again"))
     }
 }

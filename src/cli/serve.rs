@@ -1,30 +1,30 @@
-//! `leadsmith serve`.
+//! `leadsmith serve`: runs the server until a signal stops it. What is started, and in which order, is in `app.rs`.
 
-use crate::clock::Clock;
-use crate::config::{Refusal, ServeSettings};
-use crate::server::{self, Running};
+use crate::app::{self, Running};
+use crate::config::{ServeSettings, StartupError};
+use crate::core::clock::Clock;
 
-pub async fn run(settings: &ServeSettings) -> Result<(), Refusal> {
-    let server = server::start(settings, Clock::default()).await?;
+pub async fn run(settings: &ServeSettings) -> Result<(), StartupError> {
+    let server = app::start(settings, Clock::default()).await?;
     tracing::info!(address = %server.address, "serving");
     until_stopped(server).await
 }
 
-/// Serves until told to stop, and stops.
-pub async fn until_stopped(mut server: Running) -> Result<(), Refusal> {
+/// Serves until a signal arrives or the server ends, then stops the server.
+pub async fn until_stopped(mut server: Running) -> Result<(), StartupError> {
     tokio::select! {
-        told = wait_for_signal() => told?,
+        signal = wait_for_signal() => signal?,
         () = server.ended() => {}
     }
-    tracing::info!("stopping: calls under way are finished first");
+    tracing::info!("stopping: waiting for running calls to finish");
     server.stop().await?;
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn wait_for_signal() -> Result<(), Refusal> {
+async fn wait_for_signal() -> Result<(), StartupError> {
     use tokio::signal::unix::{SignalKind, signal};
-    let broken = |error| Refusal::new(format!("signals cannot be waited for: {error}"));
+    let broken = |error| StartupError::new(format!("signals cannot be waited for: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
     tokio::select! {

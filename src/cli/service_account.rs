@@ -1,5 +1,6 @@
-//! `leadsmith service-account`.
+//! `leadsmith service-account`: the command line of `features/service_accounts`.
 
+use crate::core::text_enum::TextEnum as _;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use uuid::Uuid;
@@ -7,11 +8,11 @@ use uuid::Uuid;
 use super::open;
 use super::operator::role;
 use super::output::{self, Failure};
-use crate::auth::roles::Role;
-use crate::config::{DatabaseSettings, Refusal};
+use crate::config::{DatabaseSettings, StartupError};
+use crate::core::role::Role;
+use crate::core::text::{nfc, printable};
 use crate::db::Db;
-use crate::service_accounts::{self, ServiceAccount};
-use crate::text::{nfc, printable};
+use crate::features::service_accounts::{self, ServiceAccount};
 
 #[derive(Debug, Subcommand)]
 pub enum ServiceAccountCommand {
@@ -19,40 +20,39 @@ pub enum ServiceAccountCommand {
     Create {
         #[command(flatten)]
         database: DatabaseSettings,
-        /// What it is called
+        /// The name of the service account
         #[arg(long)]
         name: String,
-        /// What it may do
+        /// The role
         #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
         role: Role,
     },
     /// List the service accounts, with the ids of their keys
     List(DatabaseSettings),
-    /// Create an API key of a service account and print it, this once
+    /// Create an API key for a service account and print it; it is shown only once
     CreateKey {
         #[command(flatten)]
         database: DatabaseSettings,
-        /// Which service account
+        /// The name of the service account
         #[arg(long)]
         name: String,
     },
-    /// Have client certificates with a subject alternative name stand for a service account
+    /// Register the client certificates with a subject alternative name for a service account
     SetCertificate {
         #[command(flatten)]
         database: DatabaseSettings,
-        /// Which service account
+        /// The name of the service account
         #[arg(long)]
         name: String,
-        /// The subject alternative name, DNS:NAME or URI:NAME; without it, none stands for the account
-        /// any more
+        /// The subject alternative name, DNS:NAME or URI:NAME; without it, the registration is removed
         #[arg(long, value_name = "DNS:NAME|URI:NAME")]
         certificate_name: Option<String>,
     },
-    /// Revoke an API key, by the id that was printed with it and is listed
+    /// Revoke an API key by its id, which create-key and list print
     RevokeKey {
         #[command(flatten)]
         database: DatabaseSettings,
-        /// Which key
+        /// The id of the key
         #[arg(long)]
         id: Uuid,
     },
@@ -101,10 +101,10 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Creates a key and prints it. A key that nobody has seen is not left valid.
-async fn create_key(db: &Db, name: &str) -> Result<(), Refusal> {
+/// Creates a key and prints it. If it cannot be printed, it is revoked, because nobody has seen it.
+async fn create_key(db: &Db, name: &str) -> Result<(), StartupError> {
     if output::is_discarded() {
-        return Err(Refusal::new(
+        return Err(StartupError::new(
             "standard output is closed or /dev/null, and the key is shown only once: send it where it is \
              kept",
         ));
@@ -116,7 +116,7 @@ async fn create_key(db: &Db, name: &str) -> Result<(), Refusal> {
     let Err(error) = output::print(&format!("{}\n", key.expose())) else {
         return Ok(());
     };
-    Err(Refusal::new(
+    Err(StartupError::new(
         match service_accounts::revoke_key(db, id).await {
             Ok(()) => format!(
                 "the key cannot be printed ({error}) and was revoked: create another where standard output \
@@ -130,13 +130,13 @@ async fn create_key(db: &Db, name: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// An account, and its keys below it.
+/// An account, followed by its keys.
 fn lines(account: &ServiceAccount) -> String {
     let certificate = printable(account.certificate_name.as_deref().unwrap_or_default());
     let line = format!(
         "{} {:<8} {} {certificate}",
         account.id,
-        account.role.word(),
+        account.role.as_str(),
         printable(&account.name)
     );
     let mut lines = format!("{}\n", line.trim_end());

@@ -1,4 +1,6 @@
-//! How the text of a setting becomes its value: without the blanks around it, and within its range.
+//! Parsers for the values of settings. Surrounding whitespace is removed, and every number has a range.
+//!
+//! The parsers know no setting, so that a setting and a flag of a command are parsed in the same way.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -15,8 +17,8 @@ use clap::builder::{
 use clap::{Arg, Command, ValueEnum};
 use secrecy::SecretString;
 
-/// Leaves out the spaces and line ends around a value: files and shells add them, and a URL with one
-/// behind it would name another database.
+/// Removes the spaces and line ends around a value. Files and shells add them, and a database URL with a trailing
+/// space would name another database.
 #[derive(Clone)]
 pub struct Trimmed<P>(P);
 
@@ -41,71 +43,71 @@ fn trim(value: &OsStr) -> &OsStr {
     OsStr::from_bytes(value.as_bytes().trim_ascii())
 }
 
-/// Whether there is nothing in a value but spaces and line ends.
+/// Whether a value contains only spaces and line ends.
 pub fn is_blank(value: &OsStr) -> bool {
     trim(value).is_empty()
 }
 
-/// Reads the name of a file.
+/// Parses a file name.
 pub fn file() -> Trimmed<PathBufValueParser> {
     Trimmed(PathBufValueParser::new())
 }
 
-/// Reads any text that is not empty.
+/// Parses any text that is not empty.
 pub fn text() -> Trimmed<NonEmptyStringValueParser> {
     Trimmed(NonEmptyStringValueParser::new())
 }
 
-/// Reads a text that is never shown.
+/// Parses a text that is never printed.
 pub fn secret() -> Trimmed<impl TypedValueParser<Value = SecretString>> {
     Trimmed(NonEmptyStringValueParser::new().map(SecretString::from))
 }
 
-/// Reads `true` or `false`.
+/// Parses `true` or `false`.
 pub fn boolean() -> Trimmed<BoolValueParser> {
     Trimmed(BoolValueParser::new())
 }
 
-/// Reads one of the words of `T`.
+/// Parses one of the words of `T`.
 pub fn word<T: ValueEnum + Clone + Send + Sync + 'static>() -> Trimmed<EnumValueParser<T>> {
     Trimmed(EnumValueParser::new())
 }
 
-/// Reads what `read` reads.
-fn read<T: Clone + Send + Sync + 'static>(
-    read: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+/// A parser that calls `parse` without the surrounding whitespace.
+fn parser<T: Clone + Send + Sync + 'static>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
 ) -> Trimmed<impl TypedValueParser<Value = T>> {
-    Trimmed(read)
+    Trimmed(parse)
 }
 
-/// Reads a whole number of this range.
+/// Parses a whole number in this range.
 pub fn number<N>(range: RangeInclusive<N>) -> Trimmed<impl TypedValueParser<Value = N>>
 where
     N: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
 {
-    read(move |text| {
-        // What does not fit into N is out of range too.
+    parser(move |text| {
+        // A number that does not fit into N is out of range too.
         let value = text.parse().ok().filter(|value| range.contains(value));
         value.ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
     })
 }
 
-/// Reads a level of the log.
+/// Parses a log level.
 pub fn level() -> Trimmed<impl TypedValueParser<Value = tracing::Level>> {
     let levels = "error, warn, info, debug or trace";
-    read(move |text| text.parse().map_err(|_| levels.to_owned()))
+    parser(move |text| text.parse().map_err(|_| levels.to_owned()))
 }
 
-/// Reads an IP address and a port.
+/// Parses an IP address and a port.
 pub fn address() -> Trimmed<impl TypedValueParser<Value = SocketAddr>> {
     let wrong = "an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
-    read(move |text| text.parse().map_err(|_| wrong.to_owned()))
+    parser(move |text| text.parse().map_err(|_| wrong.to_owned()))
 }
 
-/// Reads a number of seconds, at most an hour. The least is what still counts in milliseconds when
-/// halved: PostgreSQL takes a time of 0 for no limit at all.
+/// Parses a number of seconds, at most one hour. The minimum is still at least a millisecond when it is halved,
+/// because PostgreSQL treats a timeout of 0 as no timeout.
 pub fn seconds() -> Trimmed<impl TypedValueParser<Value = Duration>> {
-    read(|text| {
+    parser(|text| {
         let value: f64 = text
             .parse()
             .map_err(|_| "a number of seconds, such as 2.5".to_owned())?;

@@ -1,7 +1,7 @@
-//! Copies SQLite's database while it is used, and puts a copy in its place.
+//! Backs up SQLite's database while it is in use, and restores a backup.
 //!
-//! A copy is made beside where it is to be, checked, synced, and only then given its name: whoever
-//! finds a file of that name finds a whole one, whatever happens meanwhile.
+//! A copy is written beside its destination, checked, synced, and only then renamed: a file of that
+//! name is always complete, whatever happens in between. PostgreSQL has backup tools of its own.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,113 +9,118 @@ use std::path::{Path, PathBuf};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use tempfile::NamedTempFile;
 
-use super::place::{self, beside_named, folder, unwritten};
-use super::{connect, file, migrate};
-use crate::config::Refusal;
+use super::sqlite_files::{self, parent_dir, sibling, write_error};
+use super::{connect, migrate, open_file};
+use crate::config::StartupError;
 
-/// What is in a copy.
+/// A summary of the content of a copy.
 pub struct Content {
-    /// How many bytes it has.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// How many leads, whatever their state.
+    /// The number of leads, in any state.
     pub leads: i64,
-    /// The last event it has; 0 when it has none.
+    /// The number of the last event; 0 if there is none.
     pub last_event: i64,
 }
 
-/// Copies the database `from` as it is at one moment to the file `to`. Whoever writes goes on.
+/// Copies the database `from`, as of one moment, to the file `to`. Writers can continue.
 ///
 /// # Errors
-/// When `from` is not there, `to` is and may not be replaced, or the copy fails or is damaged.
-pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, Refusal> {
-    let (from, to) = (&place::existing_database(from)?, &place::resolve(to)?);
+/// If `from` does not exist, `to` exists and may not be replaced, or the copy fails or is damaged.
+pub async fn back_up(from: &Path, to: &Path, force: bool) -> Result<Content, StartupError> {
+    let (from, to) = (
+        &sqlite_files::existing_database(from)?,
+        &sqlite_files::resolve(to)?,
+    );
     refuse_same(from, to)?;
     refuse_existing(to, force)?;
-    let copy = beside(to)?;
+    let copy = temporary_beside(to)?;
     let db = connect::open_file(from, false).await?;
     let path = copy.path().to_string_lossy().into_owned();
-    // One read transaction: the copy is of one moment.
-    let into = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [path.into()]);
-    let copied = db.execute_raw(into).await;
+    // VACUUM INTO runs in one read transaction, so the copy is of one moment.
+    let vacuum = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [path.into()]);
+    let copied = db.execute_raw(vacuum).await;
     let _ = db.close().await;
-    copied.map_err(|error| Refusal::new(format!("the database cannot be copied: {error}")))?;
+    copied.map_err(|error| StartupError::new(format!("the database cannot be copied: {error}")))?;
     let content = check(copy.path()).await?;
-    put(copy, to, force)?;
+    rename_into_place(copy, to, force)?;
     Ok(content)
 }
 
-/// Puts the copy `from` in the place of the database `to`.
+/// Replaces the database `to` by the backup `from`.
 ///
 /// # Errors
-/// When `from` is damaged, no database of Leadsmith's, newer than this program or not all of it; when `to` is there
-/// and may not be replaced, or somebody uses it.
-pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, Refusal> {
-    let to = &place::database(to)?;
-    let (from, source) = plain(from)?;
+/// If `from` is damaged, is not a database of Leadsmith's, is newer than this program or is
+/// incomplete; if `to` exists and may not be replaced, or is in use.
+pub async fn restore(from: &Path, to: &Path, force: bool) -> Result<Content, StartupError> {
+    let to = &sqlite_files::database(to)?;
+    let (from, source) = open_backup(from)?;
     let from = &from;
     refuse_same(from, to)?;
     refuse_log(from)?;
     refuse_existing(to, force)?;
     let content = check(from).await?;
-    let mut copy = beside(to)?;
+    let mut copy = temporary_beside(to)?;
     let copied = std::io::copy(&mut &source, copy.as_file_mut());
-    copied.map_err(|error| unwritten(to, &error))?;
+    copied.map_err(|error| write_error(to, &error))?;
     check(copy.path()).await?;
-    let alone = match to.exists() {
-        true => alone(to).await?,
+    let exclusive = match to.exists() {
+        true => lock_exclusively(to).await?,
         false => None,
     };
-    // First: a log that is left would be applied to the copy, which it does not belong to.
-    for suffix in place::COMPANIONS {
-        let name = beside_named(to, suffix);
+    // The logs are removed first: SQLite would apply a remaining log to the copy, to which it does
+    // not belong.
+    for suffix in sqlite_files::COMPANIONS {
+        let name = sibling(to, suffix);
         match fs::remove_file(&name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(unwritten(&name, &error));
+                return Err(write_error(&name, &error));
             }
             _ => {}
         }
     }
-    put(copy, to, force)?;
-    if let Some(db) = alone {
+    rename_into_place(copy, to, force)?;
+    if let Some(db) = exclusive {
         let _ = db.close().await;
     }
     Ok(content)
 }
 
-/// Finds and opens a backup, which may have several names: nothing is written to it.
-fn plain(file: &Path) -> Result<(PathBuf, File), Refusal> {
-    let unread = |error: std::io::Error| {
+/// Finds and opens a backup. It may have several names, because nothing is written to it.
+fn open_backup(file: &Path) -> Result<(PathBuf, File), StartupError> {
+    let read_error = |error: std::io::Error| {
         let file = file.display();
-        Refusal::new(format!(
+        StartupError::new(format!(
             "there is no file {file} that can be read ({error}): check its name"
         ))
     };
-    // Before it is opened: a pipe would be waited for.
-    place::check_plain(file, &file.metadata().map_err(unread)?)?;
-    let place = file.canonicalize().map_err(unread)?;
-    let opened = File::open(&place).map_err(unread)?;
-    Ok((place, opened))
+    // The check runs before the file is opened, because opening a pipe would block.
+    sqlite_files::check_regular(file, &file.metadata().map_err(read_error)?)?;
+    let path = file.canonicalize().map_err(read_error)?;
+    let opened = File::open(&path).map_err(read_error)?;
+    Ok((path, opened))
 }
 
-/// Whoever has the database open would go on with a file that has no name any more.
-fn refuse_same(from: &Path, to: &Path) -> Result<(), Refusal> {
-    if !file::is_same(from, to) {
+/// Replacing the database by itself would leave a process that has it open with a file that has no
+/// name any more.
+fn refuse_same(from: &Path, to: &Path) -> Result<(), StartupError> {
+    if !open_file::is_same(from, to) {
         return Ok(());
     }
-    Err(Refusal::new(format!(
+    Err(StartupError::new(format!(
         "the file {} is the database itself: name another one",
         to.display()
     )))
 }
 
-/// A backup has no log. What lies beside one would be lost.
-fn refuse_log(file: &Path) -> Result<(), Refusal> {
-    let logs = ["-wal", "-journal"].map(|suffix| beside_named(file, suffix));
+/// A backup has no log. The content of a log beside it would be lost.
+fn refuse_log(file: &Path) -> Result<(), StartupError> {
+    let logs = ["-wal", "-journal"].map(|suffix| sibling(file, suffix));
     let is_used = |log: &&PathBuf| log.metadata().is_ok_and(|log| log.len() > 0);
     let Some(log) = logs.iter().find(is_used) else {
         return Ok(());
     };
-    Err(Refusal::new(format!(
+    Err(StartupError::new(format!(
         "the file {0} is no backup, a part of it is in {1}: make one of it, by leadsmith backup \
          --database-url sqlite:{0}",
         file.display(),
@@ -123,65 +128,66 @@ fn refuse_log(file: &Path) -> Result<(), Refusal> {
     )))
 }
 
-fn refuse_existing(file: &Path, force: bool) -> Result<(), Refusal> {
+fn refuse_existing(file: &Path, force: bool) -> Result<(), StartupError> {
     if force || !file.exists() {
         return Ok(());
     }
-    Err(Refusal::new(format!(
+    Err(StartupError::new(format!(
         "the file {} is there already: name another one, or say --force to replace it",
         file.display()
     )))
 }
 
-/// A new file that only its owner may read, in the folder of another, gone unless it is put there.
-fn beside(file: &Path) -> Result<NamedTempFile, Refusal> {
+/// A new file in the same directory that only its owner can read. It is removed unless it is
+/// renamed.
+fn temporary_beside(file: &Path) -> Result<NamedTempFile, StartupError> {
     tempfile::Builder::new()
         .prefix(".leadsmith-")
-        .tempfile_in(folder(file))
-        .map_err(|error| unwritten(file, &error))
+        .tempfile_in(parent_dir(file))
+        .map_err(|error| write_error(file, &error))
 }
 
-/// Gives a copy its name, for good: it is on disk before and its name is after.
-fn put(copy: NamedTempFile, file: &Path, force: bool) -> Result<(), Refusal> {
+/// Renames a copy durably: the content is synced before the rename, the directory after it.
+fn rename_into_place(copy: NamedTempFile, file: &Path, force: bool) -> Result<(), StartupError> {
     copy.as_file()
         .sync_all()
-        .map_err(|error| unwritten(file, &error))?;
+        .map_err(|error| write_error(file, &error))?;
     let persisted = if force {
         copy.persist(file)
     } else {
         copy.persist_noclobber(file)
     };
-    persisted.map_err(|error| unwritten(file, &error.error))?;
-    File::open(folder(file))
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| unwritten(file, &error))
+    persisted.map_err(|error| write_error(file, &error.error))?;
+    File::open(parent_dir(file))
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| write_error(file, &error))
 }
 
-/// What is in a copy, if it is whole and of a schema that this program knows.
-async fn check(file: &Path) -> Result<Content, Refusal> {
+/// Summarises a copy, if it is complete and of a schema that this program knows.
+async fn check(file: &Path) -> Result<Content, StartupError> {
     let db = connect::open_file(file, true).await?;
-    let content = look_into(&db, file).await;
+    let content = summarise(&db, file).await;
     let _ = db.close().await;
     content
 }
 
-async fn look_into(db: &DatabaseConnection, file: &Path) -> Result<Content, Refusal> {
+async fn summarise(db: &DatabaseConnection, file: &Path) -> Result<Content, StartupError> {
     let damaged = |why: String| {
         let (file, why) = (file.display(), why.replace('\n', ", "));
-        Refusal::new(format!("{file} is damaged ({why}): use another backup"))
+        StartupError::new(format!("{file} is damaged ({why}): use another backup"))
     };
-    let row = one(db, "PRAGMA integrity_check(1)").await;
-    let found = row.and_then(|row| row.try_get_by_index::<String>(0));
-    match found {
-        Ok(found) if found == "ok" => {}
-        Ok(found) => return Err(damaged(found)),
+    let row = query_row(db, "PRAGMA integrity_check(1)").await;
+    let verdict = row.and_then(|row| row.try_get_by_index::<String>(0));
+    match verdict {
+        Ok(verdict) if verdict == "ok" => {}
+        Ok(verdict) => return Err(damaged(verdict)),
         Err(error) => return Err(damaged(error.to_string())),
     }
     migrate::pending(db).await?;
     let sql = "SELECT (SELECT count(*) FROM leads), (SELECT coalesce(max(seq), 0) FROM events)";
-    let row = one(db, sql).await.map_err(|_| {
+    let row = query_row(db, sql).await.map_err(|_| {
         let file = file.display();
-        Refusal::new(format!(
+        StartupError::new(format!(
             "{file} is no database of Leadsmith's: use another backup"
         ))
     })?;
@@ -197,16 +203,17 @@ async fn look_into(db: &DatabaseConnection, file: &Path) -> Result<Content, Refu
     })
 }
 
-async fn one(db: &DatabaseConnection, sql: &str) -> Result<sea_orm::QueryResult, DbErr> {
+async fn query_row(db: &DatabaseConnection, sql: &str) -> Result<sea_orm::QueryResult, DbErr> {
     let row = db
         .query_one_raw(Statement::from_string(DbBackend::Sqlite, sql))
         .await?;
     row.ok_or_else(|| DbErr::RecordNotFound("no row".to_owned()))
 }
 
-/// Makes sure that nobody has the database open: only then does SQLite take its log away. As long as
-/// the connection is there nobody gets in. None for a file that SQLite cannot read any more.
-async fn alone(file: &Path) -> Result<Option<DatabaseConnection>, Refusal> {
+/// Makes sure that no other process has the database open: only then does SQLite remove its log.
+/// The returned connection keeps others out while it exists. `None` for a file that SQLite cannot
+/// read any more.
+async fn lock_exclusively(file: &Path) -> Result<Option<DatabaseConnection>, StartupError> {
     let Ok(db) = connect::open_file(file, false).await else {
         return Ok(None);
     };
@@ -219,12 +226,12 @@ async fn alone(file: &Path) -> Result<Option<DatabaseConnection>, Refusal> {
         match db.execute_unprepared(sql).await {
             Ok(_) => {}
             Err(error) if connect::is_locked(&error) => {
-                return Err(Refusal::new(format!(
+                return Err(StartupError::new(format!(
                     "another process uses {}: stop the server first",
                     file.display()
                 )));
             }
-            // It is damaged, which is why it is replaced.
+            // The file is damaged, which is why it is replaced.
             Err(_) => break,
         }
     }

@@ -1,4 +1,8 @@
-//! Opens the database with the settings its defaults get wrong, and refuses an unsafe one.
+//! Opens the database.
+//!
+//! It sets what the drivers' defaults get wrong, and refuses a database whose configuration could
+//! lose an acknowledged change. It depends on the settings of `config/` only, and knows nothing of
+//! the queries that run on the connections.
 
 mod postgres;
 mod sqlite;
@@ -10,33 +14,33 @@ use std::time::Duration;
 use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, RuntimeErr, SqlxError};
 use secrecy::{ExposeSecret, SecretString};
 
-use postgres::{Plans, Server};
+use postgres::{PlanMode, Server};
 pub(super) use sqlite::{is_locked, open_file};
 
-use super::pages::{Connection, Pages, StatementClock};
-use super::reader::{Lost, Reader};
-use super::{Db, hosts, place};
-use crate::clock::Clock;
-use crate::config::{Limits, Refusal};
+use super::page_pool::{PageConnection, PagePool, StatementDeadline};
+use super::reader::{ConnectionEpoch, Reader};
+use super::{Db, hosts, sqlite_files};
+use crate::config::{Limits, StartupError};
+use crate::core::clock::Clock;
 
-/// Which database a URL names.
+/// The database that a URL identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A file.
+    /// A SQLite file.
     Sqlite(std::path::PathBuf),
-    /// A server.
+    /// A PostgreSQL server.
     Postgres,
 }
 
 impl Target {
-    /// Reads a database URL: `sqlite:FILE` (also `sqlite://FILE`) or `postgres://…`.
+    /// Parses a database URL: `sqlite:FILE` (also `sqlite://FILE`) or `postgres://…`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it, without the URL, which may hold a password.
-    pub fn parse(secret: &SecretString) -> Result<Self, Refusal> {
+    /// A message that says what is wrong. It does not contain the URL, which may hold a password.
+    pub fn parse(secret: &SecretString) -> Result<Self, StartupError> {
         let url = secret.expose_secret();
         if url.contains(char::is_control) {
-            return Err(Refusal::new(
+            return Err(StartupError::new(
                 "the database URL has a line break or another control character in it: leave it out, or \
                  percent-encode it where it is part of a password",
             ));
@@ -46,19 +50,19 @@ impl Target {
             return Ok(Self::Postgres);
         }
         let Some(file) = url.strip_prefix("sqlite:") else {
-            return Err(Refusal::new(
+            return Err(StartupError::new(
                 "the database URL must begin with sqlite: or postgres://, \
                  as in sqlite:leadsmith.db or postgres://leadsmith@localhost/leadsmith",
             ));
         };
         let file = file.strip_prefix("//").unwrap_or(file);
         if file.trim() != file {
-            return Err(Refusal::new(
+            return Err(StartupError::new(
                 "the database URL has a blank before the name of the file: leave it out",
             ));
         }
         if file.is_empty() || file.contains(":memory:") || file.contains('?') {
-            return Err(Refusal::new(
+            return Err(StartupError::new(
                 "the database URL must name a file behind sqlite:, without parameters: a database \
                  in memory would lose every lead at the end",
             ));
@@ -66,7 +70,7 @@ impl Target {
         let path = Path::new(file).to_path_buf();
         match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                Err(Refusal::new(format!(
+                Err(StartupError::new(format!(
                     "the folder {} of the database file does not exist: create it first",
                     folder.display()
                 )))
@@ -79,27 +83,27 @@ impl Target {
 /// Opens the database for serving.
 ///
 /// # Errors
-/// When it cannot be reached, or is set up so that an acknowledged change could be lost.
-pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, Refusal> {
-    let lost = Arc::<Lost>::default();
-    let (mut hosts, mut opened, mut lists) = (Vec::new(), None, Vec::new());
+/// If the database cannot be reached, or its configuration could lose an acknowledged change.
+pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, StartupError> {
+    let epoch = Arc::<ConnectionEpoch>::default();
+    let (mut hosts, mut open_file, mut page_connections) = (Vec::new(), None, Vec::new());
     let (readers, connections, writer) = match Target::parse(url)? {
         Target::Sqlite(file) => {
-            let file = place::existing_database(&file)?;
-            place::warn_of_access(&file);
-            opened = Some(sqlite::opened(&file)?);
+            let file = sqlite_files::existing_database(&file)?;
+            sqlite_files::warn_about_permissions(&file);
+            open_file = Some(sqlite::writable_file(&file)?);
             let wait = limits.connection_wait;
             let writer = sqlite::options(&file, 1, limits.sqlite_write_wait, false);
             let writer = sqlite::connect(&file, writer, wait).await?;
             for _ in 0..limits.sqlite_readers {
-                let clock = Arc::<StatementClock>::default();
+                let deadline = Arc::<StatementDeadline>::default();
                 let options = sqlite::options(&file, 1, wait, true);
-                let options = sqlite::timed(options, Arc::clone(&clock));
+                let options = sqlite::with_deadline(options, Arc::clone(&deadline));
                 let pool = sqlite::connect(&file, options, wait).await?;
-                let reader = Reader::new(pool, &lost, 1);
-                lists.push(Connection { reader, clock });
+                let reader = Reader::new(pool, &epoch, 1);
+                page_connections.push(PageConnection { reader, deadline });
             }
-            // What looks up by a key is fast: fewer do.
+            // Lookups by key are fast, so they need fewer connections.
             let connections = limits.sqlite_readers.div_ceil(2);
             let readers = sqlite::options(&file, connections, wait, true);
             let readers = sqlite::connect(&file, readers, wait).await?;
@@ -110,83 +114,87 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             let readers = (limits.postgres_connections - writers).max(1);
             let server = Server::find(url).await?;
             let options = |connections, plans| {
-                postgres::condemned(
+                postgres::reject_stale(
                     server.options(connections, limits, plans),
-                    Arc::clone(&lost),
+                    Arc::clone(&epoch),
                 )
             };
-            let pool = postgres::connect(options(readers, Plans::Considered)).await?;
+            let pool = postgres::connect(options(readers, PlanMode::Auto)).await?;
             postgres::check(&pool).await?;
-            let writer = postgres::connect(options(writers, Plans::ByKeys)).await?;
+            let writer = postgres::connect(options(writers, PlanMode::GenericByKey)).await?;
             hosts = server.hosts;
-            // A quarter is left to what looks up by a key.
+            // A quarter of the connections stays reserved for lookups by key.
             for _ in 0..(readers * 3).div_ceil(4).min(readers - 1).max(1) {
-                let reader = Reader::new(pool.clone(), &lost, readers);
-                let clock = Arc::default();
-                lists.push(Connection { reader, clock });
+                let reader = Reader::new(pool.clone(), &epoch, readers);
+                let deadline = Arc::default();
+                page_connections.push(PageConnection { reader, deadline });
             }
             (pool, readers, writer)
         }
     };
-    let readers = Reader::new(readers, &lost, connections);
-    let pages = Pages::new(lists, limits.connection_wait, limits.statement_time);
+    let readers = Reader::new(readers, &epoch, connections);
+    let pages = PagePool::new(
+        page_connections,
+        limits.connection_wait,
+        limits.statement_time,
+    );
     let write_wait = limits.sqlite_write_wait;
     Ok(Db::new(
-        readers, pages, writer, hosts, opened, write_wait, clock,
+        readers, pages, writer, hosts, open_file, write_wait, clock,
     ))
 }
 
-/// How long one process waits for another's migrations to let it in.
+/// How long a connection for migrations waits for another process's migrations.
 const MIGRATION_WAIT: Duration = Duration::from_secs(10);
 
-/// One connection without a limit on a statement's time, for migrations. Creates SQLite's file where
-/// there is none.
+/// One connection without a statement timeout, for migrations. Creates the SQLite file if there is
+/// none.
 ///
 /// # Errors
-/// When the database cannot be reached.
-pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
+/// If the database cannot be reached.
+pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection, StartupError> {
     match Target::parse(url)? {
         Target::Sqlite(file) => {
-            let file = place::create_database(&file)?;
+            let file = sqlite_files::create_database(&file)?;
             let options = sqlite::options(&file, 1, MIGRATION_WAIT, false);
             sqlite::connect(&file, options, MIGRATION_WAIT).await
         }
-        Target::Postgres => one_to_postgres(url).await,
+        Target::Postgres => connect_once_to_postgres(url).await,
     }
 }
 
-/// One connection to a database as it is, which changes nothing of it by being opened.
+/// One connection to an existing database. Opening it changes nothing in the database.
 ///
 /// # Errors
-/// When there is none or it cannot be reached.
-pub async fn open_as_it_is(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
+/// If there is no database, or it cannot be reached.
+pub async fn open_existing(url: &SecretString) -> Result<DatabaseConnection, StartupError> {
     match Target::parse(url)? {
-        Target::Sqlite(file) => open_file(&place::existing_database(&file)?, false).await,
-        Target::Postgres => one_to_postgres(url).await,
+        Target::Sqlite(file) => open_file(&sqlite_files::existing_database(&file)?, false).await,
+        Target::Postgres => connect_once_to_postgres(url).await,
     }
 }
 
-async fn one_to_postgres(url: &SecretString) -> Result<DatabaseConnection, Refusal> {
+async fn connect_once_to_postgres(url: &SecretString) -> Result<DatabaseConnection, StartupError> {
     let limits = Limits {
         statement_time: Duration::ZERO,
         connection_wait: MIGRATION_WAIT,
         ..Limits::default()
     };
     let server = Server::find(url).await?;
-    let db = postgres::connect(server.options(1, &limits, Plans::Considered)).await?;
-    // Before anything is created in it.
+    let db = postgres::connect(server.options(1, &limits, PlanMode::Auto)).await?;
+    // The check runs before anything is created in the database.
     postgres::check(&db).await?;
     Ok(db)
 }
 
-/// Whether all connections were in use.
-pub fn is_busy(error: &DbErr) -> bool {
-    matches!(runtime(error), Some(SqlxError::PoolTimedOut))
+/// Whether the error says that all connections were in use.
+pub fn is_pool_exhausted(error: &DbErr) -> bool {
+    matches!(driver_error(error), Some(SqlxError::PoolTimedOut))
         || matches!(error, DbErr::ConnectionAcquire(_))
 }
 
-/// What the driver said.
-fn runtime(error: &DbErr) -> Option<&SqlxError> {
+/// The driver's error.
+fn driver_error(error: &DbErr) -> Option<&SqlxError> {
     let (DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) = error else {
         return None;
     };
@@ -196,9 +204,9 @@ fn runtime(error: &DbErr) -> Option<&SqlxError> {
     }
 }
 
-/// What both databases share: quiet logs, bounded waits, and no ping before each use. Connections stay,
-/// however old or idle: the task by which sqlx 0.9.0 ends those can keep a thread busy for ever
-/// (transact-rs/sqlx#3645, mended after it).
+/// The pool options that both databases share: quiet logs, bounded waits, and no ping before each
+/// use. Connections are kept however old or idle they are: the task by which sqlx 0.9.0 closes old
+/// and idle ones can keep a thread busy for ever (transact-rs/sqlx#3645, fixed after that version).
 fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
@@ -212,5 +220,5 @@ fn pooled(url: String, connections: u32, wait: Duration) -> ConnectOptions {
     options
 }
 
-/// After how long a connection that nobody used is asked whether it lives before it is used.
-const IDLE: Duration = Duration::from_secs(5);
+/// A connection that was idle for longer than this is pinged before it is used.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(5);

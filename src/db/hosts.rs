@@ -1,6 +1,8 @@
-//! Several PostgreSQL servers in one URL, as libpq has it:
-//! `postgres://USER@ONE,TWO:5433/DATABASE?target_session_attrs=read-write`. One of them takes
-//! changes at a time; the driver knows only one host, so which one that is is found out here.
+//! Several PostgreSQL servers in one URL, in the syntax of libpq:
+//! `postgres://USER@ONE,TWO:5433/DATABASE?target_session_attrs=read-write`.
+//!
+//! One of the servers accepts writes at a time. This module finds it, and moves the pools to
+//! another one after a failover. It is written by hand because sqlx connects to one host only.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -12,20 +14,20 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::reader::Lost;
-use crate::config::Refusal;
+use super::reader::ConnectionEpoch;
+use crate::config::StartupError;
 
-/// How long one server may take to say whether it takes changes.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a server may take to connect and to report whether it accepts writes.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A server's host and port.
+/// The host and port of a server.
 pub type Host = (String, u16);
 
-/// A database URL's settings, with the first of its hosts, and all of them.
+/// Parses a database URL. Returns the connection options, with the first host, and all hosts.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it, without the URL, which may hold a password.
-pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Refusal> {
+/// A message that says what is wrong. It does not contain the URL, which may hold a password.
+pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), StartupError> {
     let (base, parameters) = split(url.expose_secret(), '?');
     let mut kept = Vec::new();
     for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
@@ -33,7 +35,7 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Refusa
             None => kept.push(parameter),
             Some("read-write" | "primary") => {}
             Some(_) => {
-                return Err(Refusal::new(
+                return Err(StartupError::new(
                     "the database URL's target_session_attrs must be read-write or primary: \
                      leads are changed",
                 ));
@@ -55,22 +57,22 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Refusa
     let mut all: Vec<Host> = Vec::new();
     let several = hosts.contains(',');
     for host in hosts.split(',') {
-        let one =
+        let parsed =
             PgConnectOptions::from_str(&format!("{scheme}://{user}{host}/{path}{parameters}"));
-        let one = one.map_err(|_| malformed())?;
-        if several && (host.is_empty() || one.get_socket().is_some()) {
-            return Err(Refusal::new(
+        let parsed = parsed.map_err(|_| malformed())?;
+        if several && (host.is_empty() || parsed.get_socket().is_some()) {
+            return Err(StartupError::new(
                 "the database URL names several hosts, and each must be a name or an address: leave out \
                  empty ones and sockets",
             ));
         }
-        // The parameter `host` may name several too.
-        for name in one.get_host().split(',') {
-            let host = (bare(name)?.to_owned(), one.get_port());
+        // The parameter `host` may contain several hosts too.
+        for name in parsed.get_host().split(',') {
+            let host = (without_brackets(name)?.to_owned(), parsed.get_port());
             if host.1 == 0 {
                 return Err(malformed());
             }
-            options.get_or_insert_with(|| one.clone().host(&host.0));
+            options.get_or_insert_with(|| parsed.clone().host(&host.0));
             if !all.contains(&host) {
                 all.push(host);
             }
@@ -79,17 +81,17 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Refusa
     Ok((options.ok_or_else(malformed)?, all))
 }
 
-fn malformed() -> Refusal {
-    Refusal::new(
+fn malformed() -> StartupError {
+    StartupError::new(
         "the database URL is not a PostgreSQL URL: write postgres://USER:PASSWORD@HOST:PORT/DATABASE, \
          with special characters percent-encoded; several hosts are divided by commas, and an IPv6 \
          address is in brackets, as in [::1]:5432",
     )
 }
 
-/// A host without the brackets that an IPv6 address has in a URL: with them it would be looked up as a
-/// name, and not found.
-fn bare(host: &str) -> Result<&str, Refusal> {
+/// Removes the brackets that an IPv6 address has in a URL. With them, the driver would resolve the
+/// address as a host name and fail.
+fn without_brackets(host: &str) -> Result<&str, StartupError> {
     let address = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
@@ -104,7 +106,7 @@ fn bare(host: &str) -> Result<&str, Refusal> {
     Ok(host)
 }
 
-/// Whether a host is this machine: its name, a loopback address or the folder of a socket.
+/// Whether a host is this machine: `localhost`, a loopback address or the directory of a socket.
 pub fn is_local(host: &str) -> bool {
     let address = host.parse::<IpAddr>();
     let is_loopback = address.is_ok_and(|address| address.is_loopback());
@@ -115,96 +117,96 @@ fn split(text: &str, at: char) -> (&str, &str) {
     text.split_once(at).unwrap_or((text, ""))
 }
 
-/// Finds the server that takes changes, beginning with the one in use, and connects to it. `why_not` gets
-/// what keeps each of the others.
-pub async fn find(
+/// Finds the server that accepts writes and connects to it. The server in use is tried first.
+/// `on_skip` receives each server that is not chosen, and the reason.
+pub async fn find_writable(
     options: &PgConnectOptions,
     hosts: &[Host],
-    why_not: impl Fn(&Host, &str),
+    on_skip: impl Fn(&Host, &str),
 ) -> Option<(Host, PgConnection)> {
-    let now = (options.get_host().to_owned(), options.get_port());
-    let others = hosts.iter().filter(|host| **host != now);
-    for host in std::iter::once(&now).chain(others) {
+    let current = (options.get_host().to_owned(), options.get_port());
+    let others = hosts.iter().filter(|host| **host != current);
+    for host in std::iter::once(&current).chain(others) {
         let options = options.clone().host(&host.0).port(host.1);
-        let asked = async {
+        let attempt = async {
             let mut connection = PgConnection::connect_with(&options).await?;
-            let takes = takes_changes(&mut connection).await;
-            Ok::<_, SqlxError>(takes.then_some(connection))
+            let is_writable = accepts_writes(&mut connection).await;
+            Ok::<_, SqlxError>(is_writable.then_some(connection))
         };
-        match tokio::time::timeout(PATIENCE, asked).await {
+        match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
             Ok(Ok(Some(connection))) => return Some((host.clone(), connection)),
-            Ok(Ok(None)) => why_not(host, "it takes no changes"),
-            Ok(Err(error)) => why_not(host, &error.to_string()),
-            Err(_) => why_not(host, "it does not answer"),
+            Ok(Ok(None)) => on_skip(host, "it accepts no writes"),
+            Ok(Err(error)) => on_skip(host, &error.to_string()),
+            Err(_) => on_skip(host, "it did not respond in time"),
         }
     }
     None
 }
 
-async fn takes_changes(connection: &mut PgConnection) -> bool {
+async fn accepts_writes(connection: &mut PgConnection) -> bool {
     let row = sea_orm::sqlx::query("SELECT pg_is_in_recovery()").fetch_one(connection);
     matches!(row.await.and_then(|row| row.try_get(0)), Ok(false))
 }
 
-/// Keeps the pools on the server that takes changes.
-pub struct Watch {
+/// Keeps the pools connected to the server that accepts writes.
+pub struct PrimaryWatch {
     pools: [PgPool; 2],
     hosts: Vec<Host>,
-    lost: Arc<Lost>,
-    kept: Option<PgConnection>,
-    /// The connection that is kept said nothing when it was last asked.
-    silent: bool,
+    epoch: Arc<ConnectionEpoch>,
+    probe: Option<PgConnection>,
+    /// The probe connection did not respond to the last check.
+    timed_out: bool,
 }
 
-impl Watch {
-    pub fn new(pools: [PgPool; 2], hosts: Vec<Host>, lost: Arc<Lost>) -> Self {
+impl PrimaryWatch {
+    pub fn new(pools: [PgPool; 2], hosts: Vec<Host>, epoch: Arc<ConnectionEpoch>) -> Self {
         Self {
             pools,
             hosts,
-            lost,
-            kept: None,
-            silent: false,
+            epoch,
+            probe: None,
+            timed_out: false,
         }
     }
 
-    /// Whether there is a server that takes changes.
-    pub async fn answers(&mut self) -> bool {
-        if let Some(connection) = &mut self.kept {
-            match in_time(connection).await {
+    /// Whether there is a server that accepts writes.
+    pub async fn is_available(&mut self) -> bool {
+        if let Some(connection) = &mut self.probe {
+            match probe_writable(connection).await {
                 Some(true) => {
-                    self.silent = false;
+                    self.timed_out = false;
                     return true;
                 }
-                Some(false) => self.kept = None,
-                None => self.silent = true,
+                Some(false) => self.probe = None,
+                None => self.timed_out = true,
             }
-            // The others were opened before it was found dead.
-            self.lost.mark();
+            // The connections of the pools are older than this failure, so they count as dead too.
+            self.epoch.invalidate();
         }
         let options = self.pools[0].connect_options();
-        let Some((host, connection)) = find(&options, &self.hosts, |_, _| {}).await else {
+        let Some((host, connection)) = find_writable(&options, &self.hosts, |_, _| {}).await else {
             return false;
         };
         let moved = host != (options.get_host().to_owned(), options.get_port());
         if moved {
-            self.follow(host);
+            self.switch_to(host);
         }
-        if moved || (self.silent && !self.was_slow().await) {
-            // Who still waits for an answer on a connection of before would wait for as long as TCP
-            // hopes, which is for minutes or for ever, and keep the connection.
-            self.lost.give_up();
+        if moved || (self.timed_out && !self.responds_now().await) {
+            // Work on the old connections would wait as long as TCP retries, which is minutes or
+            // for ever, and keep its connection.
+            self.epoch.abort_pending();
         }
-        self.silent = false;
-        self.kept = Some(connection);
+        self.timed_out = false;
+        self.probe = Some(connection);
         true
     }
 
-    /// Has new connections go to this host.
-    fn follow(&self, host: Host) {
+    /// Makes the pools open new connections to this host.
+    fn switch_to(&self, host: Host) {
         tracing::warn!(
             host = host.0,
             port = host.1,
-            "another server takes changes now"
+            "another server accepts writes now: the connection pools switch to it"
         );
         for pool in &self.pools {
             let options = pool.connect_options().as_ref().clone();
@@ -212,18 +214,18 @@ impl Watch {
         }
     }
 
-    /// Whether the connection that said nothing does say something by now.
-    async fn was_slow(&mut self) -> bool {
-        match &mut self.kept {
-            Some(connection) => in_time(connection).await == Some(true),
+    /// Whether the probe connection that did not respond does respond now.
+    async fn responds_now(&mut self) -> bool {
+        match &mut self.probe {
+            Some(connection) => probe_writable(connection).await == Some(true),
             None => false,
         }
     }
 }
 
-/// Whether the server behind this connection takes changes; none when it does not say so in time.
-async fn in_time(connection: &mut PgConnection) -> Option<bool> {
-    tokio::time::timeout(PATIENCE, takes_changes(connection))
+/// Whether the server of this connection accepts writes; `None` if it does not respond in time.
+async fn probe_writable(connection: &mut PgConnection) -> Option<bool> {
+    tokio::time::timeout(PROBE_TIMEOUT, accepts_writes(connection))
         .await
         .ok()
 }

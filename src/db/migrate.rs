@@ -1,10 +1,12 @@
-//! Applies the migrations, one process at a time, and tells how the schema stands.
+//! Applies and reverts migrations, in one process at a time, and reports the state of the schema.
 //!
 //! Neither SeaORM's migrator nor SQLite has a lock for this: two replicas that start together would
-//! both find the same migration missing. PostgreSQL holds an advisory lock on the connection that
-//! migrates: what a killed holder had begun may still go on in the server, and the lock goes when that
-//! has come to its end, not before. SQLite holds a lock on a file beside the database, which the
-//! operating system gives up with the process.
+//! both find the same migration missing. On PostgreSQL the lock is an advisory lock on the
+//! connection that migrates. What a killed process had begun may still run in the server, and the
+//! lock is only released when that has ended. On SQLite it is a lock on a file beside the database,
+//! which the operating system releases when the process ends.
+//!
+//! The migrations themselves are in the crate `migrations`.
 
 use std::fs::{File, TryLockError};
 use std::time::Duration;
@@ -15,19 +17,19 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use secrecy::SecretString;
 
 use super::connect::{self, Target};
-use super::place;
-use crate::config::Refusal;
+use super::sqlite_files;
+use crate::config::StartupError;
 use crate::error;
 
-/// How long one process waits for another's migrations.
+/// How long one process waits for the migrations of another.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 const LOCK_POLL: Duration = Duration::from_millis(200);
-/// How often migrations are tried again after a deadlock.
-const DEADLOCKS: u32 = 10;
+/// How often migrations are retried after a deadlock.
+const MAX_DEADLOCK_RETRIES: u32 = 10;
 /// "leadsmit" in ASCII.
 const LOCK_NUMBER: i64 = 0x6c65_6164_736d_6974;
 
-/// A migration and whether the database has it.
+/// A migration, and whether the database has it.
 pub struct Step {
     /// The migration's name.
     pub name: String,
@@ -35,20 +37,20 @@ pub struct Step {
     pub applied: bool,
 }
 
-/// Applies every migration the database lacks.
+/// Applies every migration that the database lacks.
 ///
 /// # Errors
-/// When the database cannot be reached, is newer than this program, or a migration fails; a failed
-/// one leaves nothing behind.
-pub async fn up(url: &SecretString) -> Result<(), Refusal> {
+/// If the database cannot be reached, is newer than this program, or a migration fails. A failed
+/// migration leaves nothing behind.
+pub async fn up(url: &SecretString) -> Result<(), StartupError> {
     let db = connect::open_for_migration(url).await?;
     let result = async {
         let pending = pending(&db).await?;
         if pending == 0 {
             return Ok(());
         }
-        let _lock = Lock::take(url, &db).await?;
-        retried(async || Migrator::up(&db, None).await).await?;
+        let _lock = Lock::acquire(url, &db).await?;
+        retry_on_deadlock(async || Migrator::up(&db, None).await).await?;
         tracing::info!(migrations = pending, "the schema is up to date");
         Ok(())
     }
@@ -60,28 +62,29 @@ pub async fn up(url: &SecretString) -> Result<(), Refusal> {
 /// Reverts the newest `steps` migrations, and deletes the data of what they created.
 ///
 /// # Errors
-/// As [`up`], and when the database does not have that many.
-pub async fn down(url: &SecretString, steps: u32) -> Result<(), Refusal> {
-    // What is no database of Leadsmith's stays as it is.
+/// As [`up`], and if the database has fewer migrations.
+pub async fn down(url: &SecretString, steps: u32) -> Result<(), StartupError> {
+    // A database that is not Leadsmith's must stay unchanged.
     let applied = status(url)
         .await?
         .iter()
         .filter(|step| step.applied)
         .count();
     if applied < steps as usize {
-        return Err(Refusal::new(format!(
+        return Err(StartupError::new(format!(
             "the database has {applied} migrations, of which {steps} cannot be reverted: leadsmith migrate \
              status lists them"
         )));
     }
     let db = connect::open_for_migration(url).await?;
     let result = async {
-        let _lock = Lock::take(url, &db).await?;
+        let _lock = Lock::acquire(url, &db).await?;
         pending(&db).await?;
-        // None of them in a transaction of its own with others: a retry goes on where the deadlock was.
-        let left = applied - steps as usize;
-        retried(async || {
-            let steps = self::applied(&db).await?.len().saturating_sub(left);
+        // Each migration is reverted in a transaction of its own, so a retry continues where the
+        // deadlock was.
+        let remaining = applied - steps as usize;
+        retry_on_deadlock(async || {
+            let steps = self::applied(&db).await?.len().saturating_sub(remaining);
             Migrator::down(&db, u32::try_from(steps).ok()).await
         })
         .await
@@ -91,11 +94,11 @@ pub async fn down(url: &SecretString, steps: u32) -> Result<(), Refusal> {
     result
 }
 
-/// That the database has every migration.
+/// Checks that the database has every migration.
 ///
 /// # Errors
-/// When it lacks some, is newer than this program, is not there or cannot be reached.
-pub async fn require_current(url: &SecretString) -> Result<(), Refusal> {
+/// If it lacks some, is newer than this program, does not exist or cannot be reached.
+pub async fn require_current(url: &SecretString) -> Result<(), StartupError> {
     match status(url)
         .await?
         .iter()
@@ -103,36 +106,36 @@ pub async fn require_current(url: &SecretString) -> Result<(), Refusal> {
         .count()
     {
         0 => Ok(()),
-        pending => Err(Refusal::new(format!(
+        pending => Err(StartupError::new(format!(
             "the database lacks {pending} migrations: run leadsmith migrate up, or serve with --migrate \
              true"
         ))),
     }
 }
 
-/// Every migration this program knows, oldest first. Changes nothing.
+/// Every migration that this program knows, oldest first. Changes nothing.
 ///
 /// # Errors
-/// When the database is not there, cannot be reached or is newer than this program.
-pub async fn status(url: &SecretString) -> Result<Vec<Step>, Refusal> {
-    let db = connect::open_as_it_is(url).await?;
+/// If the database does not exist, cannot be reached or is newer than this program.
+pub async fn status(url: &SecretString) -> Result<Vec<Step>, StartupError> {
+    let db = connect::open_existing(url).await?;
     let result = steps(&db).await;
     let _ = db.close().await;
     result
 }
 
-/// How many migrations the database lacks.
+/// The number of migrations that the database lacks.
 ///
 /// # Errors
-/// When the schema cannot be read or is newer than this program.
-pub async fn pending(db: &DatabaseConnection) -> Result<usize, Refusal> {
+/// If the schema cannot be read or is newer than this program.
+pub async fn pending(db: &DatabaseConnection) -> Result<usize, StartupError> {
     let steps = steps(db).await?;
     Ok(steps.iter().filter(|step| !step.applied).count())
 }
 
-async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, Refusal> {
+async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, StartupError> {
     let applied = applied(db).await.map_err(|error| {
-        Refusal::new(format!(
+        StartupError::new(format!(
             "the database's schema cannot be read ({error}): check that it is Leadsmith's and that the role \
              may read its tables"
         ))
@@ -142,7 +145,7 @@ async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, Refusal> {
         .map(|migration| migration.name().to_owned())
         .collect();
     if let Some(unknown) = applied.iter().find(|name| !known.contains(name)) {
-        return Err(Refusal::new(format!(
+        return Err(StartupError::new(format!(
             "the database's schema is newer than this program (it has the migration {unknown}): use the \
              newer version of Leadsmith, or revert its migrations with it"
         )));
@@ -156,11 +159,11 @@ async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, Refusal> {
         .collect())
 }
 
-/// The names of the migrations that were applied. The migrator's own way to ask would create their table
-/// first, which not every role may do, nor every command.
+/// The names of the applied migrations. The migrator's own query would create their table first,
+/// which not every role may do and not every command should do.
 async fn applied(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     let backend = db.get_database_backend();
-    // PostgreSQL's own schema lists only what the role has a right to.
+    // PostgreSQL's `information_schema` would list only what the role has a right to.
     let exists = match backend == DbBackend::Postgres {
         true => "SELECT to_regclass('seaql_migrations') IS NOT NULL",
         false => "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'seaql_migrations'",
@@ -181,56 +184,59 @@ async fn applied(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     rows.iter().map(|row| row.try_get_by_index(0)).collect()
 }
 
-/// Runs migrations, and again where PostgreSQL ended one of them to resolve a deadlock with a version of the
-/// service that is still running. Each is a transaction of its own, so what was done stays done.
-async fn retried(migrate: impl AsyncFn() -> Result<(), DbErr>) -> Result<(), Refusal> {
-    let mut tries = DEADLOCKS;
+/// Runs migrations, and retries them when PostgreSQL aborted one to resolve a deadlock with a
+/// version of the service that is still running. Each migration is a transaction of its own, so the
+/// completed ones stay.
+async fn retry_on_deadlock(
+    migrate: impl AsyncFn() -> Result<(), DbErr>,
+) -> Result<(), StartupError> {
+    let mut retries = MAX_DEADLOCK_RETRIES;
     loop {
         match migrate().await {
-            Err(error) if tries > 0 && error::is_conflict(&error) => {
-                tries -= 1;
-                tracing::warn!(%error, "a migration met a deadlock and is tried again");
+            Err(error) if retries > 0 && error::is_conflict(&error) => {
+                retries -= 1;
+                tracing::warn!(%error, "a migration was aborted to resolve a deadlock: retrying it");
                 tokio::time::sleep(LOCK_POLL).await;
             }
-            result => return result.map_err(failed),
+            result => return result.map_err(migration_failed),
         }
     }
 }
 
-fn failed(error: DbErr) -> Refusal {
-    Refusal::new(format!(
+fn migration_failed(error: DbErr) -> StartupError {
+    StartupError::new(format!(
         "a migration failed and was rolled back ({error}): fix the cause and run leadsmith migrate up \
          again, as the role that owns the tables"
     ))
 }
 
-/// Held while migrations run.
+/// The lock that is held while migrations run.
 enum Lock {
     File {
-        _held: File,
+        _file: File,
     },
-    /// It goes with its connection.
+    /// PostgreSQL releases the lock when its connection closes.
     Connection,
 }
 
 impl Lock {
-    /// Takes it for the changes that are made by `db`.
-    async fn take(url: &SecretString, db: &DatabaseConnection) -> Result<Self, Refusal> {
-        let late = || {
-            Refusal::new(
+    /// Acquires the lock for the migrations that run on `db`.
+    async fn acquire(url: &SecretString, db: &DatabaseConnection) -> Result<Self, StartupError> {
+        let timed_out = || {
+            StartupError::new(
                 "another process has been migrating this database for two minutes: wait for it, or \
                  stop it and try again",
             )
         };
         let mut waited = Duration::ZERO;
-        let mut lock = Candidate::open(url, db)?;
+        let mut target = LockTarget::open(url, db)?;
         loop {
-            match lock.attempt().await? {
-                Ok(held) => return Ok(held),
-                Err(again) => lock = again,
+            match target.try_acquire().await? {
+                Ok(lock) => return Ok(lock),
+                Err(busy) => target = busy,
             }
             if waited >= LOCK_WAIT {
-                return Err(late());
+                return Err(timed_out());
             }
             tokio::time::sleep(LOCK_POLL).await;
             waited += LOCK_POLL;
@@ -238,29 +244,29 @@ impl Lock {
     }
 }
 
-/// What the lock can be taken on.
-enum Candidate {
+/// What the lock is acquired on.
+enum LockTarget {
     File(File),
     Connection(DatabaseConnection),
 }
 
-impl Candidate {
-    fn open(url: &SecretString, db: &DatabaseConnection) -> Result<Self, Refusal> {
+impl LockTarget {
+    fn open(url: &SecretString, db: &DatabaseConnection) -> Result<Self, StartupError> {
         match Target::parse(url)? {
             Target::Sqlite(file) => {
-                let file = place::existing_database(&file)?;
-                place::migration_lock(&file).map(Self::File)
+                let file = sqlite_files::existing_database(&file)?;
+                sqlite_files::migration_lock(&file).map(Self::File)
             }
             Target::Postgres => Ok(Self::Connection(db.clone())),
         }
     }
 
-    async fn attempt(self) -> Result<Result<Lock, Self>, Refusal> {
+    async fn try_acquire(self) -> Result<Result<Lock, Self>, StartupError> {
         match self {
             Self::File(file) => match file.try_lock() {
-                Ok(()) => Ok(Ok(Lock::File { _held: file })),
+                Ok(()) => Ok(Ok(Lock::File { _file: file })),
                 Err(TryLockError::WouldBlock) => Ok(Err(Self::File(file))),
-                Err(TryLockError::Error(error)) => Err(Refusal::new(format!(
+                Err(TryLockError::Error(error)) => Err(StartupError::new(format!(
                     "the database's folder does not let files be locked ({error}): put the database \
                      on a local disk"
                 ))),
@@ -273,9 +279,9 @@ impl Candidate {
                         [LOCK_NUMBER.into()],
                     ))
                     .await
-                    .map_err(failed)?;
-                let held = row.is_some_and(|row| row.try_get_by_index(0).unwrap_or(false));
-                Ok(if held {
+                    .map_err(migration_failed)?;
+                let is_acquired = row.is_some_and(|row| row.try_get_by_index(0).unwrap_or(false));
+                Ok(if is_acquired {
                     Ok(Lock::Connection)
                 } else {
                     Err(Self::Connection(db))

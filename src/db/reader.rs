@@ -1,11 +1,15 @@
-//! Queries that change nothing, asked again where their connection turns out to be lost.
+//! Read-only queries, which are retried when their connection turns out to be lost.
 //!
-//! When PostgreSQL restarts or fails over, the connections to it are dead and nobody says so: each
-//! is found out by the next query on it. The first to find out condemns every connection opened
-//! before that moment (`Lost`), so that the others are replaced before they are used.
+//! When PostgreSQL restarts or fails over, its connections are dead, but the driver reports
+//! nothing: each one is detected by the next query on it. The first detection marks every
+//! connection that was opened before that moment as stale ([`ConnectionEpoch`]), so that the others
+//! are replaced before they are used.
 //!
-//! A host that froze or lost its power says nothing at all: what is under way on it would wait for
-//! minutes, and keep its connection. It is given up when a server is found that does answer.
+//! A host that froze or lost power sends nothing at all. A query on it would wait for minutes and
+//! keep its connection. Such queries are aborted when another server is found that responds.
+//!
+//! It is written by hand because the pool of sqlx neither invalidates connections as a group nor
+//! retries queries.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,132 +25,137 @@ use tokio::time::Instant;
 
 use crate::error::{is_locked, is_lost};
 
-/// After how long a query is asked again; each once. Longer is the caller's to wait.
-const PAUSES: [Duration; 3] = [
+/// The delays before each retry of a query. A longer outage is reported to the caller.
+const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(100),
     Duration::from_millis(300),
 ];
 
-/// What a query is answered that waited for a locked table for as long as for a connection.
+/// The error for a query that waited for a locked table as long as it may wait for a connection.
 const UNAVAILABLE: DbErr = DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
 
-/// When a connection was last found dead.
+/// Records when a connection was last found dead. Connections that were opened before are stale.
 #[derive(Debug)]
-pub struct Lost {
-    begun: Instant,
-    /// Milliseconds from `begun`; 0 is never.
-    last: AtomicU64,
-    /// Told when what is under way is given up.
-    given_up: watch::Sender<()>,
+pub struct ConnectionEpoch {
+    created: Instant,
+    /// Milliseconds since `created`; 0 means never.
+    last_failure: AtomicU64,
+    /// Notified when the running queries are aborted.
+    aborts: watch::Sender<()>,
 }
 
-impl Default for Lost {
+impl Default for ConnectionEpoch {
     fn default() -> Self {
         Self {
-            begun: Instant::now(),
-            last: AtomicU64::new(0),
-            given_up: watch::Sender::default(),
+            created: Instant::now(),
+            last_failure: AtomicU64::new(0),
+            aborts: watch::Sender::default(),
         }
     }
 }
 
-impl Lost {
-    /// Takes note if `error` says that a connection is dead.
-    pub fn note(&self, error: &DbErr) {
+impl ConnectionEpoch {
+    /// Marks all current connections as stale if `error` says that a connection is dead.
+    pub fn note_error(&self, error: &DbErr) {
         if is_lost(error) {
-            self.mark();
+            self.invalidate();
         }
     }
 
-    /// Condemns the connections there are.
-    pub fn mark(&self) {
-        self.last.store(self.now().max(1), Ordering::Relaxed);
+    /// Marks all current connections as stale.
+    pub fn invalidate(&self) {
+        self.last_failure
+            .store(self.now().max(1), Ordering::Relaxed);
     }
 
-    /// Condemns the connections there are, and ends what waits for an answer on them.
-    pub fn give_up(&self) {
-        self.mark();
-        self.given_up.send_replace(());
+    /// Marks all current connections as stale and aborts the work that runs on them.
+    pub fn abort_pending(&self) {
+        self.invalidate();
+        self.aborts.send_replace(());
     }
 
-    /// What `work` comes to, unless its connection is given up meanwhile: then it is dropped, and its
-    /// connection with it.
-    pub async fn unless_given_up<T, E: From<DbErr>>(
+    /// Runs `work` until it ends or [`abort_pending`](Self::abort_pending) is called. Then `work`
+    /// is dropped, and its connection with it.
+    pub async fn abortable<T, E: From<DbErr>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let mut given_up = self.given_up.subscribe();
+        let mut aborts = self.aborts.subscribe();
         tokio::select! {
             biased;
-            done = work => done,
-            _ = given_up.changed() => Err(silence().into()),
+            result = work => result,
+            _ = aborts.changed() => Err(unresponsive().into()),
         }
     }
 
     /// Whether a connection of this age was opened before the last one was found dead.
-    pub fn condemns(&self, age: Duration) -> bool {
-        let last = self.last.load(Ordering::Relaxed);
+    pub fn is_stale(&self, age: Duration) -> bool {
+        let last_failure = self.last_failure.load(Ordering::Relaxed);
         let opened = u128::from(self.now()).saturating_sub(age.as_millis());
-        last > 0 && opened <= u128::from(last)
+        last_failure > 0 && opened <= u128::from(last_failure)
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// What is answered on a connection that was given up.
-fn silence() -> DbErr {
+/// The error for work that was aborted.
+fn unresponsive() -> DbErr {
     let why = std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer");
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(SqlxError::Io(why))))
 }
 
-/// Connections for queries that change nothing.
+/// A pool for read-only queries.
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub(super) pool: DatabaseConnection,
-    pub(super) lost: Arc<Lost>,
+    pub(super) epoch: Arc<ConnectionEpoch>,
     pub(super) connections: u32,
 }
 
 impl Reader {
-    pub(super) fn new(pool: DatabaseConnection, lost: &Arc<Lost>, connections: u32) -> Self {
+    pub(super) fn new(
+        pool: DatabaseConnection,
+        epoch: &Arc<ConnectionEpoch>,
+        connections: u32,
+    ) -> Self {
         Self {
             pool,
-            lost: Arc::clone(lost),
+            epoch: Arc::clone(epoch),
             connections,
         }
     }
 
-    /// How many connections there are at most.
+    /// The maximum number of connections.
     pub fn connections(&self) -> usize {
         self.connections as usize
     }
 
-    /// The connections themselves, for what asks for them by their type.
+    /// The pool itself, for code that needs its concrete type.
     pub fn pool(&self) -> &DatabaseConnection {
         &self.pool
     }
 
-    /// Runs `query`, again where it found a dead connection.
-    async fn again<T, F>(&self, query: impl Fn() -> F) -> Result<T, DbErr>
+    /// Runs `query`, and retries it after a lost connection.
+    async fn with_retry<T, F>(&self, query: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        for pause in PAUSES {
-            match self.lost.unless_given_up(query()).await {
-                Err(error) if is_lost(&error) => self.lost.note(&error),
+        for delay in RETRY_DELAYS {
+            match self.epoch.abortable(query()).await {
+                Err(error) if is_lost(&error) => self.epoch.note_error(&error),
                 Err(error) if is_locked(&error) => return Err(UNAVAILABLE),
-                answered => return answered,
+                result => return result,
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(delay).await;
         }
-        let answered = self.lost.unless_given_up(query()).await;
-        if let Err(error) = &answered {
-            self.lost.note(error);
+        let result = self.epoch.abortable(query()).await;
+        if let Err(error) = &result {
+            self.epoch.note_error(error);
         }
-        answered
+        result
     }
 }
 
@@ -165,12 +174,12 @@ impl ConnectionTrait for Reader {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.again(|| self.pool.query_one_raw(statement.clone()))
+        self.with_retry(|| self.pool.query_one_raw(statement.clone()))
             .await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.again(|| self.pool.query_all_raw(statement.clone()))
+        self.with_retry(|| self.pool.query_all_raw(statement.clone()))
             .await
     }
 }

@@ -1,28 +1,35 @@
-//! Writing rows of many callers at once: where SQLite and PostgreSQL differ once more.
+//! Bulk writes: the rows of many changes in few statements.
 //!
-//! PostgreSQL gets all rows of all tables in one statement, a common table expression for each
-//! table, whose rows come as one array per column. So the statement's text does not depend on how
-//! many rows there are, is planned once, and costs one trip over the network. SQLite is inside the
-//! process and has no arrays: its rows come as VALUES, in a few fixed numbers, so that these
-//! statements are prepared once too.
+//! PostgreSQL receives all rows of all tables in one statement. Each table is a common table
+//! expression, whose rows are passed as one array per column. So the statement's text does not
+//! depend on the number of rows, it is planned once, and it costs one network round trip. SQLite
+//! runs in the process and has no arrays: its rows are passed as VALUES, in a few fixed numbers of
+//! rows, so that its statements are prepared once too.
+//!
+//! It knows nothing of the entities that are written. It is written by hand because SeaORM's
+//! `insert_many` makes a new statement text for every number of rows and has no bulk update.
 
-use sea_orm::sea_query::{ArrayType, Value};
+mod column;
+
+use sea_orm::sea_query::Value;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ColumnType, ConnectionTrait, DbBackend, EntityName,
-    EntityTrait, Iterable, QueryResult, Statement,
+    ActiveModelTrait, ActiveValue, ConnectionTrait, DbBackend, EntityName, EntityTrait, Iterable,
+    QueryResult, Statement,
 };
 use uuid::Uuid;
 
+use self::column::{Column, as_text};
 use super::Tx;
 use crate::error::{Error, Result};
 
-/// How many rows one statement on SQLite takes: the largest that fits, again and again.
+/// The numbers of rows that one statement on SQLite may have. The largest number that fits is used
+/// repeatedly.
 const CHUNKS: [usize; 4] = [64, 16, 4, 1];
 
-/// How many tables one change writes at most.
+/// The maximum number of tables that one change writes to.
 const TABLES: usize = 8;
 
-/// Rows for one table.
+/// Rows to write to one table.
 pub struct Rows {
     verb: Verb,
     table: String,
@@ -32,109 +39,14 @@ pub struct Rows {
 
 enum Verb {
     Insert,
-    /// What is there already under the same first column gives way.
+    /// An existing row with the same first column is replaced.
     Replace,
-    /// The first two columns are the id and the version that is replaced.
+    /// The first two columns are the id and the expected version.
     Update,
 }
 
-struct Column {
-    name: String,
-    /// Its type on PostgreSQL.
-    r#type: &'static str,
-    nullable: bool,
-}
-
-impl Column {
-    fn of<C: ColumnTrait>(column: C) -> Result<Self> {
-        let definition = column.def();
-        Ok(Self {
-            name: column.as_str().to_owned(),
-            r#type: type_name(definition.get_column_type())?,
-            nullable: definition.is_null(),
-        })
-    }
-
-    fn new(name: &str, r#type: &'static str) -> Self {
-        Self {
-            name: name.to_owned(),
-            r#type,
-            nullable: false,
-        }
-    }
-
-    /// Arrays cannot hold NULL, and JSON is checked by PostgreSQL anyway: both travel as text.
-    fn is_text(&self) -> bool {
-        self.nullable || matches!(self.r#type, "text" | "jsonb" | "integer[]")
-    }
-
-    /// The type of the array that carries its values.
-    fn array(&self) -> (&'static str, ArrayType) {
-        if self.is_text() {
-            return ("text[]", ArrayType::String);
-        }
-        match self.r#type {
-            "uuid" => ("uuid[]", ArrayType::Uuid),
-            "bigint" => ("bigint[]", ArrayType::BigInt),
-            "integer" => ("integer[]", ArrayType::Int),
-            "boolean" => ("boolean[]", ArrayType::Bool),
-            "bytea" => ("bytea[]", ArrayType::Bytes),
-            _ => ("timestamptz[]", ArrayType::ChronoDateTimeUtc),
-        }
-    }
-
-    /// Its value in the row `v`.
-    fn value(&self) -> String {
-        let name = &self.name;
-        if self.nullable {
-            format!("NULLIF(v.{name}, '')::{}", self.r#type)
-        } else if self.is_text() && self.r#type != "text" {
-            format!("v.{name}::{}", self.r#type)
-        } else {
-            format!("v.{name}")
-        }
-    }
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the schema uses these few; another one is refused by the first test that writes it"
-)]
-fn type_name(column: &ColumnType) -> Result<&'static str> {
-    Ok(match column {
-        ColumnType::Uuid => "uuid",
-        ColumnType::String(_) | ColumnType::Text => "text",
-        ColumnType::BigInteger => "bigint",
-        ColumnType::Integer => "integer",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Date => "date",
-        ColumnType::JsonBinary => "jsonb",
-        ColumnType::VarBinary(_) | ColumnType::Blob => "bytea",
-        ColumnType::TimestampWithTimeZone => "timestamptz",
-        other => return Err(Error::internal(format!("rows cannot hold {other:?}"))),
-    })
-}
-
-/// A value as the text PostgreSQL casts it from; empty for NULL.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "as with the types of columns"
-)]
-fn as_text(value: Value) -> Result<Value> {
-    let text = match value {
-        Value::String(text) => return Ok(Value::String(Some(text.unwrap_or_default()))),
-        Value::Json(json) => json.map(|json| json.to_string()),
-        Value::Uuid(id) => id.map(|id| id.to_string()),
-        Value::ChronoDateTimeUtc(time) => time.map(|time| time.to_rfc3339()),
-        Value::ChronoDate(date) => date.map(|date| date.to_string()),
-        Value::Int(number) => number.map(|number| number.to_string()),
-        other => return Err(Error::internal(format!("rows cannot hold {other:?}"))),
-    };
-    Ok(text.unwrap_or_default().into())
-}
-
 impl Rows {
-    /// New rows; nothing when there are none. All have the same columns set.
+    /// New rows; `None` if `rows` is empty. The same columns must be set in all of them.
     pub fn insert<A: ActiveModelTrait>(rows: Vec<A>) -> Result<Option<Self>> {
         let Some(first) = rows.first() else {
             return Ok(None);
@@ -152,8 +64,8 @@ impl Rows {
         }))
     }
 
-    /// The next versions of rows, by id and by the version they replace. Only what differs from
-    /// that one is written, and rows of which the same differs go together.
+    /// Updates of rows, by id and by expected version. Only the columns that are set are written.
+    /// Rows with the same columns set are grouped.
     pub fn update<A: ActiveModelTrait>(changes: Vec<(Uuid, i64, A)>) -> Result<Vec<Self>> {
         let mut groups: Vec<Self> = Vec::new();
         for (id, version, row) in changes {
@@ -164,11 +76,11 @@ impl Rows {
             }
             let mut cells = vec![id.into(), version.into()];
             cells.extend(values(row, &set));
-            let same = |group: &&mut Self| {
-                let theirs = group.columns.iter().map(|column| &column.name);
-                theirs.eq(columns.iter().map(|column| &column.name))
+            let has_same_columns = |group: &&mut Self| {
+                let names = group.columns.iter().map(|column| &column.name);
+                names.eq(columns.iter().map(|column| &column.name))
             };
-            match groups.iter_mut().find(same) {
+            match groups.iter_mut().find(has_same_columns) {
                 Some(group) => group.rows.push(cells),
                 None => groups.push(Self {
                     verb: Verb::Update,
@@ -181,8 +93,8 @@ impl Rows {
         Ok(groups)
     }
 
-    /// Rows of a table without an entity, which take the place of those with the same first column.
-    /// `columns` are names with their types on PostgreSQL.
+    /// Rows of a table without an entity, which replace those with the same first column. `columns`
+    /// are names with their PostgreSQL types.
     pub fn replace(
         table: &str,
         columns: &[(&str, &'static str)],
@@ -199,6 +111,16 @@ impl Rows {
         })
     }
 
+    /// The table that the rows are written to.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Adds rows of the same table with the same columns.
+    pub fn append(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+    }
+
     fn names(&self) -> String {
         let names: Vec<&str> = self
             .columns
@@ -208,7 +130,7 @@ impl Rows {
         names.join(", ")
     }
 
-    /// The columns behind the id and the version, assigned from the row `v`.
+    /// The assignments of the columns after the id and the version, from the row `v`.
     fn assignments(&self, value: impl Fn(usize, &Column) -> String) -> String {
         let columns = self.columns.iter().enumerate().skip(2);
         let set: Vec<String> = columns
@@ -217,7 +139,7 @@ impl Rows {
         set.join(", ")
     }
 
-    /// The statement on PostgreSQL; its arrays are added to `parameters`.
+    /// The PostgreSQL statement. Its arrays are appended to `parameters`.
     fn on_postgres(self, parameters: &mut Vec<Value>) -> Result<String> {
         let mut arrays = Vec::new();
         let mut columns: Vec<Vec<Value>> = self.columns.iter().map(|_| Vec::new()).collect();
@@ -237,10 +159,10 @@ impl Rows {
         }
         let (table, names) = (&self.table, self.names());
         let from = format!("unnest({}) AS v({names})", arrays.join(", "));
-        let shown: Vec<String> = self.columns.iter().map(Column::value).collect();
+        let selected: Vec<String> = self.columns.iter().map(Column::value).collect();
         let insert = format!(
             "INSERT INTO {table} ({names}) SELECT {} FROM {from}",
-            shown.join(", ")
+            selected.join(", ")
         );
         Ok(match self.verb {
             Verb::Insert => insert,
@@ -265,12 +187,12 @@ impl Rows {
         })
     }
 
-    /// The statements on SQLite, each with the number of rows it writes.
+    /// The SQLite statements, each with the number of rows that it writes.
     fn on_sqlite(self) -> Vec<(usize, Statement)> {
         let (table, names) = (&self.table, self.names());
-        let places = format!("({})", vec!["?"; self.columns.len()].join(", "));
+        let placeholders = format!("({})", vec!["?"; self.columns.len()].join(", "));
         let text = |count: usize| {
-            let values = vec![places.as_str(); count].join(", ");
+            let values = vec![placeholders.as_str(); count].join(", ");
             match self.verb {
                 Verb::Insert => format!("INSERT INTO {table} ({names}) VALUES {values}"),
                 Verb::Replace => {
@@ -299,10 +221,10 @@ impl Rows {
     }
 }
 
-/// Writes everything, on PostgreSQL in one statement.
+/// Writes all rows, on PostgreSQL in one statement. There it returns the transaction's id.
 ///
 /// # Errors
-/// [`Error::WriteConflict`] when a row that was to be replaced is not at that version any more.
+/// `WRITE_CONFLICT` when a row to update does not have the expected version any more.
 pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<Option<String>> {
     if all.is_empty() {
         return Ok(None);
@@ -313,7 +235,7 @@ pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<Option<String>> {
     let mut statements: Vec<(usize, Statement)> =
         all.into_iter().flat_map(Rows::on_sqlite).collect();
     if statements.iter().all(|(count, _)| *count == 1) && statements.len() <= TABLES {
-        statements = vec![joined(statements)];
+        statements = vec![join_statements(statements)];
     }
     for (count, statement) in statements {
         let written = tx.execute_raw(statement).await?.rows_affected();
@@ -322,10 +244,10 @@ pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// What one change writes on SQLite, in one statement's text: a trip to the thread that has the
-/// connection costs as much as a small statement. With more rows there would be too many different
-/// texts to keep them prepared.
-fn joined(statements: Vec<(usize, Statement)>) -> (usize, Statement) {
+/// Joins the statements of one change on SQLite into one text: a round trip to the connection's
+/// thread costs as much as a small statement. With more rows there would be too many different
+/// texts to keep prepared.
+fn join_statements(statements: Vec<(usize, Statement)>) -> (usize, Statement) {
     let count = statements.len();
     let (mut texts, mut values) = (Vec::new(), Vec::new());
     for (_, statement) in statements {
@@ -359,7 +281,7 @@ async fn write_on_postgres(tx: &Tx, all: Vec<Rows>) -> Result<String> {
     Ok(row.try_get_by_index(0)?)
 }
 
-/// Writes new rows and answers what the database says of each: the columns `returning`.
+/// Writes new rows and returns the columns `returning` of each.
 pub async fn write_returning(tx: &Tx, rows: Rows, returning: &str) -> Result<Vec<QueryResult>> {
     let backend = tx.get_database_backend();
     let statements = if backend == DbBackend::Postgres {
@@ -380,21 +302,21 @@ pub async fn write_returning(tx: &Tx, rows: Rows, returning: &str) -> Result<Vec
     Ok(all)
 }
 
-/// The rows a statement was given and those it wrote.
+/// Compares the number of rows to write with the number that was written.
 fn check_count(given: u64, written: u64) -> Result<()> {
     if given == written {
         Ok(())
     } else {
-        Err(Error::WriteConflict)
+        Err(Error::write_conflict())
     }
 }
 
-/// `count` rounded up to how many a statement on SQLite is prepared for, so that a question about
-/// many has few shapes. More than the most is asked in several.
-pub fn places(count: usize) -> usize {
-    let sizes = CHUNKS.into_iter().rev();
-    sizes
+/// `count` rounded up to the next of `CHUNKS`, so that queries with a list have few different
+/// texts. A count above the largest one is returned unchanged.
+pub fn padded_len(count: usize) -> usize {
+    CHUNKS
         .into_iter()
+        .rev()
         .find(|size| *size >= count)
         .unwrap_or(count)
 }
@@ -416,7 +338,7 @@ fn values<A: ActiveModelTrait>(
         .collect()
 }
 
-/// Leaves of `after` only what differs from `before`.
+/// Unsets the columns of `after` that equal those of `before`.
 pub fn difference<A: ActiveModelTrait>(before: &A, mut after: A) -> A {
     for column in <A::Entity as EntityTrait>::Column::iter() {
         if before.get(column) == after.get(column) {

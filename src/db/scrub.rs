@@ -1,8 +1,10 @@
-//! Removes what a database still holds of rows that were overwritten.
+//! Removes what the database files still contain of overwritten rows.
 //!
-//! SQLite overwrites them in its file (`secure_delete`), but the log beside it keeps
-//! the pages as they were until it is cut. PostgreSQL keeps the rows as they were until they are
-//! vacuumed, and a sample of their values in its statistics until they are computed again.
+//! SQLite overwrites deleted data in its file (`secure_delete`), but its log keeps the old pages
+//! until it is truncated. PostgreSQL keeps the old rows until they are vacuumed, and samples of
+//! their values in its statistics until those are computed again.
+//!
+//! This module only removes old data. `commit/` decides what is erased and when.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,100 +17,105 @@ use tokio::sync::Mutex;
 use super::Db;
 use crate::error::{Error, Result};
 
-/// How often the log is tried to be cut at once: a reader that is at work keeps it.
-const TRIES: usize = 20;
-/// How long writers have the connection to themselves between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
-/// A try waits for readers no longer than this, because writers wait for it.
-const WAIT: Duration = Duration::from_millis(50);
+/// How often truncating the log is tried in one run: a running reader prevents it.
+const MAX_ATTEMPTS: usize = 20;
+/// How long writers can use the connection between two attempts.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// How long an attempt waits for readers. It is short because writers wait for the attempt.
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(50);
 
-/// How long a vacuum may take. One whose server went away without a word would never end.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+/// How long a vacuum may take. Without a limit it would never end when the server stops responding.
+const VACUUM_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-/// What an erasure touches.
+/// The tables that an erasure changes.
 const TABLES: &str = "leads, lead_search, opportunities, orders, action_runs, history, events, \
                       idempotency_records";
 
-/// Who asks while others are at it is served by the next run, with all others who asked by then.
+/// The requested and completed runs. All requests that arrive during a run are served together by
+/// the next run.
 #[derive(Debug, Default)]
-pub(super) struct Scrubbing {
-    asked: AtomicU64,
-    done: Mutex<u64>,
+pub(super) struct ScrubState {
+    requested: AtomicU64,
+    completed: Mutex<u64>,
 }
 
-impl Scrubbing {
-    /// Whether nobody is at what was asked for.
-    fn is_owed(&self) -> bool {
-        let asked = self.asked.load(Ordering::SeqCst);
-        self.done.try_lock().is_ok_and(|done| *done < asked)
+impl ScrubState {
+    /// Whether a request is neither served nor being served.
+    fn is_pending(&self) -> bool {
+        let requested = self.requested.load(Ordering::SeqCst);
+        self.completed
+            .try_lock()
+            .is_ok_and(|completed| *completed < requested)
     }
 }
 
 impl Db {
-    /// Removes what is left of what was overwritten up to now. On SQLite that is waited for; on
-    /// PostgreSQL, which reads whole tables for it, it goes on in the background. A failure is only
-    /// logged here: [`Db::scrub_if_owed`] tries again.
+    /// Removes what is left of everything that was overwritten up to now. On SQLite it waits for
+    /// that. On PostgreSQL, where it reads whole tables, it continues in the background. A failure
+    /// is only logged: [`Db::scrub_if_pending`] retries it.
     pub async fn scrub(&self) {
         let db = self.clone();
-        let ticket = self.scrubbing.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let ticket = self.scrub_state.requested.fetch_add(1, Ordering::SeqCst) + 1;
         let task = async move {
-            let scrubbing = Arc::clone(&db.scrubbing);
-            let mut done = scrubbing.done.lock().await;
-            if *done >= ticket {
+            let state = Arc::clone(&db.scrub_state);
+            let mut completed = state.completed.lock().await;
+            if *completed >= ticket {
                 return;
             }
-            let asked = scrubbing.asked.load(Ordering::SeqCst);
-            let scrubbed = if db.backend() == DbBackend::Postgres {
-                let vacuumed = tokio::time::timeout(LONGEST, db.vacuum()).await;
-                vacuumed.unwrap_or_else(|_| Err(Error::internal("a vacuum came to no end")))
+            let requested = state.requested.load(Ordering::SeqCst);
+            let result = if db.backend() == DbBackend::Postgres {
+                let vacuum = tokio::time::timeout(VACUUM_TIMEOUT, db.vacuum()).await;
+                vacuum.unwrap_or_else(|_| Err(Error::internal("a vacuum did not end in time")))
             } else {
-                db.cut_log().await
+                db.truncate_wal().await
             };
-            match scrubbed {
-                Ok(()) => *done = asked,
+            match result {
+                Ok(()) => *completed = requested,
                 Err(error) => tracing::warn!(
                     ?error,
-                    "what was erased is still in the database's files for a while"
+                    "erased data could not be removed from the database's files yet: it will be retried"
                 ),
             }
         };
-        let waits = self.backend() != DbBackend::Postgres;
+        let is_awaited = self.backend() != DbBackend::Postgres;
         let task = tokio::spawn(task);
-        if waits {
-            // It only ends early by a panic, which is logged where it happens.
+        if is_awaited {
+            // The task only fails by a panic, which is logged where it happens.
             let _ = task.await;
         }
     }
 
-    /// Does what [`Db::scrub`] could not.
-    pub async fn scrub_if_owed(&self) {
-        if self.scrubbing.is_owed() {
+    /// Retries what [`Db::scrub`] could not complete.
+    pub async fn scrub_if_pending(&self) {
+        if self.scrub_state.is_pending() {
             self.scrub().await;
         }
     }
 
-    /// Writes all of SQLite's log into its file and cuts it to nothing.
-    async fn cut_log(&self) -> Result<()> {
-        for _ in 0..TRIES {
-            if self.restart_log(WAIT).await? {
+    /// Copies all of SQLite's log into its file and truncates the log.
+    async fn truncate_wal(&self) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            if self.checkpoint_wal(CHECKPOINT_WAIT).await? {
                 return Ok(());
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
-        Err(Error::internal("readers keep SQLite's log from being cut"))
+        Err(Error::internal(
+            "readers prevent SQLite's log from being truncated",
+        ))
     }
 
-    /// Takes as long as it takes, and pauses on the way as PostgreSQL's own vacuum does. First makes
-    /// the statistics again, which is quick, then vacuums with the indexes, which it would leave
-    /// for another time when little is to be removed.
+    /// Vacuums the tables without a statement timeout, with pauses like those of PostgreSQL's
+    /// autovacuum. It first computes the statistics, which is quick, then vacuums with the indexes,
+    /// which PostgreSQL would skip when there is little to remove.
     async fn vacuum(&self) -> Result<()> {
-        let failed = |error: sqlx::Error| Error::DatabaseUnavailable(error.to_string());
+        let failed = |error: sqlx::Error| Error::database_unavailable(error);
         let pool = self.readers.pool().get_postgres_connection_pool();
-        // Of its own, so that the settings end with it.
+        // A dedicated connection, so that the settings end with it.
         let mut connection = pool.acquire().await.map_err(failed)?.detach();
         let statements = [
             "SET statement_timeout = 0".to_owned(),
-            // Another ANALYZE or VACUUM of the same table, which began earlier, is waited for.
+            // It waits for an earlier ANALYZE or VACUUM of the same table.
             "SET lock_timeout = 0".to_owned(),
             "SET vacuum_cost_delay = 2".to_owned(),
             format!("ANALYZE {TABLES}"),
@@ -120,10 +127,10 @@ impl Db {
                 .map_err(failed)?;
         }
         if !may_vacuum(&mut connection).await.map_err(failed)? {
-            // PostgreSQL has left the tables as they are and reported it in its own log only.
+            // PostgreSQL leaves such tables unchanged and reports it only in its own log.
             tracing::warn!(
-                "the service's role is not the owner of the tables, so what was erased stays in their files \
-                 and statistics until PostgreSQL's autovacuum comes: have their owner run \
+                "the service's role does not own the tables, so erased data stays in their files and \
+                 statistics until PostgreSQL's autovacuum runs: let their owner run \
                  VACUUM (ANALYZE, INDEX_CLEANUP ON) {TABLES}"
             );
         }
@@ -131,8 +138,8 @@ impl Db {
     }
 }
 
-/// Whether this role may vacuum every table that an erasure touches: as its owner, the database's or a
-/// superuser, and from PostgreSQL 17 on by the right MAINTAIN.
+/// Whether this role may vacuum every table that an erasure changes: as the owner of the table or
+/// of the database, as a superuser, or, from PostgreSQL 17, with the privilege MAINTAIN.
 async fn may_vacuum(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
     let sql = "SELECT coalesce(bool_and( \
                  pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE') \

@@ -1,4 +1,4 @@
-//! Sorting what the database says into what the caller can do about it.
+//! Conversion of database errors, classified by what the caller can do about them.
 
 use sea_orm::{DbErr, RuntimeErr};
 
@@ -7,30 +7,30 @@ use super::Error;
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         match kind(&error) {
-            // Only a list or a search can ask for less: see [`too_slow`].
-            Kind::Unavailable | Kind::Slow => Self::DatabaseUnavailable(error.to_string()),
-            Kind::Lost => Self::DatabaseLost(error.to_string()),
-            Kind::Conflict => Self::WriteConflict,
-            Kind::TooSlow => Self::QueryTooSlow,
-            Kind::Bug => Self::Internal(error.to_string()),
+            // Only the caller of a list or a search can request less: see [`too_slow`].
+            Kind::Unavailable | Kind::Slow => Self::database_unavailable(error),
+            Kind::Lost => Self::connection_lost(error),
+            Kind::Conflict => Self::write_conflict(),
+            Kind::TooSlow => Self::query_too_slow(),
+            Kind::Bug => Self::internal(error),
         }
     }
 }
 
-/// Whether an error says that the connection is dead, or leads to a server that takes no changes.
+/// Whether the connection is dead or leads to a server that accepts no writes.
 pub fn is_lost(error: &DbErr) -> bool {
     matches!(kind(error), Kind::Lost)
 }
 
-/// Whether an error says that others were in the way, such as a deadlock: the transaction can be run again.
+/// Whether concurrent transactions caused the error, such as a deadlock. The transaction can be retried.
 pub fn is_conflict(error: &DbErr) -> bool {
     matches!(kind(error), Kind::Conflict)
 }
 
-/// What [`too_slow`] makes of an error.
+/// The error text that [`too_slow`] creates.
 const TOO_SLOW: &str = "the query took longer than a query may";
 
-/// An error of a list or a search, which is the caller's to act on where a statement's time was over.
+/// Marks a statement timeout of a list or a search, because its caller can request less.
 pub fn too_slow(error: DbErr) -> DbErr {
     match kind(&error) {
         Kind::Slow => DbErr::Custom(TOO_SLOW.to_owned()),
@@ -38,7 +38,7 @@ pub fn too_slow(error: DbErr) -> DbErr {
     }
 }
 
-/// Whether an error says that a lock was waited for in vain, on PostgreSQL.
+/// Whether a lock wait timed out on PostgreSQL.
 pub fn is_locked(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
         error
@@ -49,35 +49,35 @@ pub fn is_locked(error: &DbErr) -> bool {
     code.as_deref() == Some("55P03")
 }
 
-/// The unique index of kept responses: one for each principal and request id.
+/// The unique index of stored responses, on principal and request id.
 const REQUEST_ID_INDEX: &str = "idempotency_records_request";
 
 enum Kind {
     Unavailable,
     Lost,
     Conflict,
-    /// A statement was ended because its time was over.
+    /// A statement timeout.
     Slow,
-    /// The same of a list or a search, whose caller can ask for less.
+    /// A statement timeout of a list or a search, whose caller can request less.
     TooSlow,
     Bug,
 }
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "what is not known to pass is a bug until it is looked at"
+    reason = "an unknown error counts as a bug until it is classified"
 )]
 fn kind(error: &DbErr) -> Kind {
     match error {
         DbErr::ConnectionAcquire(_) => Kind::Unavailable,
-        // No connection could be had, whatever the reason.
-        DbErr::Conn(runtime) => match sort(runtime) {
+        // No connection could be opened.
+        DbErr::Conn(runtime) => match classify(runtime) {
             Kind::Lost => Kind::Lost,
             Kind::Unavailable | Kind::Conflict | Kind::Slow | Kind::TooSlow | Kind::Bug => {
                 Kind::Unavailable
             }
         },
-        DbErr::Exec(runtime) | DbErr::Query(runtime) => sort(runtime),
+        DbErr::Exec(runtime) | DbErr::Query(runtime) => classify(runtime),
         DbErr::Custom(what) if what == TOO_SLOW => Kind::TooSlow,
         _ => Kind::Bug,
     }
@@ -85,9 +85,9 @@ fn kind(error: &DbErr) -> Kind {
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "what is not known to pass is a bug until it is looked at"
+    reason = "an unknown error counts as a bug until it is classified"
 )]
-fn sort(runtime: &RuntimeErr) -> Kind {
+fn classify(runtime: &RuntimeErr) -> Kind {
     let RuntimeErr::SqlxError(error) = runtime else {
         return Kind::Bug;
     };
@@ -96,9 +96,9 @@ fn sort(runtime: &RuntimeErr) -> Kind {
             // PostgreSQL: serialization failure, deadlock, lock not available (its wait is limited).
             Some("40001" | "40P01" | "55P03") => Kind::Conflict,
             // PostgreSQL: unique violation. Another replica committed a response for the same request id
-            // after this transaction looked for one: the next attempt finds it.
+            // after this transaction looked it up. A retry finds it.
             Some("23505") if error.constraint() == Some(REQUEST_ID_INDEX) => Kind::Conflict,
-            // PostgreSQL: shutdown, a crash elsewhere, starting up, a primary that became a standby.
+            // PostgreSQL: shutdown, crash shutdown, starting up, a primary that became a standby.
             Some("57P01" | "57P02" | "57P03" | "25006") => Kind::Lost,
             Some(code) if code.len() == 5 && code.starts_with("08") => Kind::Lost,
             // PostgreSQL: statement timeout.
@@ -110,7 +110,7 @@ fn sort(runtime: &RuntimeErr) -> Kind {
             // SQLite: busy, locked, I/O error, full; extended codes carry these in the low byte.
             Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
                 Ok(5 | 6 | 10 | 13) => Kind::Unavailable,
-                // Interrupted by `db::pages`.
+                // SQLite: interrupted by the time limit of `db::pages`.
                 Ok(9) => Kind::Slow,
                 _ => Kind::Bug,
             },

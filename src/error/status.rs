@@ -1,169 +1,135 @@
-//! An error as it goes to the caller: what is in it, and how large it may be.
+//! Conversion of an error to a gRPC status, with a limit on its size.
 //!
-//! Message and details are HTTP/2 headers, the message percent-encoded and the details in base64, and
-//! clients refuse more than 8 to 16 KiB of headers: what a caller sent must not decide whether the
-//! answer arrives. So everything that depends on a request is cut here, whatever the error.
+//! Message and details are sent as HTTP/2 headers: the message percent-encoded, the details in base64.
+//! Clients refuse more than 8 to 16 KiB of headers, so the content of a request must not decide whether the
+//! response arrives. Therefore everything that depends on a request is cut, in every error. An internal
+//! cause is only logged, once, here. The caller receives an id to refer to the log line.
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::time::Duration;
 
-use tonic::{Code, Status};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use super::{DOMAIN, Error};
-use crate::wire::bounded::{bounded, bounded_by, listed};
-use crate::wire::proto::ErrorReason;
-use crate::wire::violations::{LISTED, Violation, Violations};
+use super::{Error, Fault, Parts};
+use crate::core::bounded::{bounded, bounded_by};
+use crate::core::clock;
+use crate::core::text_enum::TextEnum as _;
+use crate::core::violations::{MAX_LISTED, Violation, Violations};
 
-/// How many bytes an error's headers may have together, counted as HTTP/2 does: name, value and 32 more
-/// for each.
+/// The domain of every `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "leadsmith.v1";
+/// The maximum number of bytes of an error's headers, counted as in HTTP/2: name, value and 32 more for
+/// each.
 pub const LARGEST: usize = 7 * 1024;
-/// How many of these are for all others than `grpc-message` and `grpc-status-details-bin`, and for the
+/// The bytes reserved for all headers except `grpc-message` and `grpc-status-details-bin`, and for the
 /// names of these two.
-const OTHERS: usize = 448;
-/// How many bytes a message may have, percent-encoded.
+const OTHER_HEADERS: usize = 448;
+/// The maximum number of bytes of a message, percent-encoded.
 pub const LONGEST_MESSAGE: usize = 1_536;
-/// How many bytes the details may have before base64, which makes four of three.
-const DETAILS: usize = (LARGEST - OTHERS - LONGEST_MESSAGE) / 4 * 3;
-/// How many bytes a value of the metadata may have.
-const VALUE: usize = 256;
-/// How many bytes of keys a list in the metadata may have.
-const LIST: usize = 768;
-/// How many bytes a precondition's subject or description may have.
-const PRECONDITION: usize = 256;
+/// The maximum number of bytes of the details before base64, which encodes three bytes as four.
+const MAX_DETAILS: usize = (LARGEST - OTHER_HEADERS - LONGEST_MESSAGE) / 4 * 3;
+/// The maximum number of bytes of a precondition's description.
+const MAX_DESCRIPTION: usize = 256;
 
-/// What the caller sees of an error.
-pub struct Answer {
-    code: Code,
-    /// The reason, as `error_reason.proto` names it.
-    pub reason: ErrorReason,
-    /// A sentence that says what to do next.
-    pub message: String,
-    metadata: Vec<(&'static str, String)>,
-    /// The wrong fields of the request.
-    wrong: Violations,
-    /// The one field that an error other than FIELD_INVALID is about.
-    field: Option<FieldViolation>,
-    details: ErrorDetails,
+impl From<Error> for Status {
+    fn from(mut error: Error) -> Self {
+        let reason = error.reason_name();
+        let mut error_id = None;
+        match &error.0.fault {
+            Some(Fault::Bug(cause)) => {
+                let id = new_error_id();
+                tracing::error!(
+                    error_id = id,
+                    cause,
+                    "a call failed because of an internal error"
+                );
+                error_id = Some(id);
+            }
+            Some(Fault::DatabaseUnavailable(cause) | Fault::ConnectionLost(cause)) => {
+                tracing::warn!(cause, "a call failed because the database is unavailable");
+            }
+            // The cause is the request itself or a concurrent one.
+            None => tracing::debug!(reason, "a call was refused"),
+        }
+        if let Some(id) = error_id {
+            error = error.with("error_id", id);
+        }
+        error.0.into_status(reason)
+    }
 }
 
-impl Answer {
-    pub(super) fn new(code: Code, reason: ErrorReason, message: impl Display) -> Self {
-        Self {
-            code,
-            reason,
-            message: bounded_message(message),
-            metadata: Vec::new(),
-            wrong: Violations::default(),
-            field: None,
-            details: ErrorDetails::new(),
-        }
+impl From<Violations> for Status {
+    fn from(violations: Violations) -> Self {
+        Error::from(violations).into()
     }
+}
 
-    pub(super) fn with(mut self, key: &'static str, value: impl Display) -> Self {
-        self.metadata.push((key, bounded(value, VALUE)));
-        self
-    }
+/// An id in the response, by which the log line is found.
+fn new_error_id() -> String {
+    URL_SAFE_NO_PAD.encode(&clock::random_256_bits()[..9])
+}
 
-    /// As many of `words` as there is room for, separated by commas, and under `omitted` how many
-    /// there are beyond.
-    pub(super) fn with_list(
-        mut self,
-        key: &'static str,
-        omitted: &'static str,
-        words: &[String],
-    ) -> Self {
-        let (some, left_out) = listed(words, ",", LIST);
-        self.metadata.push((key, some));
-        if left_out > 0 {
-            self = self.with(omitted, left_out);
-        }
-        self
-    }
-
-    pub(super) fn retry(mut self, after: Duration) -> Self {
-        self.details.set_retry_info(Some(after));
-        self
-    }
-
-    pub(super) fn wrong(mut self, violations: &Violations) -> Self {
-        self.wrong = violations.clone();
-        self.with("violations", violations.count())
-    }
-
-    /// The error is about this field, which is wrong for the error's own reason.
-    pub(super) fn field(mut self, field: &str, description: &str) -> Self {
-        self.field = Some(FieldViolation {
-            reason: self.reason_name().to_owned(),
-            ..FieldViolation::new(field, description)
-        });
-        self
-    }
-
-    pub(super) fn resource(mut self, kind: &str, id: impl Display) -> Self {
-        let (id, why) = (bounded(id, VALUE), format!("no {kind} has this id"));
-        self.details
-            .set_resource_info(format!("leadsmith.v1.{kind}"), id, "", why);
-        self
-    }
-
-    pub(super) fn precondition(mut self, subject: impl Display) -> Self {
-        let (kind, subject) = (self.reason_name(), bounded(subject, PRECONDITION));
-        let description = bounded(&self.message, PRECONDITION);
-        self.details
-            .add_precondition_failure_violation(kind, subject, description);
-        self
-    }
-
-    /// The reason as ErrorInfo has it.
-    pub fn reason_name(&self) -> &'static str {
-        let name = self.reason.as_str_name();
-        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
-    }
-
-    /// With as many of the violations as there is room for.
-    fn into_status(self) -> Status {
+impl Parts {
+    /// Includes as many of the violations as fit.
+    fn into_status(self, reason: &'static str) -> Status {
         let metadata = self.metadata.iter();
         let metadata: HashMap<_, _> = metadata
             .map(|(key, value)| ((*key).to_owned(), value.clone()))
             .collect();
-        let mut listed = LISTED;
+        let mut listed = MAX_LISTED;
         loop {
-            let mut details = self.details.clone();
-            details.set_error_info(self.reason_name(), DOMAIN, metadata.clone());
-            let fields: Vec<_> = self
-                .wrong
-                .first(listed)
-                .into_iter()
-                .map(wire)
-                .chain(self.field.clone())
-                .collect();
+            let mut details = self.details(reason);
+            details.set_error_info(reason, DOMAIN, metadata.clone());
+            let of_field = self.field.map(|(field, description)| FieldViolation {
+                reason: reason.to_owned(),
+                ..FieldViolation::new(field, description)
+            });
+            let violations = self.violations.first(listed).into_iter();
+            let fields: Vec<_> = violations.map(field_violation).chain(of_field).collect();
             if !fields.is_empty() {
                 details.set_bad_request(fields);
             }
             let status = Status::with_error_details(self.code, self.message.clone(), details);
-            if listed == 0 || status.details().len() <= DETAILS {
+            if listed == 0 || status.details().len() <= MAX_DETAILS {
                 return status;
             }
             listed -= 1;
         }
     }
+
+    fn details(&self, reason: &str) -> ErrorDetails {
+        let mut details = ErrorDetails::new();
+        if self.retry_after.is_some() {
+            details.set_retry_info(self.retry_after);
+        }
+        if let Some((kind, id)) = &self.resource {
+            let why = format!("no {kind} has this id");
+            details.set_resource_info(format!("leadsmith.v1.{kind}"), id, "", why);
+        }
+        if let Some(subject) = &self.precondition {
+            let description = bounded(&self.message, MAX_DESCRIPTION);
+            details.add_precondition_failure_violation(reason, subject, description);
+        }
+        details
+    }
 }
 
-fn wire(violation: Violation) -> FieldViolation {
+fn field_violation(violation: Violation) -> FieldViolation {
     FieldViolation {
-        reason: violation.reason.word().to_owned(),
+        reason: violation.reason.as_str().to_owned(),
         ..FieldViolation::new(violation.field, violation.description)
     }
 }
 
-/// A message of at most [`LONGEST_MESSAGE`] bytes, percent-encoded.
+/// Cuts a message to at most [`LONGEST_MESSAGE`] bytes, percent-encoded.
 pub fn bounded_message(text: impl Display) -> String {
     bounded_by(text, LONGEST_MESSAGE, encoded)
 }
 
-/// How long a character is in `grpc-message`: all but plain ASCII is percent-encoded.
+/// The length of a character in `grpc-message`, where everything except plain ASCII is percent-encoded.
 fn encoded(character: char) -> usize {
     if character.is_ascii_graphic() && !"\"#%<>`?{}".contains(character) {
         1
@@ -172,41 +138,19 @@ fn encoded(character: char) -> usize {
     }
 }
 
-impl From<Error> for Status {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "only faults are logged above debug"
-    )]
-    fn from(error: Error) -> Self {
-        let answer = error.answer();
-        let reason = answer.reason_name();
-        match &error {
-            Error::Internal(cause) => {
-                let id = answer.metadata.first().map(|(_, id)| id.as_str());
-                tracing::error!(
-                    error_id = id,
-                    cause,
-                    "a call failed by a fault in the service"
-                );
-            }
-            Error::DatabaseUnavailable(cause) | Error::DatabaseLost(cause) => {
-                tracing::warn!(cause, "a call failed because the database is unavailable");
-            }
-            // What the caller did, or others at the same time.
-            _ => tracing::debug!(reason, "a call was refused"),
-        }
-        answer.into_status()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use leadsmith_proto::FieldViolationReason;
     use prost::Message;
+    use tonic::Code;
 
     use super::*;
-    use crate::wire::violations::Reason;
+    use crate::core::violations::Reason;
+    use crate::error::ErrorReason;
 
-    /// How many bytes of headers an error is, as HTTP/2 counts them.
+    /// The number of bytes of an error's headers, counted as in HTTP/2.
     fn headers(status: &Status) -> usize {
         let response = status.clone().into_http::<tonic::body::Body>();
         let headers = response.headers().iter();
@@ -225,22 +169,23 @@ mod tests {
             }
             let keys: Vec<_> = (0..50).map(|_| text.repeat(64)).collect();
             for error in [
-                Error::FieldInvalid(violations),
-                Error::ActionNotFound {
-                    action: long.clone(),
-                    actions: keys.clone(),
-                },
-                Error::ActionPrerequisite {
-                    action: long.clone(),
-                    open: keys.clone(),
-                },
-                Error::EtagMismatch {
-                    current: long.clone(),
-                },
+                Error::from(violations),
+                Error::new(Code::NotFound, ErrorReason::ActionNotFound, &long)
+                    .with("action", &long)
+                    .with_list("actions", "actions_omitted", &keys)
+                    .resource("Action", &long),
+                Error::new(
+                    Code::FailedPrecondition,
+                    ErrorReason::ActionPrerequisite,
+                    &long,
+                )
+                .with("action", &long)
+                .with_list("prerequisites", "prerequisites_omitted", &keys)
+                .precondition(&long),
             ] {
-                let reason = error.answer().reason;
+                let reason = error.reason();
                 let status = Status::from(error);
-                // What a server adds: a status, a date, a length.
+                // The headers that a server adds: status, date, length.
                 let size = headers(&status) + 200;
                 assert!(size <= LARGEST, "{reason:?} of {text:?}: {size}");
                 assert!(status.message().len() < 2_048);
@@ -253,5 +198,16 @@ mod tests {
                 assert_eq!(whole.message, status.message(), "clients compare the two");
             }
         }
+    }
+
+    #[test]
+    fn the_reasons_are_those_that_the_contract_documents() {
+        let prefix = "FIELD_VIOLATION_REASON_";
+        let documented: BTreeSet<_> = (1..1_000)
+            .filter_map(|number| FieldViolationReason::try_from(number).ok())
+            .map(|reason| reason.as_str_name().strip_prefix(prefix).unwrap())
+            .collect();
+        let ours: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(ours, documented);
     }
 }

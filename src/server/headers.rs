@@ -1,13 +1,15 @@
-//! What the headers of a call say.
+//! Reads the headers of a call: the token and the timeout. It must not depend on anything but the headers.
+//!
+//! It is written by hand because tonic does not expose its own parser of `grpc-timeout`.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-/// The token of a call: none without the header, and the empty one, which is nobody's, where the
-/// header holds something else or is there twice. A caller who sends a credential is not identified by
-/// another one.
+/// The bearer token of a call, or none without the header. Where the header holds something else or occurs twice, the
+/// token is empty, and no token is empty: a caller that sent an unusable token must not be authenticated by its client
+/// certificate.
 pub fn token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?;
@@ -19,7 +21,7 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
     Some(bearer.map_or("", |(_, token)| token.trim()))
 }
 
-/// How long the caller waits, as gRPC's HTTP/2 mapping has it: at most 8 digits and a unit.
+/// The timeout that the client set, in the format of the gRPC HTTP/2 mapping: at most 8 digits and a unit.
 pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (unit, digits) = text.as_bytes().split_last()?;
@@ -50,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_digits_and_a_unit() {
+    fn a_timeout_has_digits_and_a_unit() {
         let read = |text: &str| grpc_timeout(&headers("grpc-timeout", text.as_bytes()));
         assert_eq!(read("1H"), Some(Duration::from_secs(3600)));
         assert_eq!(
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_holds_no_token_holds_a_wrong_one() {
+    fn a_header_without_a_bearer_token_gives_an_empty_token() {
         let read = |value: &[u8]| token(&headers("authorization", value)).map(str::to_owned);
         assert_eq!(read(b"Bearer lsk_a").as_deref(), Some("lsk_a"));
         assert_eq!(read(b"bearer  lsk_a ").as_deref(), Some("lsk_a"));

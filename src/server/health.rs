@@ -1,54 +1,60 @@
-//! What the health service says. Readiness, for `""` and each service, follows the database: who
-//! balances load sends calls elsewhere while it is away. Liveness does not: a restart would not
-//! bring the database back.
+//! What the health service reports: readiness and liveness.
+//!
+//! Readiness, for `""` and each service, follows the database: while the database is unavailable, a load balancer must
+//! send calls to other replicas. Liveness does not follow it: a restart of the process would not repair the database.
+//! The module must use the database only through its `Watch`. It takes the names of the services from `auth::policy`.
 
 use std::time::Duration;
 
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
+use crate::auth::policy;
 use crate::db::Watch;
 
-/// The services, by their full names, whose health is told.
-pub const SERVICES: [&str; 5] = [
-    "leadsmith.v1.LeadService",
-    "leadsmith.v1.ClientService",
-    "leadsmith.v1.OpportunityService",
-    "leadsmith.v1.OrderService",
-    "leadsmith.v1.AuthService",
-];
-/// The name under which the health service says that the process lives, and no more.
+/// The service name of the liveness: whether the process is alive, whatever the state of the database.
 pub const LIVENESS: &str = "liveness";
 
-/// How often the database is asked.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often the database is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says of everything but the liveness whether it serves.
-pub async fn tell(reporter: &HealthReporter, serves: bool) {
-    let status = if serves {
+/// The health service, which reports everything as serving, and the handle that changes what it reports.
+pub async fn reporter() -> (HealthReporter, HealthServer<impl Health>) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    set_readiness(&reporter, true).await;
+    reporter
+        .set_service_status(LIVENESS, ServingStatus::Serving)
+        .await;
+    (reporter, service)
+}
+
+/// Sets the readiness of the server and of every service.
+pub async fn set_readiness(reporter: &HealthReporter, ready: bool) {
+    let status = if ready {
         ServingStatus::Serving
     } else {
         ServingStatus::NotServing
     };
-    for service in SERVICES.into_iter().chain([""]) {
+    for service in policy::services().into_iter().chain([""]) {
         reporter.set_service_status(service, status).await;
     }
 }
 
-/// Keeps the readiness as the database is, for ever.
-pub async fn follow(reporter: HealthReporter, mut database: Watch) {
-    let mut served = true;
+/// Keeps the readiness equal to the availability of the database. Does not return.
+pub async fn follow_database(reporter: HealthReporter, mut database: Watch) {
+    let mut was_ready = true;
     loop {
-        tokio::time::sleep(EVERY).await;
-        let serves = database.answers().await;
-        if serves != served {
-            if serves {
-                tracing::info!("the database answers again: serving");
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        let ready = database.is_available().await;
+        if ready != was_ready {
+            if ready {
+                tracing::info!("the database is available again: serving");
             } else {
-                tracing::warn!("the database does not answer: not serving");
+                tracing::warn!("the database is unavailable: not serving");
             }
-            tell(&reporter, serves).await;
-            served = serves;
+            set_readiness(&reporter, ready).await;
+            was_ready = ready;
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Looks up credentials that the identity cache does not have. All calls with one token wait for one
-//! query.
+//! Looks up credentials that are not in the identity cache. Concurrent calls with the same token share one query.
 //!
-//! To send tokens that are not valid costs nothing, so the queries for tokens that were never found valid are
-//! limited: by address, in number at once, and by a memory of the tokens that were refused. A token whose
-//! cached identity has only become too old does not wait behind them.
+//! A client can send invalid tokens at no cost. So the queries for tokens that were never found valid are limited: for
+//! each address, in the number of concurrent queries, and by remembering the tokens that were rejected. A token whose
+//! cached identity has only expired does not wait behind them. The module depends on authentication and on the
+//! concurrency limits, and must not know calls or services.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,22 +16,22 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::known::Asked;
-use crate::auth::tokens::TokenHash;
+use crate::auth::Auth;
+use crate::auth::identity_cache::LookupEpoch;
 use crate::auth::{self, Credential, Identity};
-use crate::changes::desk::Desk;
 use crate::config::Limits;
-use crate::error::{Error, Result};
-use crate::keyed::{KeyedSemaphore, Ticket};
+use crate::core::call::TokenHash;
+use crate::core::keyed::{KeyedSemaphore, Ticket};
+use crate::error::{Error, ErrorReason, Result};
 
-/// For how long a refused token is refused without a query, counted from before the query. A
-/// credential that becomes valid after it was tried is taken by every server within this time; a new
-/// token, which nobody has tried, at once.
-const REMEMBERED: Duration = Duration::from_secs(1);
-/// How many refused tokens are remembered; those least used are dropped.
-const TOKENS: usize = 10_000;
-/// How many queries of one address may run at once.
-const OF_ONE_ADDRESS: usize = 2;
+/// For how long a rejected token is rejected again without a query, counted from before its query. A credential that
+/// becomes valid after it was tried is accepted by every server after this time at the latest; a new token, which was
+/// never tried, is accepted immediately.
+const REJECTION_TTL: Duration = Duration::from_secs(1);
+/// How many rejected tokens are remembered. The least used are evicted first.
+const MAX_REJECTED_TOKENS: usize = 10_000;
+/// How many queries for one address may run concurrently.
+const QUERIES_PER_ADDRESS: usize = 2;
 
 /// Held while an unverified token is looked up.
 struct Permits<'a> {
@@ -41,134 +41,138 @@ struct Permits<'a> {
 
 type Lookup = Shared<BoxFuture<'static, Result<Identity>>>;
 
-/// Looks up credentials.
+/// The lookups in progress and their limits.
 pub struct Lookups {
-    refused: Cache<TokenHash, Instant>,
-    /// Calls with one token wait for one query, unless it may have been revoked since the query began.
-    under_way: Mutex<HashMap<TokenHash, (Asked, Lookup)>>,
-    /// By address: a queue of unverified tokens to look up.
+    /// Rejected tokens and when their query began.
+    rejected: Cache<TokenHash, Instant>,
+    /// The queries in progress. A call does not join a query when its token may have been revoked since the query
+    /// began.
+    in_progress: Mutex<HashMap<TokenHash, (LookupEpoch, Lookup)>>,
+    /// For each address, a queue of unverified tokens.
     addresses: Arc<KeyedSemaphore<IpAddr>>,
-    /// Queries for unverified tokens at once.
+    /// Concurrent queries for unverified tokens.
     queries: Semaphore,
-    /// Calls with unverified tokens at once, those that wait included.
+    /// Concurrent calls with unverified tokens, including those that wait.
     calls: Semaphore,
     max_calls: usize,
-    /// How long a call may wait for its query and the query's result.
-    patience: Duration,
+    /// How long a call may wait for its query to start and to finish.
+    max_wait: Duration,
 }
 
 impl Lookups {
     pub fn new(limits: &Limits, queries: usize) -> Arc<Self> {
         Arc::new(Self {
-            refused: Cache::new(TOKENS),
-            under_way: Mutex::default(),
-            addresses: KeyedSemaphore::new(OF_ONE_ADDRESS, limits.max_calls.div_ceil(4)),
+            rejected: Cache::new(MAX_REJECTED_TOKENS),
+            in_progress: Mutex::default(),
+            addresses: KeyedSemaphore::new(QUERIES_PER_ADDRESS, limits.max_calls.div_ceil(4)),
             queries: Semaphore::new(queries),
             calls: Semaphore::new(limits.max_calls),
             max_calls: limits.max_calls,
-            patience: limits.connection_wait / 2,
+            max_wait: limits.connection_wait / 2,
         })
     }
 
-    /// Calls with unverified tokens that wait now.
+    /// The number of calls with unverified tokens that wait.
     pub fn waiting(&self) -> usize {
         self.max_calls - self.calls.available_permits()
     }
 
-    /// Finds out whose a credential is that was valid when it was last looked up.
+    /// Identifies a credential that was valid when it was last looked up.
     ///
     /// # Errors
-    /// [`Error::TokenInvalid`]; [`Error::DatabaseUnavailable`].
-    pub async fn identify_again(
+    /// `TOKEN_INVALID`; `DATABASE_UNAVAILABLE`.
+    pub async fn revalidate(
         self: &Arc<Self>,
-        desk: &Arc<Desk>,
+        auth: &Arc<Auth>,
         credential: Credential,
     ) -> Result<Identity> {
-        self.lookup(desk, None, credential)?.await
+        self.lookup(auth, None, credential)?.await
     }
 
-    /// Finds out whose an unverified credential is, which a caller at `address` sent.
+    /// Identifies an unverified credential that was sent from `address`.
     ///
     /// # Errors
-    /// [`Error::TokenInvalid`]; [`Error::ServerOverloaded`] when too many of this address wait
-    /// already, or the query did not begin in time; [`Error::DatabaseUnavailable`].
+    /// `TOKEN_INVALID`; `SERVER_OVERLOADED` when too many tokens of this address wait already, or the query did not
+    /// begin in time; `DATABASE_UNAVAILABLE`.
     pub async fn identify(
         self: &Arc<Self>,
-        desk: &Arc<Desk>,
+        auth: &Arc<Auth>,
         address: IpAddr,
         credential: Credential,
     ) -> Result<Identity> {
-        let refused = self.refused.get(credential.hash());
-        if refused.is_some_and(|asked| asked.elapsed() < REMEMBERED) {
-            return Err(Error::TokenInvalid);
+        let rejected = self.rejected.get(credential.hash());
+        if rejected.is_some_and(|started| started.elapsed() < REJECTION_TTL) {
+            return Err(Error::token_invalid());
         }
-        let call = self.calls.try_acquire();
-        let _call = call.map_err(|_| Error::ServerOverloaded)?;
-        self.lookup(desk, Some(address), credential)?.await
+        let permit = self.calls.try_acquire();
+        let _permit = permit.map_err(|_| Error::server_overloaded())?;
+        self.lookup(auth, Some(address), credential)?.await
     }
 
-    /// The query for a credential: the one under way, or a new one. An unverified one waits in the queue of
-    /// its `address`.
+    /// The query for a credential: the one in progress, or a new one. The query for an unverified credential waits in
+    /// the queue of its `address`.
     fn lookup(
         self: &Arc<Self>,
-        desk: &Arc<Desk>,
+        auth: &Arc<Auth>,
         address: Option<IpAddr>,
         credential: Credential,
     ) -> Result<Lookup> {
         let hash = *credential.hash();
-        let mut under_way = self.under_way();
-        if let Some((asked, lookup)) = under_way.get(&hash)
-            && desk.known.is_current(*asked)
+        let mut in_progress = self.in_progress();
+        if let Some((epoch, lookup)) = in_progress.get(&hash)
+            && auth.identities.is_current(*epoch)
         {
             return Ok(lookup.clone());
         }
         let ticket = match address {
             Some(address) => {
                 let ticket = self.addresses.enter(address);
-                Some(ticket.ok_or(Error::ServerOverloaded)?)
+                Some(ticket.ok_or_else(Error::server_overloaded)?)
             }
             None => None,
         };
-        let asked = desk.known.ask();
-        let guard = UnderWay(Arc::clone(self), hash, asked);
-        let (found, lookup) = oneshot::channel();
-        let lookup = lookup.map(|found| found.map_err(Error::internal)?);
+        let epoch = auth.identities.begin_lookup();
+        let guard = InProgress(Arc::clone(self), hash, epoch);
+        let (result, lookup) = oneshot::channel();
+        let lookup = lookup.map(|result| result.map_err(Error::internal)?);
         let lookup = lookup.boxed().shared();
-        under_way.insert(hash, (asked, lookup.clone()));
-        drop(under_way);
-        let desk = Arc::clone(desk);
-        // In a task of its own: the caller it began for may disconnect, the others wait for it.
+        in_progress.insert(hash, (epoch, lookup.clone()));
+        drop(in_progress);
+        let auth = Arc::clone(auth);
+        // In a task of its own: the client whose call started it may disconnect while other calls wait for the result.
         tokio::spawn(async move {
-            let identity = guard.0.query(&desk, ticket, &credential).await;
-            // Nobody waits any more where this fails.
-            let _ = found.send(identity);
+            let identity = guard.0.query(&auth, ticket, &credential).await;
+            // Sending fails when no call waits any longer.
+            let _ = result.send(identity);
         });
         Ok(lookup)
     }
 
     async fn query(
         &self,
-        desk: &Desk,
+        auth: &Auth,
         ticket: Option<Ticket<IpAddr>>,
         credential: &Credential,
     ) -> Result<Identity> {
-        let last = Instant::now() + self.patience;
-        let permits = timeout_at(last, self.permits(ticket)).await;
-        let _permits = permits.map_err(|_| Error::ServerOverloaded)??;
-        let asked = Instant::now();
-        let found = timeout_at(last, auth::look_up(desk, credential)).await;
-        let found = found.unwrap_or_else(|_| Err(auth::unanswered()));
-        if let Err(Error::TokenInvalid) = found {
-            // Only then: each time discards the answers to other questions under way.
-            if desk.known.was_good(credential.hash()) {
-                desk.known.forget(credential.hash());
+        let deadline = Instant::now() + self.max_wait;
+        let permits = timeout_at(deadline, self.permits(ticket)).await;
+        let _permits = permits.map_err(|_| Error::server_overloaded())??;
+        let started = Instant::now();
+        let result = timeout_at(deadline, auth::look_up(auth, credential)).await;
+        let result = result.unwrap_or_else(|_| Err(auth::lookup_timed_out()));
+        if let Err(error) = &result
+            && error.is(ErrorReason::TokenInvalid)
+        {
+            // Only for a known token: each invalidation also discards the results of other queries in progress.
+            if auth.identities.was_valid(credential.hash()) {
+                auth.identities.invalidate(credential.hash());
             }
-            self.refused.insert(*credential.hash(), asked);
+            self.rejected.insert(*credential.hash(), started);
         }
-        found
+        result
     }
 
-    /// Waits for what the query for an unverified token needs.
+    /// Waits for the permits that the query for an unverified token needs.
     async fn permits(&self, ticket: Option<Ticket<IpAddr>>) -> Result<Option<Permits<'_>>> {
         let Some(mut ticket) = ticket else {
             return Ok(None);
@@ -181,24 +185,24 @@ impl Lookups {
         }))
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<TokenHash, (Asked, Lookup)>> {
-        let under_way = self.under_way.lock();
-        under_way.unwrap_or_else(|held| held.into_inner())
+    fn in_progress(&self) -> MutexGuard<'_, HashMap<TokenHash, (LookupEpoch, Lookup)>> {
+        let in_progress = self.in_progress.lock();
+        in_progress.unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// A query, which is under way until this is dropped.
-struct UnderWay(Arc<Lookups>, TokenHash, Asked);
+/// Registers a query as in progress until dropped.
+struct InProgress(Arc<Lookups>, TokenHash, LookupEpoch);
 
-impl Drop for UnderWay {
+impl Drop for InProgress {
     fn drop(&mut self) {
-        let mut under_way = self.0.under_way();
-        // Not one that began after it.
-        if under_way
+        let mut in_progress = self.0.in_progress();
+        // A later query for the same token may have replaced this one: it stays.
+        if in_progress
             .get(&self.1)
-            .is_some_and(|(asked, _)| *asked == self.2)
+            .is_some_and(|(epoch, _)| *epoch == self.2)
         {
-            under_way.remove(&self.1);
+            in_progress.remove(&self.1);
         }
     }
 }

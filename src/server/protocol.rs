@@ -1,6 +1,8 @@
-//! Whether a request is a gRPC call at all, which is decided before anything else: by its method, its
-//! content type and its encoding. And the reasons of the errors that the libraries behind the gate give
-//! without one.
+//! Rejects requests that are not gRPC, before any other check: by their method, content type and encoding. It also adds
+//! the error details to errors that the libraries return without them. It must not know calls or services.
+//!
+//! It is written by hand because tonic's server responds with HTTP 200 to a request whose content type is not gRPC, and
+//! its errors have no reason that a client could test.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,15 +14,15 @@ use prost::bytes::Bytes;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::error::Error;
+use super::errors;
 
-/// The encodings of messages that are supported, as `grpc-accept-encoding` lists them.
+/// The supported message encodings, in the format of `grpc-accept-encoding`.
 const ENCODINGS: &str = "identity,gzip";
-/// How many characters of an unsupported encoding's name are echoed.
-const ECHOED: usize = 32;
+/// How many characters of the name of an unsupported encoding are repeated in the error.
+const LONGEST_ENCODING: usize = 32;
 
-/// The response to a request that is not a gRPC call, or not one that can be read. It has no effect.
-pub fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
+/// The response to a request that is not a gRPC call or whose messages cannot be decoded; none for any other request.
+pub fn reject<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
         let text = "This is a gRPC server: every call is a POST request, made by a gRPC client.\n";
         let mut response = not_grpc(StatusCode::METHOD_NOT_ALLOWED, text);
@@ -37,11 +39,7 @@ pub fn refuse<B>(request: &Request<B>) -> Option<Response<Body>> {
         return Some(response);
     }
     let encoding = unsupported_encoding(request.headers())?;
-    let supported = ENCODINGS;
-    let error = Error::EncodingUnsupported {
-        encoding,
-        supported,
-    };
+    let error = errors::encoding_unsupported(&encoding, ENCODINGS);
     let mut response: Response<Body> = Status::from(error).into_http();
     let headers = response.headers_mut();
     headers.insert("grpc-accept-encoding", HeaderValue::from_static(ENCODINGS));
@@ -56,7 +54,7 @@ fn not_grpc(code: StatusCode, text: &str) -> Response<Body> {
     response
 }
 
-/// Whether there is one content type and it is gRPC's, with messages in Protobuf.
+/// Whether there is exactly one content type and it is that of gRPC with Protobuf messages.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let mut all = headers.get_all(CONTENT_TYPE).iter();
     let (Some(one), None) = (all.next(), all.next()) else {
@@ -71,32 +69,31 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .any(|name| essence.eq_ignore_ascii_case(name))
 }
 
-/// The encoding of the request's messages, if it is not supported.
+/// The encoding of the request's messages when it is not supported.
 fn unsupported_encoding(headers: &HeaderMap) -> Option<String> {
     let mut all = headers.get_all("grpc-encoding").iter();
     let encoding = all.find(|value| !["identity", "gzip"].iter().any(|name| value == name))?;
     let text = String::from_utf8_lossy(encoding.as_bytes());
-    Some(text.chars().take(ECHOED).collect())
+    Some(text.chars().take(LONGEST_ENCODING).collect())
 }
 
-/// Gives an error without details its reason: in the headers, or in the trailers of a stream. One without
-/// comes from tonic, before or instead of a service, or from health and reflection. `largest` is the size
-/// of the largest message that is taken, in bytes.
+/// Adds details to an error response without details. Such an error comes from tonic, before or instead of a service,
+/// or from health and reflection. `largest` is the size of the largest accepted message, in bytes.
 pub fn with_reason(mut response: Response<Body>, largest: usize) -> Response<Body> {
-    complete(response.headers_mut(), largest);
+    add_reason(response.headers_mut(), largest);
     response
 }
 
-/// The same for a response that may be a stream.
-pub fn with_reason_at_the_end(response: Response<Body>, largest: usize) -> Response<Body> {
+/// The same for a response that may be a stream, whose error is in its trailers.
+pub fn with_reason_in_trailers(response: Response<Body>, largest: usize) -> Response<Body> {
     let response = with_reason(response, largest);
     response.map(|body| match body.is_end_stream() {
         true => body,
-        false => Body::new(Reasoned { body, largest }),
+        false => Body::new(ReasonBody { body, largest }),
     })
 }
 
-fn complete(headers: &mut HeaderMap, largest: usize) {
+fn add_reason(headers: &mut HeaderMap, largest: usize) {
     if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
         return;
     }
@@ -106,30 +103,30 @@ fn complete(headers: &mut HeaderMap, largest: usize) {
     let code = Code::from_bytes(code.as_bytes());
     let error = if [Code::OutOfRange, Code::ResourceExhausted].contains(&code) {
         // A message over the size limit, before or after decompression.
-        Error::MessageTooLarge { limit: largest }
+        errors::message_too_large(largest)
     } else if [Code::Internal, Code::InvalidArgument].contains(&code) {
-        // Bytes that are not the message, or a message in which nothing is asked.
-        Error::MessageMalformed
+        // Bytes that are not the message of this RPC, or a reflection request without a question.
+        errors::message_malformed()
     } else if code == Code::Unimplemented {
-        Error::MethodUnknown
+        errors::method_unknown()
     } else if code == Code::NotFound {
-        Error::SymbolNotFound
+        errors::symbol_not_found()
     } else {
         return;
     };
     let status = Status::from(error);
     if let Err(status) = status.add_header(headers) {
-        tracing::error!(%status, "an error cannot be written as headers");
+        tracing::error!(%status, "writing an error as headers failed");
     }
 }
 
-/// A stream whose trailers have a reason where they are an error.
-struct Reasoned {
+/// A stream that adds details to the error in its trailers.
+struct ReasonBody {
     body: Body,
     largest: usize,
 }
 
-impl http_body::Body for Reasoned {
+impl http_body::Body for ReasonBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -140,7 +137,7 @@ impl http_body::Body for Reasoned {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         frame.map_ok(|frame| match frame.into_trailers() {
             Ok(mut trailers) => {
-                complete(&mut trailers, self.largest);
+                add_reason(&mut trailers, self.largest);
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,
@@ -163,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn only_grpcs_own_content_types_are_grpc() {
+    fn only_grpc_content_types_are_accepted() {
         for (types, expected) in [
             (&["application/grpc"][..], true),
             (&["application/grpc+proto"], true),
@@ -191,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_identity_and_gzip_are_encodings() {
+    fn only_identity_and_gzip_are_supported() {
         for (encodings, expected) in [
             (&[][..], None),
             (&["identity"][..], None),

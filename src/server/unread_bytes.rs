@@ -1,5 +1,5 @@
-//! How many bytes of responses may be unread at once. A principal that makes calls and does not read the
-//! responses has the server keep them in memory.
+//! Limits how many bytes of responses may be unread at once, for each principal and in all. Otherwise a principal that
+//! makes calls and does not read the responses could fill the server's memory. It knows a principal only by its id.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,88 +9,89 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// Above how many bytes a response counts. How many smaller ones there are is limited by the number of
-/// calls.
+/// Responses up to this size, in bytes, are not counted: the concurrency limits of calls bound their total.
 pub const SMALL: usize = 16 * 1024;
 
-/// How many bytes of responses may be unread at once, of each principal and in all.
+/// The unread bytes of all responses, with their limits.
 pub struct UnreadBytes {
-    all: usize,
-    each: usize,
+    max_total: usize,
+    max_per_principal: usize,
     total: AtomicUsize,
-    by: Mutex<HashMap<Uuid, usize>>,
+    by_principal: Mutex<HashMap<Uuid, usize>>,
 }
 
-/// Bytes that are unread, until it is dropped.
-pub struct Taken {
-    limits: Arc<UnreadBytes>,
-    of: Uuid,
+/// Bytes that count as unread until this is dropped.
+pub struct CountedBytes {
+    unread: Arc<UnreadBytes>,
+    principal: Uuid,
     bytes: usize,
 }
 
 impl UnreadBytes {
-    pub fn new(all: usize, each: usize) -> Arc<Self> {
+    pub fn new(max_total: usize, max_per_principal: usize) -> Arc<Self> {
         Arc::new(Self {
-            all,
-            each,
+            max_total,
+            max_per_principal,
             total: AtomicUsize::new(0),
-            by: Mutex::default(),
+            by_principal: Mutex::default(),
         })
     }
 
-    /// Whether a principal may call: what it left unread is less than its limit.
+    /// Checks that the unread bytes of a principal are below its limit.
     ///
     /// # Errors
-    /// [`Error::ResponsesUnread`].
-    pub fn check(&self, of: Uuid) -> Result<()> {
-        // Without the lock as long as nobody can have reached the limit.
-        if self.total.load(Ordering::Relaxed) < self.each {
+    /// `RESPONSES_UNREAD` when they are not.
+    pub fn check(&self, principal: Uuid) -> Result<()> {
+        // Avoids the lock as long as no principal can have reached its limit.
+        if self.total.load(Ordering::Relaxed) < self.max_per_principal {
             return Ok(());
         }
-        match self.by().get(&of) {
-            Some(bytes) if *bytes >= self.each => Err(self.full()),
+        match self.by_principal().get(&principal) {
+            Some(bytes) if *bytes >= self.max_per_principal => Err(self.exceeded()),
             _ => Ok(()),
         }
     }
 
-    /// Counts a response.
+    /// Counts the bytes of a response.
     ///
     /// # Errors
-    /// [`Error::ResponsesUnread`] when it is one too many, of the principal or in all.
-    pub fn take(self: &Arc<Self>, of: Uuid, bytes: usize) -> Result<Taken> {
-        let mut by = self.by();
-        let all = self.total.load(Ordering::Relaxed);
-        let unread = by.get(&of).copied().unwrap_or(0);
-        let over = all + bytes > self.all || unread + bytes > self.each;
+    /// `RESPONSES_UNREAD` when they would exceed the limit of the principal or the total.
+    pub fn count(self: &Arc<Self>, principal: Uuid, bytes: usize) -> Result<CountedBytes> {
+        let mut by_principal = self.by_principal();
+        let total = self.total.load(Ordering::Relaxed);
+        let unread = by_principal.get(&principal).copied().unwrap_or(0);
+        let over = total + bytes > self.max_total || unread + bytes > self.max_per_principal;
         if over {
-            return Err(self.full());
+            return Err(self.exceeded());
         }
-        by.insert(of, unread + bytes);
-        self.total.store(all + bytes, Ordering::Relaxed);
-        Ok(Taken {
-            limits: Arc::clone(self),
-            of,
+        by_principal.insert(principal, unread + bytes);
+        self.total.store(total + bytes, Ordering::Relaxed);
+        Ok(CountedBytes {
+            unread: Arc::clone(self),
+            principal,
             bytes,
         })
     }
 
-    fn full(&self) -> Error {
-        Error::ResponsesUnread { limit: self.each }
+    fn exceeded(&self) -> Error {
+        super::errors::responses_unread(self.max_per_principal)
     }
 
-    fn by(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
-        self.by.lock().unwrap_or_else(|held| held.into_inner())
+    fn by_principal(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
+        self.by_principal
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-impl Drop for Taken {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
-        let mut by = self.limits.by();
-        self.limits.total.fetch_sub(self.bytes, Ordering::Relaxed);
-        if let Some(unread) = by.get_mut(&self.of) {
+        let mut by_principal = self.unread.by_principal();
+        self.unread.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(unread) = by_principal.get_mut(&self.principal) {
             *unread -= self.bytes;
             if *unread == 0 {
-                by.remove(&self.of);
+                by_principal.remove(&self.principal);
             }
         }
     }
@@ -102,19 +103,19 @@ mod tests {
 
     #[test]
     fn bytes_are_limited_for_each_principal_and_in_all() {
-        let (all, each) = (100, 60);
-        let limits = UnreadBytes::new(all, each);
+        let (max_total, max_per_principal) = (100, 60);
+        let unread = UnreadBytes::new(max_total, max_per_principal);
         let [one, other] = [1, 2].map(Uuid::from_u128);
-        let first = limits.take(one, 60).unwrap();
-        assert!(limits.check(one).is_err() && limits.check(other).is_ok());
-        assert!(limits.take(one, 1).is_err(), "its own limit");
-        assert!(limits.take(other, 41).is_err(), "the limit of all");
-        let second = limits.take(other, 40).unwrap();
+        let first = unread.count(one, 60).unwrap();
+        assert!(unread.check(one).is_err() && unread.check(other).is_ok());
+        assert!(unread.count(one, 1).is_err(), "the limit of the principal");
+        assert!(unread.count(other, 41).is_err(), "the limit of the total");
+        let second = unread.count(other, 40).unwrap();
         drop(first);
-        assert!(limits.check(one).is_ok());
-        assert!(limits.take(other, 21).is_err());
+        assert!(unread.check(one).is_ok());
+        assert!(unread.count(other, 21).is_err());
         drop(second);
-        assert_eq!(limits.total.load(Ordering::Relaxed), 0);
-        assert!(limits.by().is_empty());
+        assert_eq!(unread.total.load(Ordering::Relaxed), 0);
+        assert!(unread.by_principal().is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! Backing up SQLite while it is written, and restoring it: whole, and never over what is in use.
+//! Backup and restore of SQLite while it is written: the backup is complete, and a restore never overwrites a
+//! database in use.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,7 +49,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// A backup of one lead, in a folder of its own.
+/// A backup of one lead, in its own folder.
 async fn backed_up(h: &Harness) -> (tempfile::TempDir, PathBuf) {
     h.sales.create_lead("Lovelace").await;
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +125,7 @@ async fn a_backup_under_writes_is_a_consistent_prefix() {
     writers.abort_all();
     while writers.join_next().await.is_some() {}
 
-    // A server goes on with it.
+    // A server works on it.
     let restored = folder.path().join("restored-2.db");
     let server = leadsmith("serve").database(&url(&restored)).serve().await;
     let token = sign_in(channel(server.address), "sales", PASSWORD)
@@ -182,7 +183,7 @@ async fn a_database_in_use_is_not_replaced() {
 
     h.server.stop().await.unwrap();
     let database = h.database.folder.path().join("test.db");
-    // As a crash leaves it: a log that belongs to what is replaced.
+    // The state after a crash: a log that belongs to the file that is replaced.
     let db = connect(&h.database.url).await.unwrap();
     db.execute_unprepared("PRAGMA journal_mode = WAL")
         .await
@@ -207,7 +208,7 @@ async fn a_database_in_use_is_not_replaced() {
     assert_eq!(count(&db, "SELECT count(*) FROM leads").await, 1);
     db.close().await.unwrap();
 
-    // What cannot be read any more can be replaced too.
+    // A file that is no longer readable can be replaced too.
     fs::write(&database, b"nonsense").unwrap();
     let ended = restore("--force", &file, &h.database.url).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -277,7 +278,7 @@ async fn a_database_is_not_replaced_by_its_own_backup() {
     h.sales.create_lead("Hopper").await;
 }
 
-/// What a server that was killed leaves has its newest changes in its log.
+/// A killed server leaves its newest changes in the write-ahead log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_with_a_log_beside_it_is_no_backup() {
     let h = Harness::start(Backend::Sqlite).await;

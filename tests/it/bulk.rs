@@ -1,4 +1,4 @@
-//! Very many leads, written past the service: what the tests of plans and of page sizes need.
+//! Large numbers of leads, written directly to the database, for the tests of query plans and page sizes.
 
 use sea_orm::sqlx::postgres::PgPoolCopyExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
@@ -8,7 +8,7 @@ use leadsmith::db::search;
 /// Parts of every loaded lead's company, of 3, 5 and 20 characters.
 pub const COMMON: [&str; 3] = ["exa", "examp", "example hosting comp"];
 
-/// 90 of 100 are OPEN, 9 CONVERTED and 1 DEACTIVATED.
+/// Of 100 leads, 90 are OPEN, 9 CONVERTED and 1 DEACTIVATED.
 const STATE: &str = "CASE WHEN i % 100 = 7 THEN 'DEACTIVATED' WHEN i % 11 = 5 THEN 'CONVERTED' \
                      ELSE 'OPEN' END";
 const FIRST_NAME: &str = "CASE i % 4 WHEN 0 THEN 'Ada' WHEN 1 THEN 'Grace' WHEN 2 THEN 'Alan' \
@@ -18,7 +18,7 @@ const COMPANY: &str = "'Example Hosting Company ' || CAST(i % 30000 AS text) || 
 const ACTOR: &str =
     r#"'{"kind":"OPERATOR","id":"00000000-0000-7000-8000-000000000001","name":"bulk"}'"#;
 
-/// Loads `count` leads, and what they are found by, into a database without any.
+/// Loads `count` leads with their search texts into a database without any.
 pub async fn load(db: &DatabaseConnection, count: usize) {
     if db.get_database_backend() == DbBackend::Postgres {
         let time = |i: &str| format!("TIMESTAMPTZ '2024-01-01T00:00:00Z' + ({i}) * interval '1s'");
@@ -102,7 +102,7 @@ fn insert(
     )
 }
 
-/// What the service would keep: all of these texts are folded by `lower`.
+/// The value that the service would store: `lower` folds all of these texts.
 fn search_text(separator: &str) -> String {
     format!(
         "lower(first_name || ' ' || last_name) || {separator} || lower(company) || {separator} || \
@@ -110,7 +110,7 @@ fn search_text(separator: &str) -> String {
     )
 }
 
-/// PostgreSQL's index holds hashes that the service makes.
+/// PostgreSQL's index contains hashes that the service computes.
 async fn copy_search(db: &DatabaseConnection) {
     let sql = format!("SELECT seq, {} FROM leads", search_text("chr(1)"));
     let rows = db

@@ -12,13 +12,13 @@ use crate::program::Ended;
 const SECRET: &str = "hunter2-of-the-url";
 
 impl Ended {
-    /// It did what it was asked, and said nothing but that.
+    /// It succeeded and printed nothing but the result.
     pub fn done(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.out
     }
 
-    /// It failed with one sentence of its own, which has these words and no secret.
+    /// It failed with a single sentence that contains these words and no secret.
     pub fn refused(&self, why: &str) {
         assert_eq!(self.code, Some(1), "{self:?}");
         self.shows_nothing_it_should_not();
@@ -28,7 +28,7 @@ impl Ended {
         assert!(self.err.contains(why), "{why:?} is not in {self:?}");
     }
 
-    /// The command line itself was wrong.
+    /// The command line itself was invalid.
     pub fn misused(&self, why: &str) {
         assert_eq!(self.code, Some(2), "{self:?}");
         self.shows_nothing_it_should_not();

@@ -1,7 +1,7 @@
-//! Names and passwords on the command line: what is taken, and how it is printed.
+//! Names and passwords on the command line: which are accepted, and how they are printed.
 
-use leadsmith::auth::roles::Role;
-use leadsmith::service_accounts;
+use leadsmith::core::role::Role;
+use leadsmith::features::service_accounts;
 use sea_orm::ConnectionTrait;
 
 use crate::harness::{PASSWORD, sign_in};
@@ -31,7 +31,7 @@ on_both! {
             "operator set-password --username sales",
         ];
         for (index, control) in ['\0', '\t', '\u{1b}', '\u{7f}', '\u{85}', '\r'].into_iter().enumerate() {
-            // A CR is part of the line's end only as the last character before the LF.
+            // A CR is part of the line end only as the last character before the LF.
             let input = format!("{PASSWORD}{control}\u{20ac}\n");
             let ended = run(commands[index % 2]).input(&input).run().await;
             assert_eq!(ended.code, Some(1), "{input:?}: {ended:?}");
@@ -134,7 +134,7 @@ on_both! {
         let longest = format!("DNS:{}", "a".repeat(196));
         let ended = run(set, "--certificate-name", &longest).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let accounts = service_accounts::list(&h.server.desk.db).await.unwrap();
+        let accounts = service_accounts::list(&h.server.app.db).await.unwrap();
         assert_eq!(accounts[0].certificate_name.as_ref(), Some(&longest));
     }
 }

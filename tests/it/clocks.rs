@@ -1,26 +1,26 @@
-//! Servers whose clocks differ, and clocks that run ahead for a moment: nothing is turned around by
-//! them, nothing lasts for longer than it is to, and nothing goes too early.
+//! Servers whose clocks differ, and clocks that run ahead for a moment: the order of changes is kept, nothing is
+//! valid for too long, and nothing is deleted too early.
 
 use std::time::Duration as StdDuration;
 
 use chrono::{DateTime, Duration, Utc};
-use leadsmith::auth::roles::Role;
-use leadsmith::clock::Clock;
-use leadsmith::server::{self, Running};
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith::app::{self, Running};
+use leadsmith::core::clock::Clock;
+use leadsmith::core::role::Role;
+use leadsmith_proto::{self as proto, Lead};
 use tonic_types::StatusExt;
 
 use crate::harness::{Backend, Caller, Harness, PASSWORD, eventually, is_let_in, reason, sign_in};
 use crate::on_both;
 
-/// Another server over the same database, whose clock is wrong by this much, and which deletes all the
-/// time what was kept long enough.
+/// Another server on the same database with a clock that is wrong by this much. It continuously deletes records
+/// that were kept long enough.
 async fn another(h: &Harness, wrong: Duration) -> Running {
     let clock = Clock::default();
     clock.set_wrong(wrong);
     let mut settings = h.database.settings();
     settings.limits.retention_interval = StdDuration::from_millis(20);
-    server::start(&settings, clock).await.unwrap()
+    app::start(&settings, clock).await.unwrap()
 }
 
 /// Long enough for several rounds.
@@ -146,7 +146,7 @@ on_both! {
             sign_in(h.channel(), "ada", "not the password").await.unwrap_err();
         }
         for _ in 0..3 {
-            // While it is wrong, attempts count by it on SQLite; afterwards none is forgotten.
+            // While the clock is wrong, SQLite counts attempts by it. Afterwards no attempt is forgotten.
             h.clock.set_wrong(Duration::days(1));
             let status = sign_in(h.channel(), "ada", "not the password").await.unwrap_err();
             if h.database.backend == Backend::Postgres {
@@ -164,7 +164,7 @@ on_both! {
         let ahead = h.with_token(&token);
         assert!(is_let_in(&ahead).await);
         h.clock.set_wrong(Duration::zero());
-        // On a server of its own each time, which has not looked the token up before.
+        // New servers, because they have not cached the token.
         let mut servers = Vec::new();
         for _ in 0..3 {
             servers.push(h.another_server(|_| {}).await);
@@ -194,12 +194,12 @@ on_both! {
             rows
         };
         let before = rows().await;
-        // A server that starts with a wrong clock, and one whose clock is set while it runs.
+        // A server that starts with a wrong clock, and one whose clock changes while it runs.
         let ahead = another(&h, Duration::days(3_650)).await;
         let clock = Clock::default();
         let mut settings = h.database.settings();
         settings.limits.retention_interval = StdDuration::from_millis(20);
-        let leaping = server::start(&settings, clock.clone()).await.unwrap();
+        let leaping = app::start(&settings, clock.clone()).await.unwrap();
         a_while().await;
         clock.set_wrong(Duration::days(3_650));
         a_while().await;
@@ -239,16 +239,16 @@ on_both! {
     }
 
     async fn a_record_does_not_stay_in_a_future_that_never_was(h: Harness) {
-        // A key does not end by itself, whatever the clock shows.
+        // A key does not expire, whatever the clock shows.
         let robot = h.service_account("robot", Role::Sales).await;
         let lead = robot.create_lead("Ahead").await;
-        // A little ahead, as clocks of replicas are: time goes on.
+        // Slightly ahead, like the clocks of replicas: times still increase.
         h.clock.set_wrong(Duration::seconds(5));
         let little = phone(&robot, &lead.id, "1").await;
         h.clock.set_wrong(Duration::zero());
         let after = phone(&robot, &lead.id, "2").await;
         assert!(time(&after) > time(&little));
-        // Far ahead: the next change is one of now.
+        // Far ahead: the next change has the current time.
         h.clock.set_wrong(Duration::days(3_650));
         let far = phone(&robot, &lead.id, "3").await;
         h.clock.set_wrong(Duration::zero());

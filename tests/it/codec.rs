@@ -1,10 +1,10 @@
-//! Messages as the bytes they are, so that two answers can be compared byte for byte.
+//! Messages as raw bytes, so that two responses can be compared byte for byte.
 
 use prost::bytes::{Buf as _, BufMut as _};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// Leaves bytes as they are.
+/// Passes bytes through.
 pub struct Bytes;
 
 impl Codec for Bytes {

@@ -1,4 +1,4 @@
-//! How many may connect, and how long they may be silent.
+//! The limit of connections, and how long they may be idle.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Backend, Harness};
 
-/// Whether the other side closes within this time.
+/// Whether the other side closes the connection within this time.
 async fn closes(stream: &mut TcpStream, within: Duration) -> bool {
     let mut byte = [0; 1];
     let ended = async {
-        // What the server says first are its settings; only the end counts.
+        // The server first sends its settings. Only the end of the stream matters.
         while let Ok(1..) = stream.read(&mut byte).await {}
     };
     tokio::time::timeout(within, ended).await.is_ok()

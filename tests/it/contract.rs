@@ -1,17 +1,17 @@
-//! The contract itself: what generators of code make of it, and what holds for every RPC.
+//! The contract itself: the names that code generators derive from it, and the rules for every RPC.
 
 use std::collections::BTreeSet;
 
-use leadsmith::auth::roles::{self, Access};
+use leadsmith::auth::policy::{self, Access};
 use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor, MethodDescriptor};
 
 use crate::harness::documented::{comments, promised, reasons};
 
 fn pool() -> DescriptorPool {
-    DescriptorPool::decode(leadsmith::wire::DESCRIPTORS).unwrap()
+    DescriptorPool::decode(leadsmith_proto::DESCRIPTORS).unwrap()
 }
 
-/// The files that are ours.
+/// The files of this project.
 fn files(pool: &DescriptorPool) -> Vec<FileDescriptor> {
     let ours: Vec<_> = pool
         .files()
@@ -32,14 +32,14 @@ fn methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
     methods
 }
 
-/// Ours, without the entries of maps.
+/// The messages of this project, without the entries of maps.
 fn messages(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
     pool.all_messages()
         .filter(|message| message.package_name() == "leadsmith.v1" && !message.is_map_entry())
         .collect()
 }
 
-/// An RPC that looks things up and changes nothing.
+/// A read-only RPC.
 fn only_reads(method: &MethodDescriptor) -> bool {
     let name = method.name();
     name.starts_with("Get") || name.starts_with("List") || ["Search", "WhoAmI"].contains(&name)
@@ -76,7 +76,7 @@ fn every_language_is_told_where_its_code_belongs() {
     }
 }
 
-/// Words that cannot be written behind a dot in Python, which keeps the names of fields as they are.
+/// Words that cannot follow a dot in Python, whose generator keeps the names of fields.
 const PYTHON: [&str; 35] = [
     "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
     "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import",
@@ -84,7 +84,7 @@ const PYTHON: [&str; 35] = [
     "with", "yield",
 ];
 
-/// Types that code in some language has imported before it imports ours.
+/// Types that generated code in some language imports before ours.
 const EVERYWHERE: [&str; 22] = [
     "Action",
     "Array",
@@ -142,7 +142,7 @@ fn every_rpc_that_changes_something_can_be_tried_without_effect() {
     }
 }
 
-/// What every RPC can fail with, by what it needs of its caller and by the fields of its request.
+/// The errors that every RPC can return, by the access that it requires and by the fields of its request.
 fn expected(method: &MethodDescriptor) -> BTreeSet<&'static str> {
     let mut expected = BTreeSet::from([
         "SERVER_OVERLOADED",
@@ -155,7 +155,7 @@ fn expected(method: &MethodDescriptor) -> BTreeSet<&'static str> {
         "INTERNAL",
     ]);
     let rpc = format!("{}/{}", method.parent_service().full_name(), method.name());
-    let (_, access) = roles::lookup(&rpc).unwrap();
+    let (_, access) = policy::lookup(&rpc).unwrap();
     if access != Access::Open {
         expected.insert("TOKEN_INVALID");
         if method.name() != "SignOut" {
@@ -174,7 +174,7 @@ fn expected(method: &MethodDescriptor) -> BTreeSet<&'static str> {
         expected.extend(["PAGE_TOKEN_INVALID", "QUERY_TOO_SLOW"]);
     }
     if has("request_id") {
-        // A retry whose first response was erased with its lead fails with the last of these.
+        // The last one is for a retry whose first response was erased with its lead.
         expected.extend([
             "REQUEST_ID_REUSED",
             "REQUEST_IN_FLIGHT",
@@ -200,7 +200,7 @@ fn expected(method: &MethodDescriptor) -> BTreeSet<&'static str> {
 fn every_comment_of_an_rpc_lists_every_reason_and_says_what_a_retry_does() {
     let (comments, reasons) = (comments(), reasons());
     let mut named = BTreeSet::from([
-        // Of health and reflection, whose contract is not ours.
+        // Health and reflection have contracts of their own.
         "SYMBOL_NOT_FOUND".to_owned(),
     ]);
     let pool = pool();

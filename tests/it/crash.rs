@@ -1,11 +1,11 @@
-//! What was acknowledged survives: a server killed under load, and callers that hang up.
+//! Acknowledged changes survive a server killed under load, and clients that disconnect.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use sea_orm::{ConnectionTrait, Statement};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -18,14 +18,14 @@ use crate::races::prepared;
 const CLIENTS: usize = 32;
 const KILLS: usize = 10;
 
-/// What the clients were told is done: for each lead the highest version they were shown.
+/// What was acknowledged to the clients: for each lead the highest version that they saw.
 type Acknowledged = Arc<Mutex<BTreeMap<String, (u64, String)>>>;
 
 fn version(lead: &Lead) -> u64 {
     lead.etag.trim_matches('"').parse().unwrap()
 }
 
-/// Creates leads and changes them until the server is gone; notes only what was answered OK.
+/// Creates leads and changes them until the server is gone, and records only acknowledged changes.
 async fn write_until_gone(caller: Caller, acknowledged: Acknowledged, name: String) {
     for round in 0..10_000 {
         let lead = Lead {
@@ -78,7 +78,7 @@ async fn survives_kills(backend: Backend) {
                 format!("{kill}-{client}"),
             ));
         }
-        // Some work must have been acknowledged before the blow; then at no special moment.
+        // Some changes must be acknowledged before the kill, which then comes at a random moment.
         let before = acknowledged.lock().await.len();
         for _ in 0..1_000 {
             if acknowledged.lock().await.len() > before + CLIENTS {
@@ -167,7 +167,7 @@ on_both! {
             let (sales, done) = (h.sales.clone(), done.clone());
             calls.spawn(async move {
                 let lead = Lead { last_name: format!("Hang up {index}"), ..Lead::default() };
-                // Dropping the call resets its stream, in the middle of whatever it is doing.
+                // Dropping the call resets its stream at any point of its execution.
                 let patience = Duration::from_micros(index * 150);
                 if tokio::time::timeout(patience, sales.create(lead)).await.is_ok() {
                     done.fetch_add(1, Ordering::Relaxed);
@@ -175,9 +175,9 @@ on_both! {
             });
         }
         calls.join_all().await;
-        assert!(done.load(Ordering::Relaxed) < 200, "nobody hung up");
+        assert!(done.load(Ordering::Relaxed) < 200, "no caller disconnected");
 
-        // Every connection can be used at once: more callers than connections, all answered.
+        // Every connection is usable: there are more callers than connections, and all get a response.
         let mut calls = JoinSet::new();
         for index in 0..40 {
             let sales = h.sales.clone();
@@ -199,7 +199,7 @@ on_both! {
     }
 
     async fn a_change_whose_caller_hung_up_can_be_repeated(h: Harness) {
-        // The caller gives up at once; the repeat under the same id has one effect all the same.
+        // The client disconnects immediately. The retry with the same id must still have one effect.
         let request = proto::CreateLeadRequest {
             lead: Some(Lead { last_name: "Once".into(), ..Lead::default() }),
             request_id: "7a5c2b8e-52a1-4f2e-9a7e-0d3d8f0c4b11".into(),

@@ -1,4 +1,4 @@
-//! The documents: every link works, and the manual lists the reasons and flags that exist.
+//! The documents: every link works, and the manual lists exactly the existing reasons and flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, CommandFactory};
 use leadsmith::cli::Cli;
 
-/// Each flag with its environment variable and its default; both may be empty.
+/// Each flag with its environment variable and its default. Both may be empty.
 type Flags = BTreeMap<String, (String, String)>;
 
 fn in_root(path: &str) -> PathBuf {
@@ -55,7 +55,7 @@ fn links(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The anchors of the headings, as GitHub makes them.
+/// The anchors of the headings, as GitHub generates them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     for line in prose(text) {
@@ -127,7 +127,7 @@ fn the_readme_is_short() {
 fn the_summary_lists_every_chapter_once() {
     let mut listed = links(&read(&in_root("docs/src/SUMMARY.md")));
     listed.sort();
-    // In the order of their names.
+    // Ordered by their names.
     let chapters: Vec<String> = markdown("docs/src")
         .iter()
         .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
@@ -136,7 +136,7 @@ fn the_summary_lists_every_chapter_once() {
     assert_eq!(listed, chapters);
 }
 
-/// The reasons of `error_reason.proto`, each with the code that its comment begins with.
+/// The reasons of `error_reason.proto`, each with the code at the start of its comment.
 fn reasons() -> BTreeMap<String, String> {
     let proto = read(&in_root("proto/leadsmith/v1/error_reason.proto"));
     let (_, body) = proto.split_once("enum ErrorReason {").unwrap();
@@ -201,7 +201,7 @@ fn all_flags(command: &Command) -> Flags {
     all
 }
 
-/// The flags that a table of settings lists.
+/// The flags in a table of settings.
 fn listed(text: &str, header: &str) -> Flags {
     let words = |cell: &str| -> Vec<String> {
         let words = cell.split(", ").map(|word| word.trim_matches('`'));
@@ -227,7 +227,7 @@ fn every_setting_is_in_the_manual_with_its_variable_and_its_default() {
     assert_eq!(listed(&manual, header), serve);
 
     let mut healthcheck = flags(command.find_subcommand("healthcheck").unwrap());
-    // As for `serve`.
+    // The same as for `serve`.
     healthcheck.remove("--listen");
     let header = "| Flag of `healthcheck` | Environment variable | Default | Meaning |";
     assert_eq!(listed(&manual, header), healthcheck);

@@ -1,9 +1,9 @@
-//! Connections that die under the service: what is safe is done again, and a change whose commit was
-//! not answered is answered by what became of it.
+//! Database connections that break: safe operations are retried, and a change whose commit got no response is
+//! reported with its real outcome.
 
 use std::time::{Duration, Instant};
 
-use leadsmith::wire::proto::Lead;
+use leadsmith_proto::Lead;
 use sea_orm::ConnectionTrait;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -11,7 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::harness::{Backend, Harness, reason, update};
 use crate::on_both;
 
-fn change(lead: &Lead, phone: &str) -> leadsmith::wire::proto::UpdateLeadRequest {
+fn change(lead: &Lead, phone: &str) -> leadsmith_proto::UpdateLeadRequest {
     let change = Lead {
         id: lead.id.clone(),
         phone: phone.into(),
@@ -36,9 +36,8 @@ async fn calls_do_not_notice_that_the_database_ended_their_connections() {
     }
 }
 
-/// Has the next two transactions that write to a table die while they are committed: a deferred trigger
-/// runs inside COMMIT, and ends the session there, before or after the rows are on disk as far as the
-/// service can tell.
+/// Terminates the next two transactions that write to a table during their commit: a deferred trigger runs inside
+/// COMMIT and terminates the session there. For the service it is unknown whether the rows are on disk.
 async fn die_twice_at(h: &Harness, table: &str) {
     let sql = format!(
         "CREATE SEQUENCE {table}_deaths; \
@@ -69,8 +68,8 @@ async fn a_change_whose_commit_died_is_made_once() {
     assert_it_died_twice(&h, "history").await;
 }
 
-/// A refused run leaves a row of the ledger, and a change to what is there already leaves its answer:
-/// neither has a history by which it could be told.
+/// A rejected run leaves only a row of the ledger, and a change without effect only its stored response. Neither
+/// has a history entry that would reveal the outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changes_nothing_is_answered_as_well_when_its_commit_died() {
     let h = Harness::start(Backend::Postgres).await;
@@ -101,8 +100,8 @@ async fn what_changes_nothing_is_answered_as_well_when_its_commit_died() {
 }
 
 on_both! {
-    /// One change that the database chokes on must not take others with it, and above all must not
-    /// make them look done.
+    /// One change that the database rejects must not make others of its batch fail and, above all, must not make
+    /// them look committed.
     async fn a_change_that_fails_in_a_batch_fails_alone(h: Harness) {
         let beside = h.database.connect().await;
         let trap = if h.database.backend == Backend::Postgres {

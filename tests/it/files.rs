@@ -1,5 +1,5 @@
-//! The files of an embedded database and its backups: links are followed, what is no plain file is left
-//! alone, and what the program creates is its owner's.
+//! The files of an SQLite database and its backups: links are followed, files that are not regular are left alone,
+//! and only the owner can access the files that the program creates.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Runs a command on the database `x.db`, in the folder of it.
+    /// Runs a command on the database `x.db`, in its folder.
     async fn run(&self, arguments: &str) -> Ended {
         self.run_on("sqlite:x.db", arguments).await
     }
@@ -46,7 +46,7 @@ impl Place {
         run.input(crate::harness::PASSWORD).run().await
     }
 
-    /// Every name in the folder, and of plain files the bytes.
+    /// Every name in the folder, with the contents of regular files.
     fn content(&self) -> BTreeMap<String, Option<Vec<u8>>> {
         let entries = fs::read_dir(self.folder.path()).unwrap();
         let entry = entries.map(|entry| {
@@ -89,7 +89,7 @@ async fn a_link_to_a_backup_stays_and_what_it_leads_to_is_replaced() {
     symlink("nowhere/file", place.path("astray")).unwrap();
     symlink("circle", place.path("circle")).unwrap();
 
-    // Nothing is there yet, so nothing is replaced.
+    // The target does not exist yet, so nothing is replaced.
     place.run("backup link-to-link").await.done();
     assert_eq!(operators(&place.path("volume/first")).await, 1);
     place.run("backup link").await.refused("say --force");
@@ -124,7 +124,7 @@ async fn a_database_behind_a_link_is_served_restored_and_locked_where_it_is() {
         .run_on(url, "operator create --username eve --role SALES")
         .await
         .done();
-    // As a crash leaves it: a log that belongs to what is replaced.
+    // The state after a crash: a log that belongs to the file that is replaced.
     fs::write(place.path("volume/y.db-wal"), "old").unwrap();
     fs::write(place.path("volume/y.db-journal"), "old").unwrap();
     place
@@ -213,7 +213,7 @@ async fn a_file_with_several_names_is_no_database_and_is_not_replaced() {
     place.run("backup --force old").await.refused(why);
     assert_eq!(fs::read(place.path("old-too")).unwrap(), b"an old backup");
 
-    // Backups are linked where they are rotated, and are only read.
+    // Rotation makes hard links to backups. A restore only reads them.
     fs::hard_link(place.path("backup.db"), place.path("weekly.db")).unwrap();
     place.run("restore --force weekly.db").await.done();
     assert_eq!(operators(&place.path("x.db")).await, 0);
@@ -258,7 +258,7 @@ async fn the_lock_of_migrations_empties_nothing_and_follows_nothing() {
     let place = Place::new().await;
     let lock = place.path("x.db.migrate-lock");
     assert_eq!(place.mode("x.db.migrate-lock"), 0o600);
-    // As an older version left it.
+    // The state that an older version leaves.
     fs::write(&lock, "content").unwrap();
     place.set_mode("x.db.migrate-lock", 0o666);
     place.run("migrate down").await.done();
@@ -368,10 +368,11 @@ async fn a_database_that_others_may_read_or_change_is_warned_of() {
         assert_eq!(found.len(), 1, "{mode:o}: {found:?}");
         assert!(found[0].contains("run chmod 700"), "{found:?}");
     }
-    // Others see the names in it, and can do nothing to it.
+    // Others can list the names in it, but change nothing.
     place.set_mode("", 0o755);
     assert_eq!(warnings().await, Vec::<String>::new());
-    // The log of a process with other rights, which has the database open. An empty one SQLite corrects itself.
+    // The write-ahead log of a process with another umask that has the database open. SQLite corrects the mode of
+    // an empty log itself.
     let db = connect(&url).await.unwrap();
     db.execute_unprepared("PRAGMA user_version = 1")
         .await

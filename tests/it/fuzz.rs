@@ -1,5 +1,5 @@
-//! What cargo-fuzz is fed with (`fuzz/`), and some hundreds of inputs made from each of it, in every
-//! run of the tests. See `fuzz/README.md` for the long way.
+//! The inputs of cargo-fuzz (`fuzz/`), and some hundreds of inputs derived from each, in every run of the tests.
+//! See `fuzz/README.md` for long runs.
 
 mod targets;
 
@@ -12,10 +12,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use targets::{Fuzz, TARGETS};
 
-/// How many inputs are made from each that is kept.
+/// How many inputs are derived from each stored one.
 const MUTATIONS: usize = 200;
 
-/// The inputs that are kept for a target, by their names.
+/// The stored inputs of a target, by their names.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
@@ -31,7 +31,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-/// One change of an input.
+/// One mutation of an input.
 #[derive(Clone, Debug)]
 enum Mutation {
     Set(u8),
@@ -73,7 +73,7 @@ fn mutations() -> impl Strategy<Value = Vec<(usize, Mutation)>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_bytes_bring_the_service_to_its_knees() {
     let fuzz = Fuzz::start().await;
-    // The same inputs in every run: a failure is one for everybody.
+    // The same inputs in every run, so that everybody can reproduce a failure.
     let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
     for target in TARGETS {
@@ -82,7 +82,7 @@ async fn no_bytes_bring_the_service_to_its_knees() {
         for (file, bytes) in kept {
             eprintln!("{}", file.display());
             fuzz.feed(target, &bytes).await;
-            // Requests as large as can be take their time.
+            // The largest possible requests are slow.
             let mutations_of_each = match target {
                 "repeats" => MUTATIONS / 10,
                 _ => MUTATIONS,

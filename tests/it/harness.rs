@@ -1,21 +1,22 @@
-//! A server per test, on a database of its own, and clients to call it with.
+//! A server per test with its own database, and clients.
 
 mod answers;
 mod caller;
 pub mod documented;
 
+use leadsmith::core::text_enum::TextEnum as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use leadsmith::app::{self, Running};
 use leadsmith::auth::passwords::Passwords;
-use leadsmith::auth::roles::Role;
-use leadsmith::clock::Clock;
+use leadsmith::config::TlsSettings;
 use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
-use leadsmith::server::tls::TlsSettings;
-use leadsmith::server::{self, Running};
-use leadsmith::wire::proto;
-use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
-use leadsmith::{operators, service_accounts};
+use leadsmith::core::clock::Clock;
+use leadsmith::core::role::Role;
+use leadsmith::features::{operators, service_accounts};
+use leadsmith_proto as proto;
+use leadsmith_proto::auth_service_client::AuthServiceClient;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr,
     SqliteTransactionMode, TransactionOptions, TransactionTrait,
@@ -28,8 +29,8 @@ use uuid::Uuid;
 pub use answers::{metadata, metadata_free, reason, violations, whole};
 pub use caller::{Caller, update};
 
-/// Defines tests that run on both databases: `sqlite::NAME` and `postgres::NAME` below the function's
-/// name. The body gets a running server.
+/// Defines tests that run on both databases: `sqlite::NAME` and `postgres::NAME` below the function's name. The
+/// body gets a running server.
 #[macro_export]
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($harness:ident: Harness) $body:block)+) => {$(
@@ -63,11 +64,11 @@ pub enum Backend {
 pub struct TestDatabase {
     pub url: String,
     pub backend: Backend,
-    /// Holds SQLite's file; gone when dropped.
+    /// Contains SQLite's file, which is deleted on drop.
     pub folder: TempDir,
 }
 
-/// Connections that stay however idle: see `pooled` in src/db/connect.rs.
+/// Idle connections are kept: see `pooled` in src/db/connect.rs.
 pub async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
     let mut options = ConnectOptions::new(url);
     options.idle_timeout(None).max_lifetime(None);
@@ -103,12 +104,12 @@ impl TestDatabase {
         }
     }
 
-    /// A connection beside the server's, to look at what is stored or to get in its way.
+    /// A connection in addition to the server's, to inspect stored data or to block the server with locks.
     pub async fn connect(&self) -> DatabaseConnection {
         connect(&self.url).await.unwrap()
     }
 
-    /// Ends every session in this PostgreSQL database but the one that does it.
+    /// Terminates all other sessions in this PostgreSQL database.
     pub async fn end_sessions(&self) {
         let beside = self.connect().await;
         beside
@@ -132,7 +133,7 @@ impl TestDatabase {
             migrate: true,
             limits: Limits {
                 drain: Duration::from_secs(5),
-                // Many tests run at once, and some hold others up on purpose.
+                // Many tests run concurrently, and some block others on purpose.
                 connection_wait: Duration::from_secs(6),
                 ..Limits::default()
             },
@@ -140,7 +141,7 @@ impl TestDatabase {
     }
 }
 
-/// Where the tests' PostgreSQL is. Not finding one is a failure, never a reason to pass.
+/// The address of the tests' PostgreSQL. If it is not found, the test fails and is never skipped.
 fn postgres_url() -> String {
     std::env::var("LEADSMITH_TEST_POSTGRES_URL").expect(
         "these tests need PostgreSQL: run them by scripts/test, which starts one, or set \
@@ -154,7 +155,7 @@ pub const PASSWORD: &str = "correct horse battery";
 pub struct Harness {
     pub database: TestDatabase,
     pub server: Running,
-    /// Moves the server's time on.
+    /// Advances the server's clock.
     pub clock: Clock,
     pub admin: Caller,
     pub sales: Caller,
@@ -166,17 +167,17 @@ impl Harness {
         Self::start_with(backend, |_| {}).await
     }
 
-    /// Starts with settings of the test's own.
+    /// Starts with modified settings.
     pub async fn start_with(backend: Backend, change: impl FnOnce(&mut ServeSettings)) -> Self {
         let database = TestDatabase::create(backend).await;
         let mut settings = database.settings();
         change(&mut settings);
         let clock = Clock::default();
-        let server = server::start(&settings, clock.clone()).await.unwrap();
+        let server = app::start(&settings, clock.clone()).await.unwrap();
         let channel = channel(server.address);
         let mut callers = Vec::new();
         for role in [Role::Admin, Role::Sales, Role::Viewer] {
-            let name = role.word().to_lowercase();
+            let name = role.as_str().to_lowercase();
             callers.push(operator(&server, channel.clone(), &name, role).await);
         }
         let [admin, sales, viewer] = callers.try_into().ok().unwrap();
@@ -190,7 +191,7 @@ impl Harness {
         }
     }
 
-    /// A channel of its own to the server.
+    /// A separate channel to the server.
     pub fn channel(&self) -> Channel {
         channel(self.server.address)
     }
@@ -202,7 +203,7 @@ impl Harness {
 
     /// A service account with an API key.
     pub async fn service_account(&self, name: &str, role: Role) -> Caller {
-        let db = &self.server.desk.db;
+        let db = &self.server.app.db;
         let id = service_accounts::create(db, name, role).await.unwrap();
         let (_, key) = service_accounts::create_key(db, name).await.unwrap();
         Caller {
@@ -212,7 +213,7 @@ impl Harness {
         }
     }
 
-    /// A caller with this token, whatever it is.
+    /// A caller with this token, valid or not.
     pub fn with_token(&self, token: &str) -> Caller {
         Caller {
             id: Uuid::nil(),
@@ -221,21 +222,20 @@ impl Harness {
         }
     }
 
-    /// A single number that a query of the stored data answers.
+    /// The single number that a query of the stored data returns.
     pub async fn count(&self, sql: &str) -> i64 {
         count(&self.database.connect().await, sql).await
     }
 }
 
-/// Another client of the database, in whose way every change of a lead or an order has to wait.
-/// Looking things up goes on.
+/// Another client of the database that blocks every change of a lead or an order. Reads are not blocked.
 pub struct Held {
     db: DatabaseConnection,
     transaction: DatabaseTransaction,
 }
 
 impl Harness {
-    /// Takes what every change needs: SQLite's one write lock, PostgreSQL's locks on the tables.
+    /// Takes the locks that every change needs: SQLite's single write lock, or PostgreSQL's locks on the tables.
     pub async fn hold_changes(&self) -> Held {
         let db = self.database.connect().await;
         let options = TransactionOptions {
@@ -254,29 +254,29 @@ impl Harness {
         Held { db, transaction }
     }
 
-    /// Another server over the same database.
+    /// Another server on the same database.
     pub async fn another_server(&self, change: impl FnOnce(&mut ServeSettings)) -> Running {
         let mut settings = self.database.settings();
         change(&mut settings);
-        server::start(&settings, self.clock.clone()).await.unwrap()
+        app::start(&settings, self.clock.clone()).await.unwrap()
     }
 }
 
 impl Held {
-    /// Keeps PostgreSQL's readers out as well.
+    /// Blocks PostgreSQL's readers too.
     pub async fn lock_out_readers(&self) {
         let sql = "LOCK TABLE leads IN ACCESS EXCLUSIVE MODE";
         self.transaction.execute_unprepared(sql).await.unwrap();
     }
 
-    /// Gets out of the way.
+    /// Releases the locks.
     pub async fn release(self) {
         self.transaction.rollback().await.unwrap();
         self.db.close().await.unwrap();
     }
 }
 
-/// A single number that a query answers.
+/// The single number that a query returns.
 pub async fn count(db: &DatabaseConnection, sql: &str) -> i64 {
     let statement = sea_orm::Statement::from_string(db.get_database_backend(), sql.to_owned());
     let row = db.query_one_raw(statement).await.unwrap().unwrap();
@@ -290,7 +290,7 @@ pub fn channel(address: SocketAddr) -> Channel {
 }
 
 async fn operator(server: &Running, channel: Channel, username: &str, role: Role) -> Caller {
-    let db = &server.desk.db;
+    let db = &server.app.db;
     let password = PASSWORD.to_owned().into();
     let operator = operators::create(db, &Passwords::default(), username, "", role, password)
         .await
@@ -314,7 +314,7 @@ pub async fn sign_in(channel: Channel, username: &str, password: &str) -> Result
     Ok(answer.into_inner().token)
 }
 
-/// Waits until a condition holds, for 5 seconds at most.
+/// Waits up to 5 seconds until a condition holds.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..250 {
         if holds().await {
@@ -325,7 +325,7 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     panic!("not within 5 seconds: {what}");
 }
 
-/// The caller's token is valid.
+/// Whether the caller's token is valid.
 pub async fn is_let_in(caller: &Caller) -> bool {
     match caller.auth().who_am_i(proto::WhoAmIRequest {}).await {
         Ok(_) => true,

@@ -1,4 +1,4 @@
-//! The hosts of a PostgreSQL URL: addresses of both families, alone and among others.
+//! The hosts of a PostgreSQL URL: IPv4 and IPv6 addresses, alone and in lists.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::harness::{Backend, TestDatabase};
 use crate::program::leadsmith;
 
-/// PostgreSQL under an IPv6 address of loopback.
+/// PostgreSQL on an IPv6 loopback address.
 struct Forward {
     port: u16,
-    /// Connections that came by it.
+    /// The connections that used it.
     connections: Arc<AtomicUsize>,
 }
 
@@ -36,7 +36,7 @@ impl Forward {
         Self { port, connections }
     }
 
-    /// How many came since this was asked last.
+    /// How many connections came since the last call.
     fn came(&self) -> usize {
         self.connections.swap(0, Ordering::SeqCst)
     }

@@ -1,11 +1,11 @@
-//! Request ids: whatever is repeated has one effect, and the repeat gets the first answer.
+//! Request ids: a retried call has one effect, and the retry gets the first response.
 
 mod calls;
 
 use std::time::Duration;
 
-use leadsmith::auth::roles::Role;
-use leadsmith::wire::proto::{
+use leadsmith::core::role::Role;
+use leadsmith_proto::{
     ConvertLeadRequest, CreateLeadRequest, Lead, ReactivateLeadRequest, RunActionRequest,
     UpdateLeadRequest,
 };
@@ -26,13 +26,13 @@ fn new_lead() -> Lead {
 }
 
 fn new_request_id() -> String {
-    let bits = leadsmith::clock::random_256_bits();
+    let bits = leadsmith::core::clock::random_256_bits();
     uuid::Builder::from_random_bytes(bits[..16].try_into().unwrap())
         .into_uuid()
         .to_string()
 }
 
-/// How many changes were made, and how many answers are kept.
+/// How many changes were made, and how many responses are stored.
 async fn effects(h: &Harness) -> [i64; 3] {
     let db = h.database.connect().await;
     let mut counts = [0; 3];
@@ -55,7 +55,7 @@ fn assert_in_flight(status: &Status) {
     assert!(status.get_error_details().retry_info().is_some());
 }
 
-/// Takes the lead on to another state, or another version of it, if there is any.
+/// Changes the lead to another state, or to another version, if there is a lead.
 async fn change_since(caller: &Caller, lead_id: &str) {
     if lead_id.is_empty() {
         return;
@@ -72,13 +72,13 @@ async fn change_since(caller: &Caller, lead_id: &str) {
         "LEAD_STATE_DEACTIVATED" => {
             caller.reactivate(lead_id).await.unwrap();
         }
-        // For good.
+        // This cannot be undone.
         state => assert_eq!(state, "LEAD_STATE_CONVERTED"),
     }
 }
 
-/// Makes the same call twice at once while no change can be made, so that neither can end by
-/// itself: the answer of the one that ends nevertheless, and then that of the other.
+/// Makes the same call twice concurrently while changes are blocked, so that neither can complete. Returns the
+/// error of the call that ends anyway, and then the response of the other.
 async fn twice_at_once(
     h: &Harness,
     call: &Call,
@@ -93,7 +93,7 @@ async fn twice_at_once(
     let first = tokio::time::timeout(Duration::from_secs(4), calls.join_next());
     let first = first
         .await
-        .expect("the second is told at once, not after a wait");
+        .expect("the second fails at once, not after a wait");
     held.release().await;
     let refused = first.unwrap().unwrap().unwrap_err();
     (refused, calls.join_next().await.unwrap().unwrap())
@@ -122,7 +122,7 @@ on_both! {
         another.stop().await.unwrap();
     }
 
-    /// Nothing of it is kept, and nobody works on it any more.
+    /// Nothing is stored for it, and the request id is no longer in use.
     async fn a_call_that_was_refused_can_be_repeated_at_once(h: Harness) {
         let lead = h.sales.create_lead("Hopper").await;
         let request = ReactivateLeadRequest {
@@ -190,7 +190,7 @@ on_both! {
             .send(&h.sales)
             .await
             .unwrap();
-        // The same bytes, but for another RPC.
+        // The same bytes for another RPC.
         let reactivate = Call::ReactivateLead(ReactivateLeadRequest {
             id,
             ..Default::default()
@@ -370,8 +370,8 @@ on_both! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_first_is_running_on_another_server_the_second_is_told_so() {
-    // On PostgreSQL alone: SQLite's one writer makes the second wait for the first instead, and then
-    // gives it the first one's answer.
+    // Only on PostgreSQL: on SQLite, which has one writer, the second call waits for the first and then gets its
+    // response.
     let h = Harness::start(Backend::Postgres).await;
     let another = h.another_server(|_| {}).await;
     for (call, _) in Call::one_of_each(&h.sales).await {
@@ -383,8 +383,8 @@ async fn while_the_first_is_running_on_another_server_the_second_is_told_so() {
     }
 }
 
-/// A replica may look for a response just before another one commits it, and take the lock of the request id
-/// just after. The unique key of the kept responses must then lead to the first response, not to INTERNAL.
+/// A replica may look for a response just before another one commits it, and take the lock of the request id just
+/// after. The unique key of the stored responses must then lead to the first response, not to INTERNAL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_committed_after_the_lookup_is_returned() {
     let h = Harness::start(Backend::Postgres).await;

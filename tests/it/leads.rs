@@ -1,5 +1,4 @@
-//! Leads, through the wire: what they may hold, how they are edited, and what each change leaves
-//! behind.
+//! Leads, through the API: valid values, updates, and the records that each change leaves.
 
 mod blanks;
 mod checks;
@@ -12,11 +11,11 @@ mod formats;
 mod history;
 mod masks;
 
-use leadsmith::wire::proto::{Address, Lead};
+use leadsmith_proto::{Address, Lead};
 
 use crate::harness::Harness;
 
-/// A lead that can be created: it has a last name and nothing else.
+/// A lead that can be created: it has only a last name.
 fn named() -> Lead {
     Lead {
         last_name: "Lovelace".into(),
@@ -32,7 +31,7 @@ fn with_email(email: &str) -> Lead {
     }
 }
 
-/// A lead whose every field is set.
+/// A lead with every field set.
 fn complete(owner_id: &str) -> Lead {
     Lead {
         first_name: "Ada".into(),
@@ -59,7 +58,7 @@ fn complete(owner_id: &str) -> Lead {
     }
 }
 
-/// An update's lead: this id and what `change` sets.
+/// The lead of an update: this id and what `change` sets.
 fn edit(id: &str, change: impl FnOnce(&mut Lead)) -> Lead {
     let mut lead = Lead {
         id: id.into(),
@@ -69,7 +68,7 @@ fn edit(id: &str, change: impl FnOnce(&mut Lead)) -> Lead {
     lead
 }
 
-/// How many leads, history entries, events and kept answers are stored.
+/// How many leads, history entries, events and kept responses are stored.
 async fn stored(h: &Harness) -> [i64; 4] {
     let db = h.database.connect().await;
     let mut counts = [0; 4];

@@ -1,7 +1,8 @@
-//! The lifecycle: every cell of the table of domain rules, through the wire.
+//! The life cycle: every cell of the table of domain rules, through the API.
 
-use leadsmith::leads::model::{Effect, LeadState, Transition};
-use leadsmith::wire::proto::{self, Lead, LeadState as WireState};
+use leadsmith::core::text_enum::TextEnum as _;
+use leadsmith::features::leads::model::{Effect, LeadState, Transition};
+use leadsmith_proto::{self as proto, Lead, LeadState as WireState};
 use tonic::{Code, Status};
 
 use crate::harness::{Caller, metadata, reason};
@@ -17,7 +18,7 @@ const TRANSITIONS: [Transition; 7] = [
     Transition::Erase,
 ];
 
-/// The table as the domain has it, written out by hand: what each transition does in each state.
+/// The domain's table, written by hand: the result of each transition in each state.
 fn expected(state: LeadState, transition: Transition) -> Result<WireState, &'static str> {
     use {LeadState as S, Transition as T};
     match (state, transition) {
@@ -59,8 +60,8 @@ async fn lead_in(state: LeadState, caller: &Caller) -> Lead {
     }
 }
 
-/// The caller is an administrator with [`PASSWORD`]. An order is asked for before the lead may be
-/// erased, after which there would be none.
+/// The caller is an administrator with [`PASSWORD`]. The order is created before the lead may be erased, because
+/// it could not be created afterwards.
 async fn attempt(
     transition: Transition,
     lead: &Lead,
@@ -114,7 +115,7 @@ on_both! {
                     (Err(expected), Err(status)) => {
                         assert_eq!(status.code(), Code::FailedPrecondition);
                         assert_eq!(reason(&status), expected, "{state:?} {transition:?}");
-                        assert_eq!(metadata(&status, "current_state"), state.word());
+                        assert_eq!(metadata(&status, "current_state"), state.as_str());
                         assert_eq!(metadata(&status, "allowed"), allowed(*state));
                         if *state == LeadState::Converted {
                             assert_eq!(metadata(&status, "client_id"), lead.id);
@@ -140,7 +141,7 @@ on_both! {
                 let status = outcome.expect_err("it is erased");
                 assert_eq!(status.code(), Code::FailedPrecondition);
                 assert_eq!(reason(&status), "LEAD_ERASED", "{state:?} {transition:?}");
-                assert_eq!(metadata(&status, "current_state"), state.word());
+                assert_eq!(metadata(&status, "current_state"), state.as_str());
                 assert_eq!(metadata(&status, "allowed"), "");
                 assert_eq!(h.viewer.get(&lead.id).await, erased, "{transition:?}");
             }

@@ -1,4 +1,4 @@
-//! Lists and searches: what is in them, in which order, and that their pages hold each row once.
+//! Lists and searches: their contents, their order, and that each row is on exactly one page.
 
 mod clients;
 mod filters;
@@ -10,14 +10,14 @@ mod search;
 pub mod search_index;
 mod tokens;
 
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     Lead, LeadState, ListLeadsRequest, ListLeadsResponse, SearchLeadsRequest, SearchLeadsResponse,
 };
 use tonic::{Response, Status};
 
 use crate::harness::Caller;
 
-/// Every order that leads can be listed in.
+/// Every order of a list of leads.
 pub const ORDERS: [&str; 8] = [
     "create_time",
     "create_time desc",
@@ -35,7 +35,7 @@ pub const STATES: [LeadState; 3] = [
     LeadState::Converted,
 ];
 
-/// Every choice of states, the one of none first.
+/// Every combination of states, starting with none.
 pub fn choices_of_states() -> Vec<Vec<LeadState>> {
     (0..8)
         .map(|bits: usize| {
@@ -69,7 +69,7 @@ pub async fn search(
 /// More pages than any list of these tests has.
 const MOST_PAGES: usize = 2_000;
 
-/// All pages, each asked for by the token of the one before.
+/// All pages, each requested with the token of the previous one.
 pub async fn pages<T>(mut page: impl AsyncFnMut(String) -> (Vec<T>, String)) -> Vec<Vec<T>> {
     let mut all = Vec::new();
     let mut token = String::new();
@@ -84,7 +84,7 @@ pub async fn pages<T>(mut page: impl AsyncFnMut(String) -> (Vec<T>, String)) -> 
     panic!("the pages do not end");
 }
 
-/// Every lead of a list, read in pages of this size, all of them full but the last.
+/// Every lead of a list, read in pages of this size. All but the last must be full.
 pub async fn walk(caller: &Caller, request: &ListLeadsRequest, page_size: i32) -> Vec<Lead> {
     let pages = pages(async |page_token| {
         let request = ListLeadsRequest {
@@ -113,7 +113,7 @@ pub fn ids(leads: &[Lead]) -> Vec<&str> {
     leads.iter().map(|lead| lead.id.as_str()).collect()
 }
 
-/// A lead's last name and company: enough to recognise it by.
+/// A lead's last name and company, which identify it.
 pub fn names(leads: &[Lead]) -> Vec<(&str, &str)> {
     leads
         .iter()

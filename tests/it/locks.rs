@@ -1,8 +1,8 @@
-//! Records that somebody else has locked in PostgreSQL: who wants them waits, and nobody else does.
+//! Rows that another client has locked in PostgreSQL: only calls that need them wait.
 
 use std::time::{Duration, Instant};
 
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 use tokio::task::JoinSet;
 use tonic::Status;
@@ -17,7 +17,7 @@ async fn start() -> Harness {
     .await
 }
 
-/// Locks rows, until the transaction ends.
+/// Locks rows until the end of the transaction.
 async fn lock(h: &Harness, table: &str, ids: &[String]) -> DatabaseTransaction {
     let db = connect(&h.database.url).await.unwrap();
     let held = db.begin().await.unwrap();
@@ -45,7 +45,7 @@ async fn records_that_are_locked_for_long_fail_only_those_who_want_them() {
     for n in 0..48 {
         ids.push(h.sales.create_lead(&format!("Lead {n}")).await.id);
     }
-    // More of them than the server could wait for with a connection each.
+    // More calls than the server has connections to wait with.
     let (long, short) = ids.split_at(8);
     let for_long = lock(&h, "leads", long).await;
     let for_short = lock(&h, "leads", short).await;
@@ -56,7 +56,7 @@ async fn records_that_are_locked_for_long_fail_only_those_who_want_them() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     for_short.rollback().await.unwrap();
-    // Nobody waits for what is not locked.
+    // Calls on rows that are not locked do not wait.
     let begun = Instant::now();
     h.sales.create_lead("Unlocked").await;
     let waited = begun.elapsed();
@@ -88,7 +88,7 @@ async fn a_change_that_waits_for_a_lock_is_made_once_it_is_free() {
     for outcome in calls.join_all().await {
         outcome.unwrap();
     }
-    // One of them changed something.
+    // One of them had an effect.
     assert_eq!(h.sales.history(&lead.id).await.len(), 2);
 }
 

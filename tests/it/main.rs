@@ -1,5 +1,5 @@
-//! The tests: the real server on a port of its own, a real client, the same tests on SQLite and on
-//! PostgreSQL. `scripts/test` sets up what they need.
+//! The tests: the real server on a free port and a real client, with the same tests on SQLite and on PostgreSQL.
+//! `scripts/test` installs what they need.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,6 +28,8 @@ mod fuzz;
 mod harness;
 mod hosts;
 mod idempotency;
+mod language;
+mod layers;
 mod leads;
 mod lifecycle;
 mod lists;

@@ -1,9 +1,11 @@
-//! Who may call what: every RPC there is by every kind of caller there is.
+//! Authorisation: every RPC with every kind of caller.
 
+use leadsmith::core::text_enum::TextEnum as _;
 use std::collections::BTreeSet;
 
-use leadsmith::auth::roles::{Access, RPCS, Role};
-use leadsmith::service_accounts;
+use leadsmith::auth::policy::{Access, RPCS};
+use leadsmith::core::role::Role;
+use leadsmith::features::service_accounts;
 use prost_reflect::DescriptorPool;
 use sea_orm::ConnectionTrait;
 use tonic::{Code, Status};
@@ -16,7 +18,7 @@ use crate::{on_both, raw};
 fn served() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for descriptors in [
-        leadsmith::wire::DESCRIPTORS,
+        leadsmith_proto::DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -31,7 +33,7 @@ fn served() -> BTreeSet<String> {
     names
 }
 
-/// What an RPC needs by the words of the contract, written down without a look at the table.
+/// The access that the contract requires for an RPC, written independently of the service's table.
 fn promised(rpc: &str) -> Access {
     let (service, method) = rpc.split_once('/').unwrap();
     if rpc == "leadsmith.v1.AuthService/SignIn" || service.starts_with("grpc.") {
@@ -75,7 +77,7 @@ fn the_table_is_what_the_contract_promises() {
     }
 }
 
-/// Whether the gate let a call through to its service.
+/// Whether the call passed authentication and authorisation.
 #[derive(Debug, PartialEq, Eq)]
 enum Admission {
     Admitted,
@@ -83,7 +85,7 @@ enum Admission {
     RoleTooLow,
 }
 
-/// What to expect of a caller of this role; of none, whose token is not valid.
+/// The expected result for a caller with this role; none for a caller without a valid token.
 fn expected(rpc: &str, role: Option<Role>) -> Admission {
     match (promised(rpc), role) {
         (Access::Open, _) | (Access::Principal, Some(_)) => Admission::Admitted,
@@ -107,17 +109,17 @@ fn admission(answer: Result<Option<Vec<u8>>, Status>) -> (Admission, Option<Stat
     (admission, Some(status))
 }
 
-/// Somebody to call as.
+/// A kind of caller.
 struct Who {
     name: String,
     role: Option<Role>,
     authorization: Option<String>,
-    /// To sign in anew with, where the session may have ended.
+    /// For a new sign-in if the session was ended.
     username: Option<String>,
 }
 
 async fn everybody(h: &Harness) -> Vec<Who> {
-    let db = &h.server.desk.db;
+    let db = &h.server.app.db;
     let expired = h.operator("expired", Role::Admin).await;
     h.database
         .connect()
@@ -153,7 +155,7 @@ async fn everybody(h: &Harness) -> Vec<Who> {
         (Role::Sales, &h.sales),
         (Role::Admin, &h.admin),
     ] {
-        let username = role.word().to_lowercase();
+        let username = role.as_str().to_lowercase();
         let account = h.service_account(&username, role).await;
         all.push(Who {
             name: format!("{role} operator"),
@@ -178,7 +180,7 @@ on_both! {
         for rpc in served() {
             for who in &mut everybody {
                 if rpc.ends_with("/SignOut") && let Some(username) = &who.username {
-                    // Of its own, because it ends here.
+                    // A separate session, because the call ends it.
                     let token = sign_in(h.channel(), username, PASSWORD).await.unwrap();
                     let header = format!("Bearer {token}");
                     let answer =
@@ -200,15 +202,15 @@ on_both! {
                     Admission::NotKnown => assert_eq!(status.code(), Code::Unauthenticated),
                     Admission::RoleTooLow => {
                         assert_eq!(status.code(), Code::PermissionDenied);
-                        let role = who.role.map_or("none", Role::word);
+                        let role = who.role.map_or("none", Role::as_str);
                         assert_eq!(metadata(&status, "role"), role);
                         let Access::AtLeast(required) = promised(&rpc) else {
                             panic!("{rpc} needs no role");
                         };
-                        assert_eq!(metadata(&status, "required_role"), required.word());
+                        assert_eq!(metadata(&status, "required_role"), required.as_str());
                     }
                     Admission::Admitted => {
-                        // Whoever is let through finds a service there.
+                        // Every admitted call must reach an implemented method.
                         assert_ne!(status.code(), Code::Unimplemented, "{rpc}");
                     }
                 }

@@ -1,9 +1,9 @@
-//! Random calls by several callers, held against a model of a few lines: whatever the order, the
-//! service answers and stores what the model says.
+//! Random calls by several callers, compared with a small model: in any order, the service returns and stores what
+//! the model predicts.
 
-use leadsmith::auth::roles::Role;
-use leadsmith::leads::model::{Effect, LeadState, Transition};
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith::core::role::Role;
+use leadsmith::features::leads::model::{Effect, LeadState, Transition};
+use leadsmith_proto::{self as proto, Lead};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tonic::Status;
@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::harness::{Caller, Harness, PASSWORD, reason, update};
 use crate::on_both;
 
-/// What the model knows of a lead.
+/// The model of a lead.
 #[derive(Clone, Debug)]
 struct Expected {
     state: LeadState,
@@ -31,7 +31,7 @@ enum Etag {
 #[derive(Clone, Debug)]
 enum What {
     Phone(u8),
-    /// An email that may be the one it has, and how the password is.
+    /// An email, which may be the current one, and the kind of password.
     Email(u8, Password),
     Deactivate,
     Reactivate,
@@ -47,9 +47,9 @@ enum Password {
 
 #[derive(Clone, Debug)]
 struct Step {
-    /// Which of the callers: two operators and a service account.
+    /// The caller: one of two operators and a service account.
     caller: usize,
-    /// Which of the leads.
+    /// The index of the lead.
     lead: usize,
     etag: Etag,
     what: What,
@@ -79,9 +79,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl Expected {
-    /// What the model answers to a step: nothing, or the reason it is refused for.
+    /// The model's result of a step: success, or the reason of the error.
     fn apply(&mut self, step: &Step) -> Result<(), &'static str> {
-        // RunAction's etag is the order's, and is not given here.
+        // RunAction takes the order's etag, which is not set here.
         let has_etag = !matches!(step.what, What::RunAction);
         if has_etag && matches!(step.etag, Etag::Stale) {
             return Err("ETAG_MISMATCH");
@@ -135,7 +135,7 @@ impl Expected {
         Ok(())
     }
 
-    /// A value that is the same changes nothing.
+    /// Setting the current value changes nothing.
     fn set(&mut self, field: fn(&mut Self) -> &mut String, value: String) {
         if *field(self) != value {
             *field(self) = value;
@@ -260,7 +260,7 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
     Ok(())
 }
 
-/// A UUID as the database writes it.
+/// A UUID in the database's format.
 fn literal(h: &Harness, id: &str) -> String {
     match h.database.backend {
         crate::harness::Backend::Sqlite => format!("x'{}'", id.replace('-', "")),
@@ -276,7 +276,7 @@ on_both! {
             h.service_account("crm", Role::Sales).await,
         ];
         let handle = tokio::runtime::Handle::current();
-        // A failure prints the steps, shrunk, and they are the seed: nothing else is random.
+        // A failure prints the minimal steps. They are sufficient as a seed, because nothing else is random.
         let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
         tokio::task::block_in_place(|| {
             let outcome = TestRunner::new(config)

@@ -1,6 +1,6 @@
-//! Opportunities: what they keep.
+//! Opportunities: their stored values.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     CreateOpportunityRequest, GetOpportunityRequest, ListOpportunitiesRequest, Opportunity,
 };
 use sea_orm::ConnectionTrait;
@@ -58,7 +58,7 @@ on_both! {
         let db = h.database.connect().await;
         for (given, stored, read) in [(Some(40), 40, Some(40)), (None, 0, None), (Some(0), 0, None)] {
             let created = create(&h.sales, sale(&lead.id, given)).await;
-            // That version reads one column, in which there is always a number, and writes no other.
+            // That version reads one column, which always contains a number, and writes no other.
             let newest = "WHERE id = (SELECT id FROM opportunities ORDER BY id DESC LIMIT 1)";
             let number = format!("SELECT CAST(probability AS bigint) FROM opportunities {newest}");
             assert_eq!(h.count(&number).await, stored);

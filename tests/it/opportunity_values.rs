@@ -1,7 +1,7 @@
-//! OpportunityService.Create: what an opportunity may hold, and what is refused.
+//! OpportunityService.Create: accepted and rejected values of an opportunity.
 
-use leadsmith::auth::roles::Role;
-use leadsmith::wire::proto::{CreateOpportunityRequest, Opportunity, OpportunityStage};
+use leadsmith::core::role::Role;
+use leadsmith_proto::{CreateOpportunityRequest, Opportunity, OpportunityStage};
 use tonic::Status;
 
 use crate::harness::{Caller, violations};
@@ -16,7 +16,7 @@ async fn create(caller: &Caller, opportunity: Opportunity) -> Result<Opportunity
     Ok(answer.into_inner().opportunity.unwrap())
 }
 
-/// An opportunity of a lead, with nothing but its name.
+/// An opportunity of a lead with only a name.
 fn of(lead_id: &str) -> Opportunity {
     Opportunity {
         lead_id: lead_id.into(),
@@ -102,7 +102,7 @@ on_both! {
         let ada = h.operator("ada", Role::Sales).await.id.to_string();
         let given = |owner: &str| Opportunity { owner_id: owner.into(), ..of(&lead.id) };
         let owned = create(&h.sales, given(&ada)).await.unwrap();
-        leadsmith::operators::disable(&h.server.desk.db, "ada").await.unwrap();
+        leadsmith::features::operators::disable(&h.server.app.db, "ada").await.unwrap();
         for (owner, problem) in [
             (ada.as_str(), "is the id of an operator who is disabled: choose one who is enabled"),
             (lead.id.as_str(), "is not the id of an operator"),

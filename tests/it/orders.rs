@@ -1,9 +1,10 @@
 //! Orders: how they are created, and every row of the table of what running an action does.
 
 mod creation;
+mod refusals;
 mod running;
 
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     ActionRun, ActionState, ActionType, CreateOrderRequest, GetOrderRequest, ListRunsRequest,
     Order, OrderAction, RunActionRequest,
 };
@@ -16,7 +17,10 @@ use crate::harness::{Caller, Harness};
 pub const PROVISION: ActionType = ActionType::ProvisionClient;
 pub const MANUAL: ActionType = ActionType::Manual;
 
-/// A PENDING action that somebody has to run.
+/// An id that no record has.
+const NOBODY: &str = "0190a5f2-0000-7000-8000-000000000000";
+
+/// A PENDING action that a caller has to run.
 pub fn action(key: &str, kind: ActionType, prerequisites: &[&str]) -> OrderAction {
     OrderAction {
         key: key.into(),
@@ -142,7 +146,7 @@ pub async fn written(h: &Harness, lead_id: &str) -> Written {
     }
 }
 
-/// Changes the only order there is where it is stored, as RPCs to come will.
+/// Changes the only order directly in the database, to a state that no RPC sets yet.
 pub async fn store(h: &Harness, set: &str) {
     let db = h.database.connect().await;
     let sql = format!("UPDATE orders SET {set}");

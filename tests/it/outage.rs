@@ -1,9 +1,9 @@
-//! When the database is away, or there is too much to do: a clear answer at once, and everything as
-//! before afterwards.
+//! The database is unavailable, or there is too much load: calls fail immediately with a clear error, and
+//! everything works again afterwards.
 
 use std::time::{Duration, Instant};
 
-use leadsmith::wire::proto::Lead;
+use leadsmith_proto::Lead;
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 
 use crate::harness::{Backend, Caller, Harness, connect, metadata_free, reason, update};
 
-fn change(lead: &Lead, phone: &str) -> leadsmith::wire::proto::UpdateLeadRequest {
+fn change(lead: &Lead, phone: &str) -> leadsmith_proto::UpdateLeadRequest {
     let change = Lead {
         id: lead.id.clone(),
         phone: phone.into(),
@@ -31,7 +31,7 @@ fn assert_unavailable(status: &Status) {
     assert!(metadata_free(status), "says nothing of the database");
 }
 
-/// Repeats a call until it succeeds again.
+/// Retries a call until it succeeds.
 async fn until_it_works(caller: &Caller, lead: &Lead) -> Duration {
     let begun = Instant::now();
     while caller.leads().update(change(lead, "after")).await.is_err() {
@@ -75,7 +75,7 @@ async fn without_postgres_calls_answer_unavailable_and_recover() {
                 .await
                 .unwrap_err(),
         );
-        let get = leadsmith::wire::proto::GetLeadRequest {
+        let get = leadsmith_proto::GetLeadRequest {
             id: lead.id.clone(),
         };
         assert_unavailable(&h.viewer.leads().get(get).await.unwrap_err());
@@ -103,8 +103,8 @@ async fn while_another_program_writes_to_sqlite_changes_wait_and_reads_go_on() {
     until_it_works(&h.sales, &lead).await;
 }
 
-/// Whose token is not known is looked up first, in a pool of one that is busy, and waits for the lead
-/// afterwards.
+/// The caller's token is not cached. Its look-up waits for the only connection of the pool, and the call then
+/// waits for the lead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finding_out_who_calls_counts_into_what_the_call_waits() {
     let wait = Duration::from_secs(4);
@@ -115,16 +115,16 @@ async fn finding_out_who_calls_counts_into_what_the_call_waits() {
     .await;
     let lead = h.sales.create_lead("Wait").await;
     let account = h
-        .service_account("website", leadsmith::auth::roles::Role::Sales)
+        .service_account("website", leadsmith::core::role::Role::Sales)
         .await;
     let held = h.hold_changes().await;
     held.lock_out_readers().await;
     let mut lists = Vec::new();
     for _ in 0..3 {
-        // Each has the one connection for a quarter of the time.
+        // Each uses the only connection for a quarter of the time.
         let viewer = h.viewer.clone();
         lists.push(tokio::spawn(async move {
-            let list = leadsmith::wire::proto::ListLeadsRequest::default();
+            let list = leadsmith_proto::ListLeadsRequest::default();
             assert_unavailable(&viewer.leads().list(list).await.unwrap_err());
         }));
     }
@@ -132,7 +132,7 @@ async fn finding_out_who_calls_counts_into_what_the_call_waits() {
     let begun = Instant::now();
     let refused = account.leads().update(change(&lead, "late")).await;
     let refused = refused.unwrap_err();
-    // By how the time falls, it still waits to be written, or for the lead.
+    // Depending on the timing, the call was still waiting to be written, or for the lead.
     let reason = reason(&refused);
     assert!(
         ["DATABASE_UNAVAILABLE", "WRITE_CONFLICT"].contains(&reason.as_str()),
@@ -146,7 +146,7 @@ async fn finding_out_who_calls_counts_into_what_the_call_waits() {
     until_it_works(&account, &lead).await;
 }
 
-/// Else what is answered OK would be gone when the server stops.
+/// Otherwise acknowledged changes would be lost when the server stops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_file_sqlite_takes_no_changes() {
     let h = Harness::start(Backend::Sqlite).await;
@@ -168,7 +168,7 @@ async fn without_its_file_sqlite_takes_no_changes() {
     crate::harness::eventually("serving", async || health(&h, "").await == 1).await;
 }
 
-/// What the health of a service is told to be.
+/// The reported health of a service.
 async fn health(h: &Harness, service: &str) -> i32 {
     let request = HealthCheckRequest {
         service: service.into(),
@@ -194,7 +194,7 @@ async fn a_full_server_refuses_at_once_and_its_health_still_answers() {
             "the change does not wait"
         );
     }
-    let get = leadsmith::wire::proto::GetLeadRequest {
+    let get = leadsmith_proto::GetLeadRequest {
         id: lead.id.clone(),
     };
     let refused = h.viewer.leads().get(get).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The real program: run to its end, or serving with its log kept.
+//! The real program: run to completion, or as a server whose log is recorded.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -34,7 +34,7 @@ macro_rules! on_both_empty {
     )+};
 }
 
-/// A run of the program that is to begin, in a folder of its own and without settings from outside.
+/// A run of the program to be started, in its own folder and without settings from the environment.
 pub struct Program {
     command: Command,
     input: String,
@@ -46,7 +46,7 @@ pub fn leadsmith(arguments: &str) -> Program {
     prepare(Command::new(env!("CARGO_BIN_EXE_leadsmith")), arguments)
 }
 
-/// The same in a process that lets others read and write what it creates.
+/// The same with a umask that lets other users read and write the files that it creates.
 pub fn leadsmith_without_umask(arguments: &str) -> Program {
     let mut shell = Command::new("sh");
     let exec = "umask 0; exec \"$0\" \"$@\"";
@@ -73,10 +73,10 @@ fn prepare(mut command: Command, arguments: &str) -> Program {
     }
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ended {
-    /// None when a signal ended it.
+    /// None if a signal ended it.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
@@ -88,7 +88,7 @@ impl Program {
         self
     }
 
-    /// One more argument, which may have spaces in it.
+    /// One more argument, which may contain spaces.
     pub fn argument(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
@@ -98,25 +98,25 @@ impl Program {
         self.env("LEADSMITH_DATABASE_URL", url)
     }
 
-    /// Without the lines of the log that say what goes well.
+    /// Without log lines below the level of warnings.
     pub fn quiet(self) -> Self {
         self.env("LEADSMITH_LOG", "warn")
     }
 
-    /// Runs in this folder, which relative names of files begin at.
+    /// Runs in this folder, to which relative file names refer.
     pub fn in_folder(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
         self
     }
 
-    /// Writes what it prints to a disk that is full.
+    /// Connects standard output to a full disk.
     pub fn onto_a_full_disk(mut self) -> Self {
         let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
         self.command.stdout(full());
         self
     }
 
-    /// Writes what it prints to a pipe that nobody reads any more.
+    /// Connects standard output to a pipe whose reader was closed.
     pub fn onto_a_closed_pipe(mut self) -> Self {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -124,13 +124,13 @@ impl Program {
         self
     }
 
-    /// Has nobody get what it prints.
+    /// Connects standard output to /dev/null.
     pub fn onto_nothing(mut self) -> Self {
         self.command.stdout(Stdio::null());
         self
     }
 
-    /// Closes its standard output before it begins.
+    /// Closes standard output before the start.
     pub fn onto_a_closed_output(mut self) -> Self {
         let mut shell = Command::new("sh");
         let program = self.command.get_program();
@@ -150,14 +150,14 @@ impl Program {
         self
     }
 
-    /// Has standard error, too, go where standard output cannot be written.
+    /// Connects standard error to a full disk too.
     pub fn mute(mut self) -> Self {
         self.command
             .stderr(OpenOptions::new().write(true).open("/dev/full").unwrap());
         self
     }
 
-    /// What standard input has.
+    /// The content of standard input.
     pub fn input(mut self, text: &str) -> Self {
         self.input = text.into();
         self
@@ -166,12 +166,12 @@ impl Program {
     fn spawn(&mut self) -> Child {
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A program that ends before it reads is no fault of the test's.
+        // A program that ends before it reads its input is not an error of the test.
         let _ = stdin.write_all(self.input.as_bytes());
         child
     }
 
-    /// Runs it to its end, which must come within a minute.
+    /// Runs it to completion, within a minute.
     pub async fn run(mut self) -> Ended {
         let mut child = self.spawn();
         let status = wait(&mut child, Duration::from_secs(60)).await;
@@ -183,7 +183,7 @@ impl Program {
         }
     }
 
-    /// Runs it for this long and ends it. Its exit code, if it ended by itself.
+    /// Runs it for this long and kills it. Returns its exit code if it ended by itself.
     pub async fn run_for(mut self, time: Duration) -> Option<i32> {
         let mut child = self.spawn();
         tokio::time::sleep(time).await;
@@ -193,7 +193,7 @@ impl Program {
         ended.map(|status| status.code().unwrap_or(-1))
     }
 
-    /// Starts a server on a port of its own and waits until it answers.
+    /// Starts a server on a free port and waits until it responds.
     pub async fn serve(mut self) -> Serving {
         self.command.args(["--listen", "127.0.0.1:0"]);
         let mut child = self.spawn();
@@ -221,7 +221,7 @@ impl Program {
     }
 }
 
-/// Waits for a process to end; ends it when that takes too long.
+/// Waits until a process ends, and kills it after a time limit.
 async fn wait(child: &mut Child, patience: Duration) -> ExitStatus {
     let poll = Duration::from_millis(10);
     let mut waited = Duration::ZERO;
@@ -237,7 +237,7 @@ async fn wait(child: &mut Child, patience: Duration) -> ExitStatus {
     panic!("the program does not end");
 }
 
-/// The program, serving.
+/// The program as a running server.
 pub struct Serving {
     pub address: SocketAddr,
     child: Child,
@@ -246,18 +246,18 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Ends it as a crash would: SIGKILL.
+    /// Kills it, as a crash would: SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Tells it to stop.
+    /// Asks it to stop.
     pub fn terminate(&self) {
         let killed = Command::new("sh")
             .args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()])

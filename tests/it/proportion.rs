@@ -1,7 +1,8 @@
-//! What a change keeps is as large as the change, not as the record; and a repeat is answered byte for
-//! byte all the same.
+//! The stored data of a change are proportional to the change, not to the record. A retry still gets the same
+//! response, byte for byte.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto as proto;
+use leadsmith_proto::{
     self, ActionType, ConvertLeadRequest, DeactivateLeadRequest, Lead, Order, OrderAction,
     OrderItem, RunActionRequest, UpdateLeadRequest,
 };
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::harness::{Caller, Harness, reason, update};
 use crate::on_both;
 
-/// A lead of about 400 KB: 100 custom fields of 4,000 bytes, no two alike.
+/// A lead of about 400 KB: 100 different custom fields of 4,000 bytes.
 async fn large(caller: &Caller) -> Lead {
     let mut lead = caller.create_lead("Large").await;
     for first in (0..100).step_by(10) {
@@ -32,11 +33,11 @@ async fn large(caller: &Caller) -> Lead {
     lead
 }
 
-/// 4,000 bytes that nothing compresses well.
+/// 4,000 bytes that compress badly.
 fn value(n: usize) -> String {
     let mut value = String::new();
     while value.len() < 4_000 {
-        for byte in leadsmith::clock::random_256_bits() {
+        for byte in leadsmith::core::clock::random_256_bits() {
             value.push_str(&format!("{byte:02x}"));
         }
     }
@@ -48,7 +49,7 @@ fn request_id() -> String {
     Uuid::now_v7().to_string()
 }
 
-/// How many bytes history, events and kept responses hold, as they are stored.
+/// The stored size of history, events and kept responses, in bytes.
 async fn kept(h: &Harness) -> i64 {
     h.count(
         "SELECT CAST((SELECT coalesce(sum(length(CAST(changes AS text))), 0) FROM history) \
@@ -99,7 +100,7 @@ on_both! {
         assert!(added < 6_000, "{added} bytes");
         h.sales.reactivate(&lead.id).await.unwrap();
 
-        // One custom field: itself, before and after, in the history and in the event.
+        // One custom field: its new value, and the old and new value in the history and in the event.
         let mut change = Lead { id: lead.id.clone(), ..Lead::default() };
         change.custom_fields.insert("key07".into(), value(7));
         let mut request = update(change, &["custom_fields.key07"]);
@@ -118,7 +119,7 @@ on_both! {
             for caller in &callers {
                 assert_eq!(bytes(caller.leads().update(first.clone()).await), answer, "{n}");
             }
-            // Fields that it shows are changed, removed and set again, and others come in between.
+            // Fields of the response are changed, removed and set again, and other fields are added in between.
             let mut change = Lead { id: lead.id.clone(), ..Lead::default() };
             change.custom_fields.insert("key00".into(), value(n));
             change.custom_fields.insert(format!("between{n}"), value(n));
@@ -128,10 +129,10 @@ on_both! {
             if n == 1 {
                 change.custom_fields.insert("key99".into(), "short".into());
             }
-            // At most 100 at once.
+            // At most 100 in one call.
             h.sales.update(change, &paths).await.unwrap();
         }
-        // More changes than are read at once.
+        // More changes than are read in one query.
         for n in 0..120 {
             let mut change = Lead { id: lead.id.clone(), ..Lead::default() };
             change.custom_fields.insert("key01".into(), format!("{n} and again, and again {n}"));

@@ -1,6 +1,6 @@
-//! Many callers at once: what must happen once happens once, and nobody gets an undocumented answer.
+//! Concurrent callers: what must happen once happens once, and all errors are documented.
 
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use tokio::task::JoinSet;
 use tonic::Status;
 
@@ -12,15 +12,15 @@ use crate::program::{Serving, leadsmith};
 
 const CALLERS: usize = 64;
 
-/// Callers on several servers over one database.
-struct Desk {
+/// Callers on several servers with one database.
+struct Setup {
     _servers: Vec<Serving>,
     callers: Vec<Caller>,
     harness: Harness,
 }
 
-impl Desk {
-    /// `servers` processes of the real program beside the one that made the operators.
+impl Setup {
+    /// `servers` processes of the real program, in addition to the one that created the operators.
     async fn open(backend: Backend, servers: usize) -> Self {
         let harness = Harness::start(backend).await;
         let mut processes = Vec::new();
@@ -49,16 +49,16 @@ impl Desk {
     }
 }
 
-async fn convert_race(desk: &Desk) {
-    let sales = &desk.harness.sales;
+async fn convert_race(setup: &Setup) {
+    let sales = &setup.harness.sales;
     let lead = sales.create_lead("Race").await;
     let order = sales.create_order(&lead.id, Vec::new()).await;
 
     let mut calls = JoinSet::new();
     for index in 0..CALLERS {
-        let (caller, lead, order) = (desk.caller(index), lead.clone(), order.clone());
+        let (caller, lead, order) = (setup.caller(index), lead.clone(), order.clone());
         calls.spawn(async move {
-            // Over two servers, so the parity of what is called differs from that of the server.
+            // The kind of call must not depend on the server, which is chosen by the parity of the index.
             if index % 4 < 2 {
                 caller.convert(&lead.id).await.map(|_| false)
             } else {
@@ -99,17 +99,17 @@ async fn convert_race(desk: &Desk) {
     };
     assert_eq!(conversions(sales.history(id).await), 1, "one history row");
     let events = "SELECT count(*) FROM events WHERE type = 'lead.converted'";
-    assert_eq!(desk.harness.count(events).await, 1, "one event");
+    assert_eq!(setup.harness.count(events).await, 1, "one event");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_many_converts_on_sqlite() {
-    convert_race(&Desk::open(Backend::Sqlite, 1).await).await;
+    convert_race(&Setup::open(Backend::Sqlite, 1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_many_converts_on_postgres_with_two_servers() {
-    convert_race(&Desk::open(Backend::Postgres, 2).await).await;
+    convert_race(&Setup::open(Backend::Postgres, 2).await).await;
 }
 
 on_both! {
@@ -179,7 +179,7 @@ on_both! {
                 assert!(documented.contains(&reason(&status).as_str()), "{status:?}");
             }
         }
-        // Replaying the history's changes of state, oldest first, must never contradict itself.
+        // Replaying the state changes of the history, oldest first, must never lead to a contradiction.
         let mut entries = h.sales.history(&lead.id).await;
         entries.reverse();
         let mut state = String::new();
@@ -201,9 +201,10 @@ on_both! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_signed_by_one_server_pages_on_another() {
-    let desk = Desk::open(Backend::Postgres, 2).await;
+    let setup = Setup::open(Backend::Postgres, 2).await;
     for index in 0..3 {
-        desk.harness
+        setup
+            .harness
             .sales
             .create_lead(&format!("Page {index}"))
             .await;
@@ -213,13 +214,13 @@ async fn a_token_signed_by_one_server_pages_on_another() {
         page_token,
         ..Default::default()
     };
-    let first = desk.callers[0]
+    let first = setup.callers[0]
         .leads()
         .list(request(String::new()))
         .await
         .unwrap()
         .into_inner();
-    let second = desk.callers[1]
+    let second = setup.callers[1]
         .leads()
         .list(request(first.next_page_token))
         .await
@@ -227,7 +228,7 @@ async fn a_token_signed_by_one_server_pages_on_another() {
     assert_eq!(second.into_inner().leads.len(), 1);
 }
 
-/// Whoever prepares a database for [`Process`]es without a server in this process.
+/// A prepared database for [`Process`]es, without a server in this process.
 pub async fn prepared(backend: Backend) -> TestDatabase {
     let harness = Harness::start(backend).await;
     harness.server.stop().await.unwrap();

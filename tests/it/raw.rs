@@ -1,4 +1,4 @@
-//! Calls below the generated clients: any path, any bytes, any `authorization` header.
+//! Calls without the generated clients: any path, any bytes, any `authorization` header.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tonic::{Request, Status};
 
 use crate::codec::Bytes;
 
-/// Sends one message to an RPC, given as `package.Service/Method`, and takes the first one of the
-/// answer, of which a stream may have none.
+/// Sends one message to an RPC, given as `package.Service/Method`, and returns the first message of the response.
+/// A stream may have none.
 pub async fn call(
     channel: &Channel,
     rpc: &str,

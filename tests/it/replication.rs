@@ -1,8 +1,8 @@
-//! PostgreSQL that publishes all tables: everything that changes rows goes on.
+//! PostgreSQL that publishes all tables: every statement that changes rows still works.
 
 use std::time::Duration;
 
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::harness::{Backend, Harness, PASSWORD, eventually, sign_in, update};
@@ -26,7 +26,7 @@ async fn every_table_can_be_published() {
         "tables without a primary key"
     );
 
-    // FOR ALL TABLES needs a superuser; for the tables that there are it comes to the same.
+    // FOR ALL TABLES needs a superuser. Listing the existing tables has the same effect.
     db.execute_unprepared(
         "DO $$ BEGIN EXECUTE (SELECT 'CREATE PUBLICATION everything FOR TABLE ' || \
          string_agg(format('%I', tablename), ', ') FROM pg_tables WHERE schemaname = 'public'); END $$",

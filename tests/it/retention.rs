@@ -1,26 +1,23 @@
-//! What is kept, and for how long: deleted in time, never before, and by one replica at a time.
+//! Retention: records are deleted in time, never before, and by one replica at a time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use leadsmith::auth::roles::Role;
 use leadsmith::config::ServeSettings;
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith::core::role::Role;
+use leadsmith_proto::{self as proto, Lead};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::harness::{Backend, Caller, Harness, count, eventually, sign_in};
 use crate::on_both;
 use crate::program::leadsmith;
 
-/// A server that looks for what is to go all the time.
+/// A server that continuously looks for records to delete.
 fn eager(settings: &mut ServeSettings) {
     settings.limits.retention_interval = Duration::from_millis(20);
 }
 
-async fn another(
-    h: &Harness,
-    change: impl FnOnce(&mut ServeSettings),
-) -> leadsmith::server::Running {
+async fn another(h: &Harness, change: impl FnOnce(&mut ServeSettings)) -> leadsmith::app::Running {
     h.another_server(|settings| {
         eager(settings);
         change(settings);
@@ -48,7 +45,7 @@ async fn create(caller: &Caller, request_id: &str) -> Lead {
 
 const RECORDS: &str = "SELECT count(*) FROM idempotency_records";
 
-/// Answers kept since long ago.
+/// Responses stored long ago.
 async fn keep_old(h: &Harness, db: &DatabaseConnection, rows: u32) {
     let sql = match h.database.backend {
         Backend::Sqlite => format!(
@@ -91,7 +88,7 @@ on_both! {
         let attempts = "SELECT count(*) FROM password_attempts";
         sign_in(h.channel(), "sales", "not the password").await.unwrap_err();
         let server = another(&h, |_| {}).await;
-        // Those of the sign-ins of three operators are given back, which is past at once.
+        // The attempts of the three operators' sign-ins were credited back, so they expire immediately.
         eventually("only the wrong one is left", async || h.count(attempts).await == 3).await;
         h.clock.advance(chrono::Duration::minutes(14));
         a_while().await;
@@ -161,7 +158,7 @@ on_both! {
 async fn one_replica_deletes_at_a_time() {
     let h = Harness::start(Backend::Postgres).await;
     let db = h.database.connect().await;
-    // Whoever deletes notes when, and takes a while.
+    // A trigger records when each deletion runs, and delays it.
     for sql in [
         "CREATE TABLE seen (pid integer, began timestamptz, ended timestamptz)",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE b timestamptz; BEGIN \

@@ -1,151 +1,20 @@
-//! Secrets stay secret: each password, token and key is searched for wherever something is written
-//! down, after calls that succeed and calls that fail in every way that carries one.
+//! No password, token or API key appears in a log, in the output of a command, in a response or in the
+//! database, after calls that succeed and calls that fail.
 
-use std::collections::BTreeSet;
-use std::fmt::Debug;
+mod calls;
+mod debug;
+mod search;
+
 use std::fs;
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use leadsmith::wire::proto::{self, Lead};
-use prost_reflect::{DescriptorPool, Kind};
+use leadsmith_proto as proto;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
-use tonic::Status;
-use tonic::transport::Channel;
-use uuid::Uuid;
 
-use crate::harness::{
-    self, Backend, Caller, TestDatabase, count, eventually, is_let_in, reason, update,
-};
+use crate::harness::{self, Backend, Caller, TestDatabase, count, eventually, is_let_in};
+use crate::on_both_empty;
 use crate::program::{Program, leadsmith};
-use crate::{on_both_empty, raw};
-
-/// The ways a secret could show in something written.
-fn forms(secret: &str) -> BTreeSet<String> {
-    let bytes = secret.as_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let numbers: Vec<String> = bytes.iter().map(u8::to_string).collect();
-    let mut forms = BTreeSet::from([
-        secret.to_owned(),
-        secret.to_lowercase(),
-        secret.to_uppercase(),
-        hex.to_uppercase(),
-        hex,
-        numbers.join(", "),
-        numbers.join(","),
-    ]);
-    // In the midst of something longer it begins at any of three places; only the characters that
-    // are made of it alone are searched for.
-    for before in 0..3 {
-        let padded = [&vec![0; before], bytes].concat();
-        let whole = before * 8..padded.len() * 8;
-        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-            let text = engine.encode(&padded);
-            forms.insert(text[whole.start.div_ceil(6)..whole.end / 6].to_owned());
-        }
-    }
-    forms
-}
-
-/// What must not show, and where it is searched for.
-#[derive(Default)]
-struct Search {
-    secrets: Vec<(String, String)>,
-    places: Vec<(String, String)>,
-}
-
-impl Search {
-    /// A new secret, of lower-case letters and digits.
-    fn secret(&mut self, name: &str) -> String {
-        let bits = leadsmith::clock::random_256_bits();
-        let text: String = bits[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        self.hide(name, &text);
-        text
-    }
-
-    fn hide(&mut self, name: &str, secret: &str) {
-        assert!(
-            secret.len() >= 11,
-            "{name} is so short that it could show by chance"
-        );
-        self.secrets.push((name.into(), secret.into()));
-    }
-
-    /// Of a token or a key only what is secret, without the prefix.
-    fn hide_token(&mut self, name: &str, token: &str) {
-        self.hide(name, &token[4..]);
-    }
-
-    fn look_at(&mut self, name: impl Into<String>, written: &[u8]) {
-        let text = String::from_utf8_lossy(written).into_owned();
-        self.places.push((name.into(), text));
-    }
-
-    /// Looks at a call's answer, every byte of an error's details too.
-    fn answer<T: Debug>(&mut self, name: &str, answer: Result<T, Status>) -> Result<T, Status> {
-        self.look_at(name, format!("{answer:?}").as_bytes());
-        if let Err(status) = &answer {
-            self.look_at(name, status.message().as_bytes());
-            self.look_at(name, status.details());
-        }
-        answer
-    }
-
-    /// Looks at the answer of a call that fails for this reason.
-    fn refusal<T: Debug>(&mut self, why: &str, answer: Result<T, Status>) {
-        let status = self.answer(why, answer).unwrap_err();
-        assert_eq!(reason(&status), why, "{status:?}");
-    }
-
-    fn found(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for (name, secret) in &self.secrets {
-            for form in forms(secret) {
-                for (place, text) in &self.places {
-                    if text.contains(&form) {
-                        found.push(format!("{name} in {place} as {form}"));
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    /// The text of every place of this name.
-    fn text(&self, place: &str) -> String {
-        let texts = self.places.iter().filter(|(name, _)| name == place);
-        texts.map(|(_, text)| text.as_str()).collect()
-    }
-}
-
-#[test]
-fn the_search_finds_what_it_looks_for() {
-    let secret = "K7-xY_9?secret~word";
-    for before in ["", "a", "ab", "abc"] {
-        let embedded = format!("{before}{secret}and more");
-        let bytes = embedded.as_bytes();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
-        for written in [
-            embedded.clone(),
-            embedded.to_lowercase(),
-            hex.to_lowercase(),
-            hex,
-            format!("{bytes:?}"),
-            STANDARD_NO_PAD.encode(bytes),
-            URL_SAFE_NO_PAD.encode(bytes),
-        ] {
-            let mut search = Search::default();
-            search.hide("it", secret);
-            search.look_at("there", b"nothing");
-            assert_eq!(search.found().len(), 0);
-            search.look_at("here", written.as_bytes());
-            assert_ne!(search.found().len(), 0, "{written}");
-        }
-    }
-}
+use calls::{changing, email, erasing, malformed, send, signing_in, strangers, updating};
+use search::Search;
 
 /// Every row of every table.
 pub async fn dump(db: &DatabaseConnection) -> String {
@@ -172,7 +41,7 @@ pub async fn dump(db: &DatabaseConnection) -> String {
     text
 }
 
-/// Looks at all that is stored.
+/// Records everything that is stored.
 async fn look_at_stored(search: &mut Search, database: &TestDatabase) {
     match database.backend {
         Backend::Postgres => {
@@ -188,7 +57,7 @@ async fn look_at_stored(search: &mut Search, database: &TestDatabase) {
     }
 }
 
-/// A URL of the same database with secrets in it, where it may have some.
+/// The URL of the database with secrets in it; SQLite's has none.
 fn url_with_secrets(search: &mut Search, database: &TestDatabase) -> String {
     if database.backend == Backend::Sqlite {
         return database.url.clone();
@@ -200,14 +69,14 @@ fn url_with_secrets(search: &mut Search, database: &TestDatabase) -> String {
             search.hide("the URL's password", password);
             user.to_owned()
         }
-        // A server that asks for none takes any.
+        // A server that requires no password accepts any.
         None => format!("{user}:{}", search.secret("the URL's password")),
     };
     let unknown = search.secret("an unknown parameter of the URL");
     format!("{scheme}://{user}@{host}?pasword={unknown}")
 }
 
-/// The program with every log turned up as far as it goes.
+/// The program with every log at its most verbose level.
 fn talkative(arguments: &str, url: &str) -> Program {
     leadsmith(arguments)
         .database(url)
@@ -215,7 +84,8 @@ fn talkative(arguments: &str, url: &str) -> Program {
         .env("RUST_LOG", "trace")
 }
 
-/// Runs a command, looks at all it says but a key that is to be shown, and gives that back.
+/// Runs a command, records its output and returns it. With `shows_key` its standard output has an API
+/// key and is not recorded.
 async fn command(search: &mut Search, program: Program, shows_key: bool) -> String {
     let ended = program.run().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -226,239 +96,7 @@ async fn command(search: &mut Search, program: Program, shows_key: bool) -> Stri
     format!("{}{}", ended.out, ended.err)
 }
 
-async fn sign_in(
-    channel: &Channel,
-    username: &str,
-    password: &str,
-) -> Result<proto::SignInResponse, Status> {
-    let caller = Caller {
-        id: Uuid::nil(),
-        token: String::new(),
-        channel: channel.clone(),
-    };
-    let request = proto::SignInRequest {
-        username: username.into(),
-        password: password.into(),
-        ..Default::default()
-    };
-    let answer = caller.auth().sign_in(request).await?;
-    Ok(answer.into_inner())
-}
-
-/// An update of the email with a password.
-fn email(lead: &Lead, to: &str, password: &str) -> proto::UpdateLeadRequest {
-    let change = Lead {
-        id: lead.id.clone(),
-        email: to.into(),
-        ..Lead::default()
-    };
-    proto::UpdateLeadRequest {
-        current_password: password.into(),
-        ..update(change, &["email"])
-    }
-}
-
-async fn send(caller: &Caller, request: proto::UpdateLeadRequest) -> Result<Lead, Status> {
-    let answer = caller.leads().update(request).await?;
-    Ok(answer.into_inner().lead.unwrap())
-}
-
-/// Signing in, rightly and wrongly.
-async fn signing_in(search: &mut Search, channel: &Channel, password: &str) -> [Caller; 2] {
-    let mut callers = Vec::new();
-    for name in ["a session's token", "another session's token"] {
-        let answer = sign_in(channel, "ada", password).await;
-        let token = search.answer("signing in", answer).unwrap().token;
-        search.hide_token(name, &token);
-        callers.push(Caller {
-            id: Uuid::nil(),
-            token,
-            channel: channel.clone(),
-        });
-    }
-    let wrong = search.secret("a wrong password");
-    search.refusal("SIGN_IN_FAILED", sign_in(channel, "ada", &wrong).await);
-    let typed = search.secret("a password typed as username");
-    search.refusal("SIGN_IN_FAILED", sign_in(channel, &typed, &wrong).await);
-    search.refusal(
-        "SIGN_IN_FAILED",
-        sign_in(channel, &typed.to_uppercase(), &typed).await,
-    );
-    let long = search.secret("a long password").repeat(40);
-    search.refusal("FIELD_INVALID", sign_in(channel, "", &wrong).await);
-    search.refusal("FIELD_INVALID", sign_in(channel, "ada", &long).await);
-    search.refusal("FIELD_INVALID", sign_in(channel, &long, &wrong).await);
-    search.refusal("FIELD_INVALID", sign_in(channel, &long, "").await);
-    let huge = search
-        .secret("a password in a message too large")
-        .repeat(3000);
-    search.refusal("MESSAGE_TOO_LARGE", sign_in(channel, "ada", &huge).await);
-    callers.try_into().ok().unwrap()
-}
-
-/// Messages that cannot be read, with a password in them.
-async fn malformed(search: &mut Search, channel: &Channel, token: &str) {
-    let secret = search.secret("a password in a malformed message");
-    let length = u8::try_from(secret.len()).unwrap();
-    let bearer = format!("Bearer {token}");
-    for (rpc, field) in [
-        ("AuthService/SignIn", 0x12),
-        ("AuthService/ChangePassword", 0x0a),
-        ("LeadService/Update", 0x1a),
-    ] {
-        let right = [&[field, length], secret.as_bytes()].concat();
-        let not_text = [&[field, length + 1], secret.as_bytes(), &[0xff]].concat();
-        for body in [
-            [right.as_slice(), &[0xff, 0xff]].concat(),
-            [right.as_slice(), &[0x0a, 0x7f]].concat(),
-            not_text,
-            right[..right.len() - 1].to_vec(),
-        ] {
-            let rpc = format!("leadsmith.v1.{rpc}");
-            let answer = raw::call(channel, &rpc, Some(bearer.as_bytes()), body).await;
-            search.refusal("MESSAGE_MALFORMED", answer);
-        }
-    }
-}
-
-/// Tokens that are none, or no longer, and RPCs that are none.
-async fn strangers(search: &mut Search, channel: &Channel, token: &str, revoked: &str) {
-    let rpc = "leadsmith.v1.AuthService/WhoAmI";
-    let secret = search.secret("what is no token");
-    let padded = format!("{secret}{}", "A".repeat(43 - secret.len()));
-    for header in [
-        secret.clone(),
-        format!("Basic {secret}"),
-        format!("Bearer {secret}"),
-        format!("Bearer lss_{padded}"),
-        format!("Bearer lsk_{padded}"),
-        format!("Bearer {revoked}"),
-    ] {
-        let answer = raw::call(channel, rpc, Some(header.as_bytes()), Vec::new()).await;
-        search.refusal("TOKEN_INVALID", answer);
-    }
-    let path = search.secret("what is no RPC");
-    let header = format!("Bearer {token}");
-    let answer = raw::call(channel, &path, Some(header.as_bytes()), Vec::new()).await;
-    search.refusal("METHOD_UNKNOWN", answer);
-}
-
-/// Updates with a password, rightly and wrongly.
-async fn updating(search: &mut Search, ada: &Caller, password: &str) {
-    let lead = search
-        .answer(
-            "creating",
-            ada.create(Lead {
-                last_name: "Lovelace".into(),
-                email: "first@example.com".into(),
-                ..Lead::default()
-            })
-            .await,
-        )
-        .unwrap();
-
-    let key = "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e57";
-    let mut right = email(&lead, "second@example.com", password);
-    right.request_id = key.into();
-    let first = search
-        .answer("updating", send(ada, right.clone()).await)
-        .unwrap();
-    assert_eq!(first.email, "second@example.com");
-    let again = search
-        .answer("repeating", send(ada, right.clone()).await)
-        .unwrap();
-    assert_eq!(again, first);
-    right.current_password = search.secret("another password under a request id");
-    search.answer("repeating", send(ada, right).await).unwrap();
-
-    let mut checked = email(&lead, "checked@example.com", password);
-    checked.validate_only = true;
-    search.answer("checking", send(ada, checked).await).unwrap();
-
-    let ignored = search.secret("a password that is not asked for");
-    let same = email(&lead, " SECOND@example.com ", &ignored);
-    search.answer("updating", send(ada, same).await).unwrap();
-
-    let wrong = search.secret("a wrong current password");
-    let mut request = email(&lead, "third@example.com", &wrong);
-    request.request_id = "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e58".into();
-    search.refusal("CURRENT_PASSWORD_INVALID", send(ada, request).await);
-
-    let early = search.secret("a password of a request refused for something else");
-    let mut request = email(&lead, "third", &early);
-    search.refusal("FIELD_INVALID", send(ada, request).await);
-    request = email(&lead, "third@example.com", &early);
-    request.request_id = "nonsense".into();
-    search.refusal("FIELD_INVALID", send(ada, request).await);
-    request = email(&lead, "third@example.com", &early);
-    request.update_mask = Some(prost_types::FieldMask {
-        paths: vec!["email".into(), "current_password".into()],
-    });
-    search.refusal("FIELD_INVALID", send(ada, request).await);
-    request = email(&lead, "third@example.com", &early);
-    request.lead.as_mut().unwrap().etag = lead.etag.clone();
-    search.refusal("ETAG_MISMATCH", send(ada, request).await);
-    let nobody = Lead {
-        id: "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e59".into(),
-        ..Lead::default()
-    };
-    search.refusal(
-        "LEAD_NOT_FOUND",
-        send(ada, email(&nobody, "x@example.com", &early)).await,
-    );
-    request = email(&lead, "third@example.com", &early.repeat(40));
-    let answer = send(ada, request).await;
-    search.answer("updating", answer).unwrap_err();
-    search
-        .answer("history", Ok(ada.history(&lead.id).await))
-        .unwrap();
-}
-
-/// Erasing a lead, rightly and wrongly.
-async fn erasing(search: &mut Search, ada: &Caller, password: &str) {
-    let lead = ada.create_lead("Forgotten").await;
-    let erase = async |current: &str| {
-        let request = proto::EraseLeadRequest {
-            id: lead.id.clone(),
-            current_password: current.into(),
-            request_id: "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e60".into(),
-            ..Default::default()
-        };
-        ada.leads().erase(request).await
-    };
-    let wrong = search.secret("a wrong password for erasing");
-    search.refusal("CURRENT_PASSWORD_INVALID", erase(&wrong).await);
-    search.answer("erasing", erase(password).await).unwrap();
-    search.answer("repeating", erase(&wrong).await).unwrap();
-}
-
-/// Changes of the password, rightly and wrongly. Gives the new one back.
-async fn changing(search: &mut Search, ada: &Caller, password: &str) -> String {
-    let change = async |current: &str, new: &str| {
-        let request = proto::ChangePasswordRequest {
-            current_password: current.into(),
-            new_password: new.into(),
-            ..Default::default()
-        };
-        ada.auth().change_password(request).await
-    };
-    let new = search.secret("a new password");
-    let wrong = search.secret("a wrong password for a change");
-    let short = search.secret("a short password")[..11].to_owned();
-    search.hide("a short password", &short);
-    let long = search.secret("a long new password").repeat(40);
-    search.refusal("CURRENT_PASSWORD_INVALID", change(&wrong, &new).await);
-    search.refusal("CURRENT_PASSWORD_REQUIRED", change("", &new).await);
-    search.refusal("FIELD_INVALID", change(password, &short).await);
-    search.refusal("FIELD_INVALID", change(password, &long).await);
-    search.refusal("FIELD_INVALID", change(&long, &new).await);
-    search
-        .answer("changing", change(password, &new).await)
-        .unwrap();
-    new
-}
-
-/// What a line of the log is about may come from this service only; from others only what matters.
+/// At DEBUG and TRACE only this service logs; other crates log at INFO and above.
 fn others_are_quiet(log: &str) {
     for line in log.lines() {
         let mut words = line.split_whitespace().skip(1);
@@ -526,7 +164,7 @@ on_both_empty! {
         let db = database.connect().await;
         for table in ["history", "events", "idempotency_records", "sessions", "password_attempts"] {
             let sql = format!("SELECT count(*) FROM {table}");
-            // set-password has ended the sessions; those were looked at before.
+            // set-password has ended the sessions, which were recorded before.
             assert!(count(&db, &sql).await > 0 || table == "sessions", "{table} is empty");
         }
         db.close().await.unwrap();
@@ -536,8 +174,8 @@ on_both_empty! {
         let log = server.log();
         search.look_at("the server's log", log.as_bytes());
 
-        // The places were really there, and had something in them.
-        for part in ["serving", "answered", "SIGN", "PASSWORD_ATTEMPTS_EXCEEDED", "DEBUG"] {
+        // The recorded texts have the expected content.
+        for part in ["serving", "call completed", "SIGN", "PASSWORD_ATTEMPTS_EXCEEDED", "DEBUG"] {
             assert!(log.contains(part), "{part} is not in the log: {log}");
         }
         others_are_quiet(&log);
@@ -549,106 +187,4 @@ on_both_empty! {
         assert!(all.secrets.len() >= 20, "{}", all.secrets.len());
         assert_eq!(all.found(), Vec::<String>::new());
     }
-}
-
-/// The messages with a field that is a secret by its name.
-fn secret_messages() -> BTreeSet<String> {
-    let pool = DescriptorPool::decode(leadsmith::wire::DESCRIPTORS).unwrap();
-    let secret = |name: &str| {
-        let page = ["page_token", "next_page_token"].contains(&name);
-        !page
-            && ["password", "token", "secret", "api_key"]
-                .iter()
-                .any(|word| name.contains(word))
-    };
-    pool.all_messages()
-        .filter(|message| message.package_name() == "leadsmith.v1")
-        .filter(|message| {
-            message
-                .fields()
-                .any(|field| secret(field.name()) && field.kind() == Kind::String)
-        })
-        .map(|message| message.name().to_owned())
-        .collect()
-}
-
-#[test]
-fn debug_of_a_message_with_a_secret_hides_it() {
-    let secret = "correct horse battery";
-    let text = || secret.to_owned();
-    let lead = Lead {
-        last_name: "Lovelace".into(),
-        ..Lead::default()
-    };
-    let shown = [
-        (
-            "UpdateLeadRequest",
-            format!(
-                "{:?}",
-                proto::UpdateLeadRequest {
-                    current_password: text(),
-                    ..update(lead, &[])
-                }
-            ),
-        ),
-        (
-            "EraseLeadRequest",
-            format!(
-                "{:?}",
-                proto::EraseLeadRequest {
-                    current_password: text(),
-                    ..Default::default()
-                }
-            ),
-        ),
-        (
-            "SignInRequest",
-            format!(
-                "{:?}",
-                proto::SignInRequest {
-                    username: text(),
-                    password: text(),
-                    ..Default::default()
-                }
-            ),
-        ),
-        (
-            "SignInResponse",
-            format!(
-                "{:?}",
-                proto::SignInResponse {
-                    token: text(),
-                    ..Default::default()
-                }
-            ),
-        ),
-        (
-            "ChangePasswordRequest",
-            format!(
-                "{:?}",
-                proto::ChangePasswordRequest {
-                    current_password: text(),
-                    new_password: text(),
-                    ..Default::default()
-                }
-            ),
-        ),
-    ];
-    let names: BTreeSet<String> = shown.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(
-        secret_messages(),
-        names,
-        "every message with a secret is looked at here"
-    );
-    for (name, shown) in &shown {
-        assert!(shown.starts_with(name), "{shown}");
-        for form in forms(secret) {
-            assert!(!shown.contains(&form), "{shown}");
-        }
-    }
-    assert!(
-        shown[0].1.contains("Lovelace"),
-        "what is no secret shows: {}",
-        shown[0].1
-    );
 }

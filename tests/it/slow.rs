@@ -1,12 +1,12 @@
-//! Callers who are slow on purpose: messages that do not come, answers that nobody takes, streams that
-//! last. What each takes up is limited, in number and in time, and the others go on.
+//! Clients that are slow on purpose: incomplete messages, unread responses, and long streams. The number and the
+//! duration of these are limited, and other calls still succeed.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use h2::RecvStream;
 use h2::client::SendRequest;
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
@@ -23,26 +23,26 @@ const CHECK: &str = "grpc.health.v1.Health/Check";
 const WATCH: &str = "grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-/// An empty message, and the beginning of one that says it has 100 bytes.
+/// An empty message, and the start of a message that declares 100 bytes.
 const EMPTY: &[u8] = b"\0\0\0\0\0";
 const BEGINNING: &[u8] = b"\0\0\0\0\x64abc";
 
-/// A connection whose caller decides what is sent and taken, and when.
+/// A connection on which the test controls when data are sent and read.
 struct Wire {
     client: SendRequest<Bytes>,
     connection: JoinHandle<()>,
     token: String,
 }
 
-/// A call under way.
+/// A call in progress.
 struct Call {
     answer: h2::client::ResponseFuture,
-    /// Open for as long as the message is not finished.
+    /// Open until the message is complete.
     message: h2::SendStream<Bytes>,
 }
 
 impl Wire {
-    /// With a window of 0 nothing can be answered but headers.
+    /// With a window of 0 the server can send only headers.
     async fn open(h: &Harness, window: u32) -> Self {
         Self::to(h, h.server.address, window).await
     }
@@ -53,7 +53,7 @@ impl Wire {
         builder.initial_window_size(window);
         let (client, connection) = builder.handshake(stream).await.unwrap();
         let connection = tokio::spawn(async move {
-            // How it ends does not matter, only when.
+            // Only the time matters, not the result.
             let _ = connection.await;
         });
         Self {
@@ -80,14 +80,14 @@ impl Wire {
         }
     }
 
-    /// Sends an empty message and gives the status.
+    /// Sends an empty message and returns the status.
     async fn ask(&self, rpc: &str) -> Status {
         self.call(rpc, EMPTY, true).await.status().await
     }
 }
 
 impl Call {
-    /// The answer has begun.
+    /// Waits for the response headers.
     async fn begun(self) -> (RecvStream, Option<Status>) {
         let answer = tokio::time::timeout(Duration::from_secs(10), self.answer);
         let answer = answer.await.expect("an answer").unwrap();
@@ -118,8 +118,8 @@ async fn sign_ins_that_are_never_finished_keep_nobody_from_signing_in() {
     let lead = h.sales.create_lead("Half").await;
     let wire = Wire::open(&h, 65_535).await;
     let begun = Instant::now();
-    // Of 32 calls, 8 may be of those who sign in, 4 of them from one address, and 2 messages from one
-    // address may be waited for.
+    // Of 32 calls, 8 may be sign-ins, 4 of them from one address, and the server waits for at most 2 incomplete
+    // messages from one address.
     let mut halves = Vec::new();
     for _ in 0..60 {
         halves.push(wire.call(SIGN_IN, BEGINNING, false).await);
@@ -140,7 +140,7 @@ async fn sign_ins_that_are_never_finished_keep_nobody_from_signing_in() {
     assert_eq!(with("DEADLINE_EXCEEDED"), 2, "{reasons:?}");
     assert_eq!(with("SERVER_OVERLOADED"), 58, "{reasons:?}");
     assert!(begun.elapsed() < Duration::from_secs(9), "not for a minute");
-    // Their places are free, and one that takes its time is served.
+    // Their permits are released, and a slow but complete call succeeds.
     let mut slow = wire.call(SIGN_IN, &EMPTY[..2], false).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     slow.message
@@ -171,7 +171,7 @@ async fn a_message_has_to_come_in_time_whoever_sends_it() {
 async fn who_needs_no_token_can_send_no_large_message() {
     let h = Harness::start(Backend::Sqlite).await;
     let wire = Wire::open(&h, 65_535).await;
-    // It says that 5,000 bytes will come; with room for them it would be waited for.
+    // It declares 5,000 bytes. If that were allowed, the server would wait for them.
     for rpc in [CHECK, WATCH, REFLECTION] {
         let call = wire.call(rpc, b"\0\0\0\x13\x88abc", false).await;
         let ended = tokio::time::timeout(Duration::from_secs(3), call.status()).await;
@@ -206,7 +206,7 @@ async fn streams_that_anybody_may_open_are_limited_and_health_is_told_all_the_sa
     .await;
 }
 
-/// Of two large pages that are left unread, the first fits 4 MiB: what the second is answered.
+/// Of two large unread pages, the first is within the limit of 4 MiB. Returns the status of the second.
 pub async fn page_beyond_what_is_unread(h: &Harness, address: SocketAddr) -> Status {
     let value = "x".repeat(4_096);
     for number in 0..50 {
@@ -222,7 +222,7 @@ pub async fn page_beyond_what_is_unread(h: &Harness, address: SocketAddr) -> Sta
     let (unread, refused) = deaf.call(LIST, EMPTY, true).await.begun().await;
     assert!(refused.is_none(), "{refused:?}");
     let status = deaf.ask(LIST).await;
-    // Others, and what is small, go on.
+    // Other connections and small responses are not affected.
     let reads = Wire::to(h, address, 65_535).await;
     assert_eq!(reason(&reads.ask(GET).await), "FIELD_INVALID");
     drop(unread);
@@ -233,7 +233,7 @@ pub async fn page_beyond_what_is_unread(h: &Harness, address: SocketAddr) -> Sta
     status
 }
 
-/// A connection that reads nothing, with as little room before it as there can be.
+/// A connection that reads nothing, with the smallest possible receive buffer.
 async fn deaf(h: &Harness) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -251,7 +251,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// An Update whose error is as long as one can be, as frames.
+/// An Update whose error has the maximum length, as frames.
 fn wrong_update(h: &Harness, stream: u32) -> Vec<u8> {
     let mut headers = Vec::new();
     let bearer = format!("Bearer {}", h.sales.token);
@@ -270,7 +270,7 @@ fn wrong_update(h: &Harness, stream: u32) -> Vec<u8> {
             headers.extend(text.as_bytes());
         }
     }
-    // No two errors are the same: HPACK would make the second one short.
+    // All errors differ, otherwise HPACK would compress later ones.
     let path = format!("{:-<40}", format!("call_{stream}"));
     let update = proto::UpdateLeadRequest {
         lead: Some(Lead::default()),
@@ -299,7 +299,7 @@ async fn an_error_that_is_not_read_takes_a_place_until_its_connection_is_closed(
         let got = h.viewer.leads().get(proto::GetLeadRequest { id }).await;
         got.is_err_and(|status| reason(&status) == "SERVER_OVERLOADED")
     };
-    // Not by the call itself, which takes the only place for a moment.
+    // Not because of the check itself, which uses the only permit for a moment.
     let stays_overloaded = async || {
         for _ in 0..5 {
             if !overloaded().await {
@@ -312,7 +312,7 @@ async fn an_error_that_is_not_read_takes_a_place_until_its_connection_is_closed(
     let mut deaf = deaf(&h).await;
     let begun = Instant::now();
     let mut stream = 1;
-    // Until the socket takes no more of what it is answered.
+    // Until the socket accepts no more responses.
     while !stays_overloaded().await {
         assert!(
             begun.elapsed() < Duration::from_secs(20),
@@ -356,12 +356,20 @@ async fn who_leaves_answers_unread_leaves_the_others_room() {
     let lead = h.sales.create_lead("Share").await;
     let deaf = Wire::open(&h, 0).await;
     let mut unread = Vec::new();
-    for _ in 0..3 {
+    let begun = Instant::now();
+    while unread.len() < 3 {
         let (body, refused) = deaf.call(LIST, EMPTY, true).await.begun().await;
-        assert!(refused.is_none(), "{refused:?}");
-        unread.push(body);
+        match refused {
+            None => unread.push(body),
+            // The permit of the call that created the lead may be held for a moment after its response is read.
+            Some(status) => {
+                assert_eq!(reason(&status), "SERVER_OVERLOADED");
+                assert!(begun.elapsed() < Duration::from_secs(5), "{status:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
     }
-    // On whichever connection.
+    // On any connection.
     let another = Wire::open(&h, 65_535).await;
     assert_eq!(reason(&another.ask(GET).await), "SERVER_OVERLOADED");
     assert_eq!(h.viewer.get(&lead.id).await, lead, "the others go on");

@@ -1,8 +1,8 @@
-//! Stopping: calls under way are finished, and nobody who only holds a connection is waited for.
+//! Stopping: calls in progress complete, and idle connections do not delay the end.
 
 use std::time::{Duration, Instant};
 
-use leadsmith::wire::proto::Lead;
+use leadsmith_proto::Lead;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -31,7 +31,7 @@ async fn a_silent_connection_and_a_watch_do_not_hold_the_server() {
     assert_eq!(
         watch.message().await.unwrap().unwrap().status,
         2,
-        "who watches is told"
+        "a client that watches is notified"
     );
 }
 
@@ -59,7 +59,7 @@ async fn a_call_under_way_is_finished_first() {
 
     let address = h.server.address;
     let stopping = tokio::spawn(h.server.stop());
-    // Until the server takes no new connections, and so has begun to stop.
+    // When the server accepts no new connections, it has started to stop.
     while tokio::net::TcpStream::connect(address).await.is_ok() {
         assert!(
             begun.elapsed() < Duration::from_secs(4),

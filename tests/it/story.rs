@@ -1,5 +1,5 @@
-//! The demo's story, told by the real program and the real grpcurl: every line it prints is run as a
-//! person would paste it, and what comes back is what the line says.
+//! The demo's story with the real program and the real grpcurl: every printed line is run in a shell, and its
+//! result must be as the line says.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,8 +15,7 @@ impl Drop for Demo {
     }
 }
 
-/// Runs a printed line in a shell; what it printed, to standard output and error, and whether it
-/// succeeded.
+/// Runs a printed line in a shell. Returns its output and error output, and whether it succeeded.
 fn paste(line: &str, token: &str) -> (bool, String) {
     let grpcurl = std::env::var("LEADSMITH_TEST_GRPCURL").expect(
         "this test needs grpcurl: run it by scripts/test, which gets one, or set \
@@ -67,7 +66,7 @@ async fn every_line_the_demo_prints_works() {
     let mut lead = String::new();
     for (number, line) in lines.iter().enumerate() {
         let (succeeded, answer) = paste(line, token);
-        // The two that the story says are refused, with their details in clear.
+        // The two calls that the story says are rejected, with readable details.
         let refusal = match number {
             5 => Some([
                 "InvalidArgument",
@@ -104,7 +103,7 @@ async fn every_line_the_demo_prints_works() {
     );
 }
 
-/// What the answer to each line of the story must say.
+/// The expected content of the response to each line of the story.
 fn check(number: usize, answer: &Value, lead: &mut String) {
     match number {
         0 => assert_eq!(answer["principal"]["name"], "ada"),

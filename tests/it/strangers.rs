@@ -1,11 +1,11 @@
-//! Callers whose token is not known: what they take up is little, and what they are refused is
-//! forgotten soon. Calls that are refused count as calls.
+//! Callers with unknown tokens: they use few resources, and a rejected token is cached only briefly. Rejected
+//! calls count as calls.
 
 use std::time::{Duration, Instant};
 
-use leadsmith::auth::roles::Role;
 use leadsmith::auth::tokens::{TokenKind, generate};
-use leadsmith::wire::proto::{CreateLeadRequest, GetLeadRequest};
+use leadsmith::core::role::Role;
+use leadsmith_proto::{CreateLeadRequest, GetLeadRequest};
 use sea_orm::ConnectionTrait;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
@@ -15,7 +15,7 @@ use crate::{on_both, raw};
 
 const GET: &str = "leadsmith.v1.LeadService/Get";
 
-/// What a call with each of these tokens comes to, all of them at once.
+/// The results of concurrent calls with each of these tokens.
 async fn at_once(h: &Harness, tokens: Vec<String>) -> Vec<Status> {
     let mut calls = JoinSet::new();
     let channels = [h.channel(), h.channel(), h.channel()];
@@ -61,7 +61,7 @@ async fn unknown_tokens_take_nobody_elses_room() {
                 "some are looked up"
             );
         }
-        // They leave nothing behind.
+        // The burst has no lasting effect.
         let status = at_once(&h, unknown_tokens(1)).await.remove(0);
         assert_eq!(reason(&status), "TOKEN_INVALID");
     }
@@ -72,7 +72,7 @@ async fn many_calls_with_one_good_token_wait_for_one_query() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let h = Harness::start(backend).await;
         let lead = h.sales.create_lead("Burst").await;
-        // It has never seen the token.
+        // The token is not cached there.
         let server = h.another_server(|_| {}).await;
         let mut calls = JoinSet::new();
         let sales = h.sales.at(&server);
@@ -103,7 +103,7 @@ on_both! {
             assert!(begun.elapsed() < Duration::from_secs(2), "longer than a second");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // One that nobody has tried is taken by every server at once.
+        // A new token that was never tried is accepted by every server immediately.
         let server = h.another_server(|_| {}).await;
         let account = h.service_account("new", Role::Viewer).await;
         assert!(is_let_in(&account.at(&server)).await);
@@ -129,7 +129,7 @@ async fn calls_that_are_refused_count_for_the_calls_a_second() {
         }
         counts(calls.join_all().await, "ROLE_INSUFFICIENT");
 
-        // An RPC that is not there, a message that is none.
+        // An unknown RPC, and a malformed message.
         for (rpc, body, refusal) in [
             ("leadsmith.v1.LeadService/Nothing", vec![], "METHOD_UNKNOWN"),
             ("nothing.at/All", vec![], "METHOD_UNKNOWN"),
@@ -150,7 +150,7 @@ async fn calls_that_are_refused_count_for_the_calls_a_second() {
     }
 }
 
-/// Some are refused for what they are, the others because these were too many.
+/// Some are rejected for their own reason, the others because there were too many of these.
 fn counts(refused: Vec<Status>, refusal: &str) {
     let as_such = refused
         .iter()

@@ -1,18 +1,18 @@
-//! TLS: who speaks it gets in, who does not or shows the wrong certificate does not, and new files
-//! are taken without a restart.
+//! TLS: clients that use it are admitted, clients without it or with a wrong certificate are rejected, and new
+//! files are loaded without a restart.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leadsmith::auth::roles::Role;
-use leadsmith::clock::Clock;
-use leadsmith::server::tls::{ClientCertificates, TlsSettings};
-use leadsmith::server::{self, Running};
-use leadsmith::service_accounts;
-use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
-use leadsmith::wire::proto::{WhoAmIRequest, WhoAmIResponse};
+use leadsmith::app::{self, Running};
+use leadsmith::config::{ClientCertificates, TlsSettings};
+use leadsmith::core::clock::Clock;
+use leadsmith::core::role::Role;
+use leadsmith::features::service_accounts;
+use leadsmith_proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto::{WhoAmIRequest, WhoAmIResponse};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
@@ -135,7 +135,7 @@ async fn who_am_i(channel: Channel, token: &str) -> Result<WhoAmIResponse, Statu
     who_says(channel, &authorization).await
 }
 
-/// With this header, if it is not empty.
+/// With this header, unless it is empty.
 async fn who_says(channel: Channel, authorization: &str) -> Result<WhoAmIResponse, Status> {
     let mut request = Request::new(WhoAmIRequest {});
     if !authorization.is_empty() {
@@ -146,8 +146,8 @@ async fn who_says(channel: Channel, authorization: &str) -> Result<WhoAmIRespons
     answer.map(tonic::Response::into_inner)
 }
 
-/// Whether the server lets nobody in: who is refused may learn it with the first call only. What a
-/// server says that lets in has a reason.
+/// Whether the server rejects the connection. The client may notice this only at its first call. An error with a
+/// reason comes from the service, so the connection was admitted.
 async fn is_refused(channel: Result<Channel, tonic::transport::Error>) -> bool {
     match channel {
         Err(_) => true,
@@ -162,12 +162,12 @@ async fn start(files: &Files) -> (TestDatabase, Running) {
     let database = TestDatabase::create(Backend::Sqlite).await;
     let mut settings = database.settings();
     settings.tls = files.settings.clone();
-    let server = server::start(&settings, Clock::default()).await.unwrap();
+    let server = app::start(&settings, Clock::default()).await.unwrap();
     (database, server)
 }
 
 async fn token(server: &Running) -> String {
-    let db = &server.desk.db;
+    let db = &server.app.db;
     service_accounts::create(db, "crm", Role::Sales)
         .await
         .unwrap();
@@ -208,10 +208,10 @@ async fn a_client_certificate_stands_for_its_service_account() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let (_database, server) = start(&Files::new(&authority, Some(&clients))).await;
     let token = token(&server).await;
-    let db = &server.desk.db;
+    let db = &server.app.db;
     let shown = clients.client("spiffe://example.org/crm");
 
-    // Verified, but nobody's.
+    // A valid certificate whose name is not registered.
     let channel = connect(&server, &authority, Some(shown.clone()))
         .await
         .unwrap();
@@ -222,7 +222,7 @@ async fn a_client_certificate_stands_for_its_service_account() {
     service_accounts::set_certificate(db, "crm", name)
         .await
         .unwrap();
-    // It was refused a moment ago, which is remembered for a second.
+    // The rejection is cached for one second.
     eventually("it is accepted", async || {
         match who_am_i(channel.clone(), "").await {
             Ok(who) => who.principal.unwrap().name == "crm",
@@ -233,7 +233,7 @@ async fn a_client_certificate_stands_for_its_service_account() {
         }
     })
     .await;
-    // A token stands before the certificate: a wrong one is not made good by it.
+    // A token takes precedence over the certificate: a valid certificate does not make up for an invalid token.
     assert!(who_am_i(channel.clone(), &token).await.is_ok());
     for wrong in ["Bearer lsk_wrong", "Bearer", "Basic YTpi", &token] {
         let refused = who_says(channel.clone(), wrong).await.unwrap_err();
@@ -245,7 +245,7 @@ async fn a_client_certificate_stands_for_its_service_account() {
         .unwrap();
     let begun = Instant::now();
     while who_am_i(channel.clone(), "").await.is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(5), "still let in");
+        assert!(begun.elapsed() < Duration::from_secs(5), "still accepted");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
@@ -290,13 +290,13 @@ async fn every_connection_shows_its_certificate_anew() {
             .with_client_auth_cert(chain, key.clone_key())
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        // It remembers the session of the first connection, if it is given one.
+        // It would store a session of the first connection, if the server offered one.
         let connector = TlsConnector::from(Arc::new(config));
         for _ in 0..2 {
             let stream = TcpStream::connect(server.address).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let mut stream = connector.connect(name, stream).await.unwrap();
-            // The server's settings; sessions are given before them.
+            // The server's settings. Session tickets would be sent before them.
             stream.read_u8().await.unwrap();
             let kind = stream.get_ref().1.handshake_kind();
             assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");

@@ -1,4 +1,4 @@
-//! What is not a gRPC call, or one in an unusual form: refused with a status that says so, or served.
+//! Requests that are not gRPC calls, or calls in unusual forms: they are rejected with a clear status, or served.
 
 mod authorities;
 
@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode};
-use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::lead_service_client::LeadServiceClient;
+use leadsmith_proto::{self as proto, Lead};
 use prost::Message;
 use prost::bytes::Bytes;
 use tonic::codec::CompressionEncoding;
@@ -25,7 +25,7 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
-/// A response as it comes, whatever it is.
+/// A raw response.
 struct Answer {
     code: StatusCode,
     headers: HeaderMap,
@@ -39,7 +39,7 @@ impl Answer {
         value.map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The gRPC status, of the headers or of the trailers.
+    /// The gRPC status, from the headers or the trailers.
     fn status(&self) -> Status {
         assert_eq!(self.code, StatusCode::OK);
         Status::from_header_map(&self.headers)
@@ -70,7 +70,7 @@ async fn send(
         let (response, mut stream) = client
             .send_request(request.body(()).unwrap(), false)
             .unwrap();
-        // It fails when the response is there already.
+        // This fails if the server has already responded.
         let _ = stream.send_data(Bytes::from(body), true);
         let (parts, mut rest) = response.await.unwrap().into_parts();
         let mut body = Vec::new();
@@ -93,7 +93,7 @@ async fn send(
         .expect("a response")
 }
 
-/// A message in its frame, with its flag of compression.
+/// A frame with a message and its compression flag.
 fn frame(compressed: u8, message: &[u8]) -> Vec<u8> {
     let mut frame = vec![compressed];
     frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
@@ -190,7 +190,7 @@ on_both! {
         let headers = [GRPC, token, ("grpc-encoding", "identity")];
         let answer = send(h.server.address, Method::POST, CREATE, &headers, new_lead()).await;
         assert_eq!(answer.status().code(), Code::Ok);
-        // Compressed, it says, but by nothing or by something else.
+        // Marked as compressed, but without an encoding, as identity, or with a body that is not gzip.
         for headers in [&[GRPC, token][..], &headers, &[GRPC, token, ("grpc-encoding", "gzip")]] {
             let answer = send(h.server.address, Method::POST, CREATE, headers, frame(1, b"\x0a\x00")).await;
             assert_eq!(reason(&answer.status()), "MESSAGE_MALFORMED", "{headers:?}");
@@ -213,7 +213,7 @@ on_both! {
             .accept_compressed(CompressionEncoding::Gzip);
         let answer = health.check(HealthCheckRequest::default()).await.unwrap();
         assert_eq!(answer.into_inner().status, 1);
-        // The limit of what anybody may send holds also when it is small on the way.
+        // The message size limit also applies to messages that are small when compressed.
         let service = "x".repeat(1 << 20);
         let refused = health.check(HealthCheckRequest { service }).await.unwrap_err();
         assert_eq!(reason(&refused), "MESSAGE_TOO_LARGE");

@@ -7,7 +7,7 @@ pub const BEGIN: i64 = 1_704_067_200;
 /// A prime that divides no number of leads.
 pub const STRIDE: u64 = 7_368_787;
 
-/// The id of the lead with this number: ordered by time like the service's, and random behind that.
+/// The id of the lead with this number: ordered by time like the service's ids, with a random rest.
 /// [`crate::limits::pgbench`] computes the same.
 pub fn lead_id(number: u64) -> Uuid {
     id_at(BEGIN as u64 * 1_000 + number * 1_000, number)
@@ -35,7 +35,7 @@ pub fn fnv1a(number: u64) -> u64 {
         })
 }
 
-/// Nine of ten leads are OPEN; the tenth is CONVERTED, or every tenth time DEACTIVATED.
+/// Nine of ten leads are OPEN. The tenth is CONVERTED, or in every tenth case DEACTIVATED.
 pub fn state(number: u64) -> &'static str {
     match (number % 10, number % 100) {
         (0, 0) => "DEACTIVATED",
@@ -49,7 +49,7 @@ pub fn open_number(index: u64) -> u64 {
     index / 9 * 10 + index % 9 + 1
 }
 
-/// The number of the OPEN lead at `turn`, from 0, of an order in which each comes once.
+/// The number of the OPEN lead at position `turn`, from 0, in a shuffled sequence that contains each once.
 pub fn shuffled(turn: u64, open: u64) -> u64 {
     open_number(turn * STRIDE % open)
 }

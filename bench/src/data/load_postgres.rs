@@ -1,4 +1,4 @@
-//! Loading PostgreSQL: COPY into bare tables, then the keys and indexes as they were.
+//! Loads PostgreSQL: COPY into tables without keys and indexes, which are recreated afterwards.
 
 use anyhow::{Context, Result};
 use sea_orm::sqlx::postgres::PgPoolCopyExt;
@@ -9,15 +9,15 @@ use super::{
     trigrams,
 };
 use crate::data::BEGIN;
-use crate::place::Place;
+use crate::storage::Storage;
 
 /// How much text is sent at once.
 const CHUNK: usize = 1 << 20;
 const TABLES: &str = "('leads', 'lead_search', 'orders')";
 
-/// Fills those of the tables `leads`, `lead_search` and `orders` that there are.
-pub async fn load(place: &Place, leads: u64) -> Result<()> {
-    let db = place.connect().await?;
+/// Fills those of the tables `leads`, `lead_search` and `orders` that exist.
+pub async fn load(storage: &Storage, leads: u64) -> Result<()> {
+    let db = storage.connect().await?;
     let restore = strip(&db).await?;
     let sql = format!("COPY leads ({COLUMNS}) FROM STDIN");
     copy(&db, &sql, leads, |lines, number| {
@@ -41,13 +41,13 @@ pub async fn load(place: &Place, leads: u64) -> Result<()> {
         .await?;
     }
     eprintln!("  indexes");
-    // In one session, whose settings are for this alone.
+    // A dedicated session, because the settings are only for this load.
     let mut all = String::from("SET maintenance_work_mem = '1GB'; SET statement_timeout = 0;");
     for statement in restore {
         all.push_str(&statement);
         all.push(';');
     }
-    // NULL, which sets nothing, where the number is not counted by the database.
+    // If the column has no sequence, the first argument is NULL, and setval has no effect.
     all.push_str("SELECT setval(pg_get_serial_sequence('leads', 'seq'), max(seq)) FROM leads");
     db.execute_unprepared(&all).await?;
     db.close().await?;
@@ -62,9 +62,9 @@ async fn has(db: &DatabaseConnection, table: &str) -> Result<bool> {
     Ok(row.context("no row")?.try_get_by_index(0)?)
 }
 
-/// Drops the keys and indexes and returns the statements that make them again.
+/// Drops the keys and indexes and returns the statements that recreate them.
 async fn strip(db: &DatabaseConnection) -> Result<Vec<String>> {
-    // Foreign keys go first and come last.
+    // Foreign keys are dropped first and recreated last.
     let constraints = format!(
         "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
                 format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
@@ -91,7 +91,7 @@ async fn strip(db: &DatabaseConnection) -> Result<Vec<String>> {
     Ok(restore)
 }
 
-/// Copies `count` rows, a line each, numbered from 1.
+/// Copies `count` rows, one per line, numbered from 1.
 async fn copy(
     db: &DatabaseConnection,
     sql: &str,
@@ -115,7 +115,7 @@ async fn copy(
     Ok(())
 }
 
-// No text of the data set holds a tab or a backslash, which COPY would read otherwise.
+// COPY would interpret tabs and backslashes, but no text of the data set contains any.
 
 fn lead_line(lines: &mut String, number: u64, leads: u64) -> Result<()> {
     for (index, cell) in row(number, &person(number, leads))?.iter().enumerate() {

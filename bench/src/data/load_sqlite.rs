@@ -1,5 +1,5 @@
-//! Loading SQLite: large transactions without protection against crashes, because an incomplete file
-//! is made again, and the indexes afterwards.
+//! Loads SQLite: large transactions without protection against crashes, because an incomplete file is recreated;
+//! indexes are created afterwards.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ impl ToSql for Cell {
     }
 }
 
-/// Fills those of the tables `leads`, `lead_search` and `orders` that there are.
+/// Fills those of the tables `leads`, `lead_search` and `orders` that exist.
 pub fn load(file: &Path, leads: u64) -> Result<()> {
     let db = Connection::open(file)?;
     db.execute_batch(
@@ -94,7 +94,7 @@ fn has(db: &Connection, table: &str) -> Result<bool> {
     Ok(db.prepare(sql)?.exists([table])?)
 }
 
-/// Drops the indexes and returns the statements that make them again.
+/// Drops the indexes and returns the statements that recreate them.
 fn strip(db: &Connection) -> Result<Vec<String>> {
     let mut indexes = db.prepare(
         "SELECT name, sql FROM sqlite_master

@@ -1,9 +1,9 @@
-//! The data sets: leads made from their number alone, so that every id and every text can be computed
-//! again wherever it is needed, by pgbench too.
+//! The data sets. Each lead is generated from its number, so that every id and text can be computed wherever it is
+//! needed, also by pgbench.
 //!
-//! Rows are written at the schema of the first migrations, which no later change alters. Each build of
-//! the service gets a copy that it migrates itself, as it would at a user's: so builds with different
-//! schemas are measured on the same content, and the loader knows one schema only.
+//! Rows are written in the schema of the first migrations, which no later change alters. Each build of the service
+//! migrates its own copy, as in an upgrade. So builds with different schemas are measured on the same content, and
+//! the loader needs to know only one schema.
 
 mod ids;
 mod load_postgres;
@@ -13,7 +13,7 @@ mod row;
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -24,26 +24,26 @@ pub use ids::{BEGIN, STRIDE, lead_id, open_number, order_id, shuffled, state};
 pub use people::{Person, code, fold, person, phone};
 pub use row::{COLUMNS, Cell, ITEMS, actions, row, time, trigrams};
 
-use crate::place::{Database, Place};
-use crate::service::Program;
+use crate::program::Program;
 use crate::setting::Setting;
+use crate::storage::{Database, Storage};
 
-/// Changes with what is loaded, so that an old data set is not taken for a new one.
+/// A version of the content. Increase it when the loader changes, so that old data sets are not reused.
 const FORMAT: u32 = 2;
-/// The migrations at whose schema rows are written: those of the oldest build that can be compared.
+/// The number of migrations of that schema: those of the oldest build that can be compared.
 const LOADED_AT: u32 = 5;
-/// How many service accounts call: limits for each principal are meant for more than one caller.
+/// How many service accounts call, because limits per principal assume more than one caller.
 const ACCOUNTS: usize = 4;
-/// How many orders a data set has at most.
+/// The maximum number of orders in a data set.
 const ORDERS: u64 = 200_000;
 
-/// How many of so many leads are OPEN.
+/// How many of this many leads are OPEN.
 pub fn open(leads: u64) -> u64 {
     leads / 10 * 9
 }
 
-/// How many orders a data set of so many leads has. The order at `index` is that of the lead
-/// `shuffled(open - 1 - index)`: the leads that Convert takes last.
+/// How many orders a data set of this many leads has. The order at `index` belongs to the lead `shuffled(open - 1
+/// - index)`: these are the leads that Convert uses last.
 pub fn orders(leads: u64) -> u64 {
     open(leads).min(ORDERS)
 }
@@ -53,17 +53,17 @@ pub fn ordered(index: u64, leads: u64) -> u64 {
     shuffled(open(leads) - 1 - index, open(leads))
 }
 
-/// A database that a build of the service has migrated, and the keys to call a service on it with.
+/// A database that a build of the service has migrated, and the keys for calling a service on it.
 #[derive(Clone)]
 pub struct DataSet {
-    pub place: Place,
+    pub storage: Storage,
     pub leads: u64,
     pub keys: Vec<String>,
     pub program: Program,
 }
 
 impl DataSet {
-    /// The data set of this size for a build, prepared unless it is there already.
+    /// The data set of this size for a build. It is prepared if it does not exist yet.
     pub async fn ready(
         setting: &Setting,
         program: &Program,
@@ -71,35 +71,35 @@ impl DataSet {
         leads: u64,
     ) -> Result<Self> {
         let name = format!("{}_{leads}", program.role());
-        let place = setting.place(database, &name)?;
+        let storage = setting.storage(database, &name)?;
         let mark = Mark::new(setting, database, &name);
-        let keys = match mark.read(&place).await? {
+        let keys = match mark.read(&storage).await? {
             Some(keys) => keys.lines().map(str::to_owned).collect(),
             None => {
                 let base = base(setting, database, leads).await?;
                 eprintln!("migrating {leads} leads in {database} by {program}");
                 let begin = Instant::now();
-                base.copy_to(&place).await?;
-                program.command(&place, &["migrate", "up"])?;
-                place.analyze().await?;
-                let keys = accounts(program, &place)?;
+                base.copy_to(&storage).await?;
+                program.command(&storage, &["migrate", "up"])?;
+                storage.analyze().await?;
+                let keys = accounts(program, &storage)?;
                 mark.write(&keys.join("\n"))?;
                 eprintln!("migrated in {:.0} s", begin.elapsed().as_secs_f64());
                 keys
             }
         };
         Ok(Self {
-            place,
+            storage,
             leads,
             keys,
             program: program.clone(),
         })
     }
 
-    /// A copy to change. An earlier copy is replaced.
+    /// A copy that may be changed. It replaces an earlier copy.
     pub async fn copy(&self) -> Result<Self> {
         Ok(Self {
-            place: self.place.copy().await?,
+            storage: self.storage.copy().await?,
             ..self.clone()
         })
     }
@@ -111,7 +111,7 @@ impl DataSet {
 }
 
 /// Creates the service accounts and returns the key of each.
-fn accounts(program: &Program, place: &Place) -> Result<Vec<String>> {
+fn accounts(program: &Program, storage: &Storage) -> Result<Vec<String>> {
     let mut keys = Vec::new();
     for index in 0..ACCOUNTS {
         let name = format!("bench-{index}");
@@ -123,53 +123,53 @@ fn accounts(program: &Program, place: &Place) -> Result<Vec<String>> {
             "--name",
             &name,
         ];
-        program.command(place, &account)?;
+        program.command(storage, &account)?;
         let key = ["service-account", "create-key", "--name", &name];
-        keys.push(program.command(place, &key)?.trim().to_owned());
+        keys.push(program.command(storage, &key)?.trim().to_owned());
     }
     Ok(keys)
 }
 
-/// The leads and orders as they were loaded, from which every build's data set is copied.
-async fn base(setting: &Setting, database: Database, leads: u64) -> Result<Place> {
-    loaded(setting, database, "base", leads, async |place| {
-        let db = place.connect().await?;
+/// The loaded leads and orders, from which the data set of every build is copied.
+async fn base(setting: &Setting, database: Database, leads: u64) -> Result<Storage> {
+    loaded(setting, database, "base", leads, async |storage| {
+        let db = storage.connect().await?;
         Migrator::up(&db, Some(LOADED_AT)).await?;
         Ok(db.close().await?)
     })
     .await
 }
 
-/// A database with the leads and orders, loaded into the tables that `schema` makes, unless it is
-/// there already.
+/// A database with the leads and orders, in the tables that `schema` creates. It is loaded if it does not exist
+/// yet.
 pub async fn loaded(
     setting: &Setting,
     database: Database,
     kind: &str,
     leads: u64,
-    schema: impl AsyncFnOnce(&Place) -> Result<()>,
-) -> Result<Place> {
+    schema: impl AsyncFnOnce(&Storage) -> Result<()>,
+) -> Result<Storage> {
     let name = format!("{kind}_{leads}");
-    let place = setting.place(database, &name)?;
+    let storage = setting.storage(database, &name)?;
     let mark = Mark::new(setting, database, &name);
-    if mark.read(&place).await?.is_some() {
-        return Ok(place);
+    if mark.read(&storage).await?.is_some() {
+        return Ok(storage);
     }
-    eprintln!("loading {leads} leads into {database} ({kind}), this once");
+    eprintln!("loading {leads} leads into {database} ({kind}), only once");
     let begin = Instant::now();
-    place.create().await?;
-    schema(&place).await?;
-    match &place {
-        Place::Sqlite(file) => load_sqlite::load(file, leads)?,
-        Place::Postgres(..) => load_postgres::load(&place, leads).await?,
+    storage.create().await?;
+    schema(&storage).await?;
+    match &storage {
+        Storage::Sqlite(file) => load_sqlite::load(file, leads)?,
+        Storage::Postgres(..) => load_postgres::load(&storage, leads).await?,
     }
-    place.analyze().await?;
+    storage.analyze().await?;
     mark.write("")?;
     eprintln!("loaded in {:.0} s", begin.elapsed().as_secs_f64());
-    Ok(place)
+    Ok(storage)
 }
 
-/// A file that says that a database is complete, and holds the keys to call a service on it with.
+/// A marker file: the database is complete. It contains the keys for calling a service on it.
 struct Mark(PathBuf);
 
 impl Mark {
@@ -178,11 +178,11 @@ impl Mark {
         Self(setting.folder.join(file))
     }
 
-    /// What it holds, if the database is there too. Otherwise the mark is removed, because the database
-    /// is about to be made.
-    async fn read(&self, place: &Place) -> Result<Option<String>> {
+    /// The content of the marker, if the database exists too. Otherwise the marker is removed, because the
+    /// database will be recreated.
+    async fn read(&self, storage: &Storage) -> Result<Option<String>> {
         match fs::read_to_string(&self.0) {
-            Ok(keys) if place.exists().await? => return Ok(Some(keys)),
+            Ok(keys) if storage.exists().await? => return Ok(Some(keys)),
             Ok(_) => fs::remove_file(&self.0)?,
             Err(_) => {}
         }
@@ -201,19 +201,7 @@ impl Mark {
     }
 }
 
-/// Forgets the data sets that a build has migrated: another one takes its role.
-pub fn forget(folder: &Path, role: &str) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".key") && name.contains(&format!("_{role}_")) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Prints how far the load of many rows is.
+/// Prints the progress of loading many rows.
 fn progress(what: &str, done: u64, all: u64) {
     if done.is_multiple_of(1_000_000) && all > 1_000_000 {
         eprintln!("  {what}: {done} of {all}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ids::fnv1a;
 
-/// Separates the texts that a lead is found by: no text holds it.
+/// Separates the searched texts of a lead. No text contains it.
 const SEPARATOR: &str = "\u{1}";
 
 const FIRST_NAMES: [&str; 24] = [
@@ -44,7 +44,7 @@ fn pick<'a, T: ?Sized>(of: &[&'a T], by: u64) -> &'a T {
     of[by as usize % of.len()]
 }
 
-/// What ten leads of a data set of `leads` have in common, and no others: six letters of their company.
+/// What exactly ten leads of a data set of `leads` have in common: six letters of their company.
 pub fn code(number: u64, leads: u64) -> String {
     let mut hash = fnv1a(number % (leads / 10).max(1) + 7_777_777) >> 8;
     (0..6)
@@ -56,12 +56,12 @@ pub fn code(number: u64, leads: u64) -> String {
         .collect()
 }
 
-/// The texts of a lead. Those that are missing are empty.
+/// The texts of a lead. Missing ones are empty.
 pub struct Person {
     pub first_name: String,
     pub last_name: String,
     pub company: String,
-    /// In lower case already.
+    /// Already in lower case.
     pub email: String,
     pub phone: String,
     pub street: String,
@@ -74,7 +74,7 @@ pub struct Person {
 }
 
 impl Person {
-    /// The texts that the lead is found by, folded.
+    /// The searched texts of the lead, case-folded.
     pub fn search_text(&self) -> String {
         let name = format!("{} {}", self.first_name, self.last_name);
         [&name, &self.company, &self.email, &self.phone]
@@ -83,7 +83,7 @@ impl Person {
     }
 }
 
-/// The text without regard to case. For the texts of the data set that is their lower case.
+/// Case folding. For the texts of the data set it equals the lower case.
 pub fn fold(text: &str) -> String {
     text.to_lowercase()
 }

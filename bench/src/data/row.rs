@@ -1,5 +1,5 @@
-//! The rows of a data set, at the schema of the first migrations. They are written out here and not
-//! taken from the service, whose rules may change after that schema.
+//! The rows of a data set, in the schema of the first migrations. They do not use the service's code, because its
+//! rules may change after that schema.
 
 use std::collections::BTreeSet;
 
@@ -74,21 +74,20 @@ pub fn row(number: u64, person: &Person) -> Result<[Cell; 30]> {
     ])
 }
 
-/// An order's actions when its only one is in this state.
+/// The actions of an order whose only action is in this state.
 pub fn actions(state: &str) -> String {
     format!(
         r#"[{{"key":"provision-client","type":"PROVISION_CLIENT","name":"Provision Client","automatic":false,"prerequisites":[],"state":"{state}"}}]"#
     )
 }
 
-/// A time in seconds as SQLite stores it and PostgreSQL reads it.
+/// A time in seconds, in the format that SQLite stores and PostgreSQL parses.
 pub fn time(seconds: i64) -> Result<String> {
     let time = DateTime::from_timestamp(seconds, 0).context("a time")?;
     Ok(time.to_rfc3339_opts(SecondsFormat::AutoSi, false))
 }
 
-/// Every run of three characters, hashed to 32 bits (FNV-1a), each once: what an array index finds a
-/// text by.
+/// All distinct trigrams, hashed to 32 bits (FNV-1a). An array index finds a text by them.
 pub fn trigrams(text: &str) -> BTreeSet<i32> {
     let characters: Vec<char> = text.chars().collect();
     characters

@@ -1,4 +1,4 @@
-//! What a database does by itself for what a call promises, without the service.
+//! The limit of a call: the same database work without the service.
 
 pub mod pgbench;
 pub mod sqlite;
@@ -11,36 +11,36 @@ use anyhow::Result;
 
 pub use tables::Tables;
 
-use crate::place::Place;
+use crate::storage::Storage;
 use pgbench::{Pgbench, Script};
 use sqlite::{Loop, Task};
 
-/// What is measured of a database for one work.
+/// The work that a database does for one call.
 pub enum Limit {
     Postgres(Pgbench),
     Sqlite(Loop),
 }
 
 impl Limit {
-    /// SQLite does the task, PostgreSQL the script, at this place.
+    /// SQLite runs the task and PostgreSQL the script, on this storage.
     pub fn new(
-        place: &Place,
+        storage: &Storage,
         in_flight: usize,
         task: impl FnOnce() -> Arc<dyn Task>,
         script: impl FnOnce() -> Script,
     ) -> Self {
-        match place {
-            Place::Sqlite(file) => Self::Sqlite(Loop {
+        match storage {
+            Storage::Sqlite(file) => Self::Sqlite(Loop {
                 file: file.clone(),
                 task: task(),
             }),
-            Place::Postgres(cluster, name) => {
+            Storage::Postgres(cluster, name) => {
                 Self::Postgres(Pgbench::new(cluster, name, script(), in_flight))
             }
         }
     }
 
-    /// How many times a second it does the work, at its best.
+    /// The highest rate of the work, per second.
     pub fn rate(&self, time: Duration) -> Result<f64> {
         tokio::task::block_in_place(|| match self {
             Self::Postgres(pgbench) => pgbench.rate(time),
@@ -48,7 +48,7 @@ impl Limit {
         })
     }
 
-    /// How long one work takes, one after the other, in microseconds.
+    /// The time of one unit of work without concurrency, in microseconds.
     pub fn p50(&self, time: Duration) -> Result<f64> {
         tokio::task::block_in_place(|| match self {
             Self::Postgres(pgbench) => pgbench.p50(time),

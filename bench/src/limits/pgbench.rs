@@ -1,5 +1,5 @@
-//! PostgreSQL's limit: pgbench with prepared statements, over as many connections as do best. Changes
-//! are committed one by one and in groups, as SQLite's are, and the faster way counts.
+//! PostgreSQL's limit: pgbench with prepared statements, with the best number of connections. Changes are
+//! committed individually and in groups, as SQLite's are, and the faster way counts.
 
 use std::fs;
 use std::path::Path;
@@ -9,34 +9,34 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::data::{BEGIN, STRIDE};
-use crate::place::Cluster;
 use crate::process;
+use crate::storage::Cluster;
 
-/// How many connections are tried at least.
+/// The smallest number of connections that is tried.
 const CLIENTS: usize = 16;
-/// How many changes share a commit in a group. More lock so many rows that the connections wait for
-/// each other.
+/// How many changes of a group share a commit. Larger groups lock so many rows that the connections wait for each
+/// other.
 const GROUP: usize = 16;
-/// How often a group is tried that met another one on the same rows.
+/// How often a group is retried that conflicted with another group.
 const TRIES: usize = 100;
 /// How long each way is tried.
 const TRIAL: Duration = Duration::from_secs(2);
 
-/// Makes `:n` the number of a random lead of `:leads`.
+/// Sets `:n` to the number of a random lead of `:leads`.
 pub const ANY: &str = "\\set n random(1, :leads)\n";
-/// Makes `:n` the number of a random OPEN lead of `:leads`.
+/// Sets `:n` to the number of a random OPEN lead of `:leads`.
 pub const OPEN: &str = "\\set n random(0, :leads / 10 - 1) * 10 + random(1, 9)\n";
 
-/// Makes `:n` the number of the lead that a random one of `:orders` orders belongs to, where `:open`
-/// leads are OPEN, as [`crate::data::ordered`] counts them.
+/// Sets `:n` to the number of the lead of a random order of `:orders`, where `:open` leads are OPEN, numbered as
+/// in [`crate::data::ordered`].
 pub fn ordered() -> String {
     format!(
         "\\set k ((:open - 1 - random(0, :orders - 1)) * {STRIDE}) % :open\n\\set n :k / 9 * 10 + :k % 9 + 1\n"
     )
 }
 
-/// The lines that make `:h1` and `:h2`, from which [`uuid()`] is the id of the lead `:n`:
-/// [`crate::data::lead_id`] in pgbench's words.
+/// The lines that set `:h1` and `:h2`, from which [`uuid()`] makes the id of the lead `:n`:
+/// [`crate::data::lead_id`] in pgbench's language.
 pub fn lead_id() -> String {
     id_of("h", BEGIN * 1_000)
 }
@@ -56,8 +56,8 @@ fn id_of(name: &str, begin: i64) -> String {
     )
 }
 
-/// The lines that make `:NAME1` and `:NAME2` a new id, ordered by time like the service's. `:now` is
-/// the time in milliseconds at the start and `:made` counts.
+/// The lines that set `:NAME1` and `:NAME2` to a new id, ordered by time like the service's ids. `:now` is the
+/// time in milliseconds at the start, and `:made` is a counter.
 pub fn new_id(name: &str) -> String {
     format!(
         "\\set made :made + 1\n\
@@ -68,7 +68,7 @@ pub fn new_id(name: &str) -> String {
     )
 }
 
-/// The lines that make `:NAME1` and `:NAME2` a random id, as callers choose for their requests.
+/// The lines that set `:NAME1` and `:NAME2` to a random id, like the request ids of callers.
 pub fn random_id(name: &str) -> String {
     format!(
         "\\set {name}1 random({}, {})\n\\set {name}2 random({}, {})\n",
@@ -84,27 +84,27 @@ pub fn uuid(name: &str) -> String {
     format!("('0' || to_hex(:{name}1::bigint) || 'a' || to_hex(:{name}2::bigint))::uuid")
 }
 
-/// What pgbench runs.
+/// A pgbench script.
 pub struct Script {
-    /// One of these is run at random each time.
+    /// Each run selects one of these at random.
     pub statements: Vec<String>,
     pub variables: Vec<(&'static str, String)>,
     /// Whether it changes anything.
     pub writes: bool,
 }
 
-/// A script and where it is run.
+/// A script and the database to run it on.
 pub struct Pgbench {
     cluster: Arc<Cluster>,
     database: String,
     script: Script,
-    /// How many calls would be in flight.
+    /// How many calls the service would have in flight.
     in_flight: usize,
-    /// How it does best, once that is known.
+    /// The best way to run the script, once it is known.
     best: OnceLock<Way>,
 }
 
-/// How a script is run.
+/// A way to run a script.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     clients: usize,
@@ -123,7 +123,7 @@ impl Pgbench {
         }
     }
 
-    /// Works per second, in the way that does best.
+    /// Runs per second in the best way.
     pub fn rate(&self, time: Duration) -> Result<f64> {
         let way = match self.best.get() {
             Some(way) => *way,
@@ -135,7 +135,7 @@ impl Pgbench {
         self.run(way, time, None)
     }
 
-    /// Tries the ways to run the script.
+    /// Tries all ways to run the script.
     fn find_best(&self, time: Duration) -> Result<Way> {
         let few = self.in_flight.min(CLIENTS);
         let way = |clients, group| Way { clients, group };
@@ -161,7 +161,7 @@ impl Pgbench {
         Ok(way)
     }
 
-    /// The median of a work's time over one connection, in microseconds.
+    /// The median time of a run over one connection, in microseconds.
     pub fn p50(&self, time: Duration) -> Result<f64> {
         let folder = self.cluster.folder().join("log");
         fs::create_dir_all(&folder)?;
@@ -180,7 +180,7 @@ impl Pgbench {
     fn run(&self, way: Way, time: Duration, log: Option<&Path>) -> Result<f64> {
         let mut command = self.cluster.client("pgbench", &self.database);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let now = leadsmith::clock::Clock::default().now().timestamp_millis();
+        let now = crate::clock::now().timestamp_millis();
         command
             .args(["--no-vacuum", "--protocol=prepared"])
             .arg(format!("--client={}", way.clients))
@@ -216,7 +216,7 @@ impl Way {
         group: 1,
     };
 
-    /// The script that runs a statement once, or as a group in one transaction and one trip.
+    /// The script that runs a statement once, or as a group in one transaction and one round trip.
     fn script(self, statement: &str) -> String {
         match self.group {
             1 => statement.to_owned(),
@@ -228,7 +228,7 @@ impl Way {
     }
 }
 
-/// The rate in what pgbench prints. It prints none if it has finished no transaction.
+/// The rate in pgbench's output. There is none if no transaction was completed.
 fn printed_rate(output: &str) -> Option<f64> {
     if output.contains("actually processed: 0\n") {
         return Some(0.0);
@@ -239,7 +239,7 @@ fn printed_rate(output: &str) -> Option<f64> {
     line.split(' ').next()?.parse().ok()
 }
 
-/// The times in microseconds in pgbench's log: client, transaction, time, script, when.
+/// The times in microseconds in pgbench's log, whose columns are: client, transaction, time, script, timestamp.
 fn logged_times(log: &str) -> impl Iterator<Item = u64> {
     log.lines()
         .filter_map(|line| line.split(' ').nth(2)?.parse().ok())

@@ -1,6 +1,6 @@
-//! SQLite's limit: a loop over prepared statements, with the version of SQLite that the service has,
-//! every commit synced, and 64 MiB of page cache for each connection. Reads run on as many threads as
-//! there are cores; writes on one, because SQLite has one writer, 64 to a commit.
+//! SQLite's limit: a loop over prepared statements, with the same version of SQLite as the service, a sync per
+//! commit, and 64 MiB of page cache per connection. Reads run on one thread per core. Writes run on one thread,
+//! because SQLite has one writer, with 64 changes per commit.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -15,13 +15,13 @@ use rusqlite::{Connection, Params, Statement};
 /// How many changes share a commit.
 const GROUP: usize = 64;
 
-/// What SQLite does by itself for one work.
+/// The work of SQLite for one call.
 pub trait Task: Send + Sync + 'static {
-    /// The statements it needs.
+    /// The statements that it needs.
     fn statements(&self) -> Vec<String>;
     /// Whether it changes anything.
     fn writes(&self) -> bool;
-    /// Does it once with the statements, prepared.
+    /// Does the work once with the prepared statements.
     fn run(&self, statements: &mut [Statement<'_>], random: &mut fastrand::Rng) -> Result<()>;
 }
 
@@ -32,7 +32,7 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// How many times a second the task is done.
+    /// The rate of the task, per second.
     pub fn rate(&self, time: Duration) -> Result<f64> {
         let threads = match self.task.writes() {
             true => 1,
@@ -57,7 +57,7 @@ impl Loop {
         })
     }
 
-    /// The median of the task's time when each has a commit of its own, in microseconds.
+    /// The median time of the task with a commit each, in microseconds.
     pub fn p50(&self, time: Duration) -> Result<f64> {
         let mut times = Vec::new();
         let note = |time: Duration| times.push(time);
@@ -67,7 +67,7 @@ impl Loop {
         Ok(middle.as_secs_f64() * 1e6)
     }
 
-    /// Repeats the task, notes the time of each group, and returns the rate.
+    /// Repeats the task, records the time of each group, and returns the rate.
     fn repeat(
         &self,
         group: usize,
@@ -79,7 +79,7 @@ impl Loop {
         let mut statements = Vec::new();
         for sql in self.task.statements() {
             let prepared = db.prepare(&sql);
-            statements.push(prepared.with_context(|| format!("SQLite refuses {sql}"))?);
+            statements.push(prepared.with_context(|| format!("SQLite rejects {sql}"))?);
         }
         let (mut start, mut commit) = (db.prepare("BEGIN IMMEDIATE")?, db.prepare("COMMIT")?);
         let mut random = fastrand::Rng::new();
@@ -115,7 +115,7 @@ impl Loop {
 /// One of several queries, at random.
 pub struct Queries {
     pub statements: Vec<String>,
-    /// How many rows each finds at least.
+    /// The minimum number of rows that each must find.
     pub rows: usize,
 }
 
@@ -136,7 +136,7 @@ impl Task for Queries {
     }
 }
 
-/// Runs a query, looks at every value, and returns the number of rows.
+/// Runs a query, reads every value, and returns the number of rows.
 pub fn read(statement: &mut Statement<'_>, params: impl Params) -> Result<usize> {
     let columns = statement.column_count();
     let mut rows = statement.query(params)?;

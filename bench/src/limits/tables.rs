@@ -1,22 +1,22 @@
-//! The tables that a database is measured on by itself. They hold what the contract promises and have
-//! the keys that it needs, and nothing that the service chose: not its search index, nor its indexes
-//! for other calls, nor its ways to store a change.
+//! The tables for measuring a database alone. They hold the data that the contract promises, with the keys that it
+//! needs. They contain nothing that is the service's own choice: not its search index, its indexes for other
+//! calls, or its way to store a change.
 //!
-//! - Writes: a lead is found by its id and, because a duplicate is refused, by its email. History is
-//!   one row a version of a record, so the two are its key. An event has its place in the order of all
-//!   events, a kept response is found by principal and request id, an order by its id, a run by its
-//!   order. Rows are clustered by their key where that is the cheapest.
-//! - Reads: the same leads, and for each order of List the index that gives its first page without
-//!   sorting. Search has a table of its own with the best indexes that the database brings along:
-//!   FTS5 with trigrams on SQLite, GIN over arrays of trigrams and pg_trgm on PostgreSQL.
+//! - Writes: a lead is found by its id and, because duplicates are rejected, by its email. History has one row per
+//!   version of a record, so these two are its key. An event has a position in the order of all events. A stored
+//!   response is found by principal and request id, an order by its id, a run by its order. Rows are clustered by
+//!   their key where that is cheapest.
+//! - Reads: the same leads, and for each order of List an index that gives its first page without sorting. Search
+//!   has a separate table with the best indexes that the database provides: FTS5 with trigrams on SQLite, GIN over
+//!   arrays of trigrams and pg_trgm on PostgreSQL.
 
 use anyhow::Result;
 
 use crate::data;
-use crate::place::{Database, Place};
 use crate::setting::Setting;
+use crate::storage::{Database, Storage};
 
-/// Which tables.
+/// The two sets of tables.
 #[derive(Clone, Copy, Debug)]
 pub enum Tables {
     Reads,
@@ -24,20 +24,20 @@ pub enum Tables {
 }
 
 impl Tables {
-    /// The tables with their leads, loaded unless they are there already. For writes it is a copy.
-    pub async fn ready(self, setting: &Setting, database: Database) -> Result<Place> {
+    /// The tables with their leads. They are loaded if they do not exist yet. For writes, a copy.
+    pub async fn ready(self, setting: &Setting, database: Database) -> Result<Storage> {
         let kind = match self {
             Self::Reads => "limit_reads",
             Self::Writes => "limit_writes",
         };
         let statements = self.statements(database);
-        let place = data::loaded(setting, database, kind, setting.leads, async |place| {
-            place.execute(&statements).await
+        let storage = data::loaded(setting, database, kind, setting.leads, async |storage| {
+            storage.execute(&statements).await
         })
         .await?;
         match self {
-            Self::Reads => Ok(place),
-            Self::Writes => place.copy().await,
+            Self::Reads => Ok(storage),
+            Self::Writes => storage.copy().await,
         }
     }
 
@@ -129,7 +129,7 @@ CREATE TABLE events (
   time TEXT NOT NULL, actor text NOT NULL, rpc text NOT NULL, changes text NOT NULL);
 ";
 
-// Room for a new version of a row beside the old one makes updates without changes of indexes.
+// With free space in the page for the new version of a row, an update does not change indexes.
 const WRITES_ON_POSTGRES: &str = "
 ALTER TABLE leads SET (fillfactor = 85);
 ALTER TABLE orders SET (fillfactor = 85);

@@ -1,6 +1,6 @@
-//! Seeded bugs: patches in `proofs/bugs`, each of which breaks one promise when the environment variable
-//! names it. They are applied together to a copy of this tree, as it is now, which is built apart from it.
-//! So nothing of them is in the sources that are built for use.
+//! Seeded bugs: patches in `proofs/bugs`. Each breaks one promise when the environment variable names it. All
+//! patches are applied together to a copy of this tree, including uncommitted changes, and the copy is built
+//! separately. The normal build therefore contains none of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,33 +12,33 @@ use tempfile::TempDir;
 use super::builds::{self, ROOT};
 use super::cluster::run;
 
-/// The name of a bug: of a patch, without its ending.
+/// The name of a bug: the file name of its patch, without the extension.
 pub type Bug = &'static str;
 
-/// The environment variable that names the bug to turn on.
+/// The environment variable that names the active bug.
 pub const VARIABLE: &str = "LEADSMITH_SEEDED_BUG";
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bugs");
 const ENDING: &str = ".patch";
-/// What turns bugs on: the patch that goes before the others.
+/// The patch that selects the active bug. It is applied before the others.
 const SELECTOR: &str = "selector";
 
-/// Builds the service with every bug in it.
+/// Builds the service with all bugs.
 pub fn build() -> Result<PathBuf> {
     let folder = builds::target()?.join("seeded");
     let patched = patched()?;
     builds::set_version(patched.path(), "0.0.0-seeded")?;
-    // Only what differs is written, so that only that is built again.
+    // Only files that differ are written, so that cargo rebuilds only those.
     let source = folder.join("tree");
     mirror(patched.path(), &source)?;
     builds::build(&source, &folder).context("the service with seeded bugs does not build")
 }
 
-/// A copy of this tree with every bug in it.
-fn patched() -> Result<TempDir> {
+/// A copy of this tree with all bugs applied.
+pub fn patched() -> Result<TempDir> {
     let copy = tempfile::tempdir()?;
     for file in files()? {
         let (from, to) = (Path::new(ROOT).join(&file), copy.path().join(&file));
-        // A file that was deleted and not committed yet is still listed.
+        // A file that was deleted but not committed yet is still listed.
         if from.is_file() {
             fs::create_dir_all(to.parent().context("a file without folder")?)?;
             fs::copy(from, to)?;
@@ -46,7 +46,7 @@ fn patched() -> Result<TempDir> {
     }
     for name in std::iter::once(SELECTOR.to_owned()).chain(names()?) {
         let mut git = Command::new("git");
-        // Not as part of a repository that the copy may lie in.
+        // The copy may be inside another repository. git must not treat it as a part of that.
         git.env("GIT_CEILING_DIRECTORIES", std::env::temp_dir());
         git.arg("-C").arg(copy.path()).arg("apply");
         git.arg(Path::new(FOLDER).join(name.clone() + ENDING));
@@ -57,7 +57,7 @@ fn patched() -> Result<TempDir> {
     Ok(copy)
 }
 
-/// The files of this tree, whether they are committed or not.
+/// The files of this tree, committed or not.
 fn files() -> Result<Vec<String>> {
     let mut git = Command::new("git");
     git.args(["-C", ROOT, "ls-files", "-z", "--cached", "--others"]);
@@ -66,7 +66,7 @@ fn files() -> Result<Vec<String>> {
 }
 
 /// The names of all bugs, sorted.
-fn names() -> Result<Vec<String>> {
+pub fn names() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(FOLDER)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -80,7 +80,7 @@ fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Makes the folder `to` the same as `from`, leaving files alone that are the same already.
+/// Makes the folder `to` equal to `from`. Files that are already equal are not written.
 fn mirror(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(to)? {
@@ -107,22 +107,4 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::proofs::PROOFS;
-
-    #[test]
-    fn every_bug_applies_to_this_tree_and_is_what_a_proof_finds() -> Result<()> {
-        patched()?;
-        let bugs = PROOFS.iter().flat_map(|proof| proof.bugs);
-        let found: BTreeSet<&str> = bugs.map(|(bug, _)| *bug).collect();
-        let there = names()?;
-        assert_eq!(found, there.iter().map(String::as_str).collect());
-        Ok(())
-    }
 }

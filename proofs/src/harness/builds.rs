@@ -1,4 +1,4 @@
-//! Builds of the service other than this tree's: the version before, and one with seeded bugs.
+//! Builds of the service from other sources than this tree: the previous version, and the one with seeded bugs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use anyhow::{Context as _, Result, ensure};
 
 /// The root of this version's sources.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// The line of Cargo.toml and Cargo.lock that has the packages' version.
+/// The line of Cargo.toml and Cargo.lock that contains the packages' version.
 const VERSION: &str = "version = \"0.1.0\"";
 
-/// Where this program is built.
+/// The target folder in which this program was built.
 pub fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.parent().and_then(Path::parent);
     Ok(target.context("no folder of the build")?.to_path_buf())
 }
 
-/// Gives the packages in `source` another version. To cargo, the packages of two trees are the same while
-/// their versions are: it would take what was built of one for the other.
+/// Sets another version for the packages in `source`. Cargo considers the packages of two trees equal if their
+/// versions are equal, and would use the build of one for the other.
 pub fn set_version(source: &Path, version: &str) -> Result<()> {
     for file in ["Cargo.toml", "Cargo.lock"] {
         let file = source.join(file);
@@ -30,13 +30,13 @@ pub fn set_version(source: &Path, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Builds the service from `source` into `folder`, and returns the program. The dependencies, nearly all of
-/// which are the same, are shared with this version's build.
+/// Builds the service from `source` into `folder`, and returns the path of the program. Nearly all dependencies
+/// are the same, so their build is shared with this version's build.
 pub fn build(source: &Path, folder: &Path) -> Result<PathBuf> {
     let mut cargo = cargo();
     cargo.env("CARGO_BUILD_BUILD_DIR", target()?);
     cargo.current_dir(source);
-    // With the features of both packages, as this version is built.
+    // With the features that both packages need together, like the build of this version.
     cargo.args(["build", "--release", "--locked", "--bin", "leadsmith"]);
     cargo.args(["--package", "leadsmith", "--package", "proofs"]);
     cargo.arg("--target-dir").arg(folder);
@@ -47,7 +47,7 @@ pub fn build(source: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The cargo that runs this program, or else the one that is installed.
+/// The cargo that runs this program, otherwise the installed one.
 pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -1,14 +1,14 @@
-//! Those who call a server.
+//! Clients of a server.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use http::uri::PathAndQuery;
-use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
-use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
-use leadsmith::wire::proto::order_service_client::OrderServiceClient;
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto::lead_service_client::LeadServiceClient;
+use leadsmith_proto::order_service_client::OrderServiceClient;
+use leadsmith_proto::{self as proto, Lead};
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -17,10 +17,10 @@ use tonic_types::StatusExt as _;
 
 use super::codec::Bytes;
 
-/// How long a call may take, unless a proof says otherwise.
+/// The default deadline of a call.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Somebody who calls a server over one connection.
+/// A client with one connection and one token.
 #[derive(Clone)]
 pub struct Caller {
     pub channel: Channel,
@@ -35,22 +35,22 @@ impl Caller {
             .tcp_nodelay(true)
             .connect()
             .await
-            .with_context(|| format!("nothing answers on {address}"))?;
+            .with_context(|| format!("cannot connect to {address}"))?;
         Self::on(channel, token)
     }
 
-    /// Connects to a server from this address of the machine, as somebody not known.
+    /// Connects to a server from this local address, without a valid token.
     pub async fn connect_from(local: IpAddr, address: &str) -> Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{address}"))?
             .local_address(Some(local))
             .tcp_nodelay(true)
             .connect()
             .await
-            .with_context(|| format!("nothing answers on {address}"))?;
+            .with_context(|| format!("cannot connect to {address}"))?;
         Self::on(channel, "")
     }
 
-    /// Calls over a connection that is there.
+    /// Uses an existing connection.
     pub fn on(channel: Channel, token: &str) -> Result<Self> {
         Ok(Self {
             channel,
@@ -59,7 +59,7 @@ impl Caller {
         })
     }
 
-    /// The same without a deadline of its own: the service's holds.
+    /// The same client without a deadline: the service's default deadline applies.
     pub fn without_deadline(&self) -> Self {
         Self {
             deadline: None,
@@ -67,7 +67,7 @@ impl Caller {
         }
     }
 
-    /// A person who signs in.
+    /// Signs an operator in.
     pub async fn sign_in(address: &str, username: &str, password: &str) -> Result<Self> {
         let caller = Self::connect(address, "").await?;
         let request = proto::SignInRequest {
@@ -75,11 +75,11 @@ impl Caller {
             password: password.to_owned(),
             ..Default::default()
         };
-        let answer = caller.auth().sign_in(request).await?.into_inner();
-        Self::on(caller.channel, &answer.token)
+        let response = caller.auth().sign_in(request).await?.into_inner();
+        Self::on(caller.channel, &response.token)
     }
 
-    /// The same somebody, over a connection to another server.
+    /// The same principal on a new connection to another server.
     pub async fn at(&self, address: &str) -> Result<Self> {
         let Self { channel, .. } = Self::connect(address, "").await?;
         Ok(Self {
@@ -88,15 +88,15 @@ impl Caller {
         })
     }
 
-    /// Calls any RPC, given as `Service/Method`, with the bytes of a message, and gives those of the answer.
+    /// Calls any RPC, given as `Service/Method`, with an encoded message, and returns the encoded response.
     pub async fn call(&self, rpc: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
         let mut client = Grpc::new(self.channel.clone());
         let away = |error| Status::unavailable(format!("{error}"));
         client.ready().await.map_err(away)?;
         let path = PathAndQuery::try_from(format!("/leadsmith.v1.{rpc}"));
         let path = path.map_err(|error| Status::internal(error.to_string()))?;
-        let answer = client.unary(self.request(message), path, Bytes).await?;
-        Ok(answer.into_inner())
+        let response = client.unary(self.request(message), path, Bytes).await?;
+        Ok(response.into_inner())
     }
 
     pub fn leads(&self) -> LeadServiceClient<Channel> {
@@ -192,7 +192,7 @@ impl Caller {
         Ok(lead(self.leads().convert(request).await?.into_inner().lead))
     }
 
-    /// An order of a lead, with the one action provision-client.
+    /// Creates an order for a lead, with the single action provision-client. Returns the order's id.
     pub async fn order(&self, lead_id: &str) -> Result<String, Status> {
         let request = self.request(proto::CreateOrderRequest {
             order: Some(proto::Order {
@@ -205,7 +205,7 @@ impl Caller {
         Ok(order.unwrap_or_default().id)
     }
 
-    /// Runs an order's provision-client; says whether it changed nothing.
+    /// Runs an order's provision-client. Returns whether the run changed nothing.
     pub async fn provision(&self, order_id: &str) -> Result<bool, Status> {
         let request = self.request(proto::RunActionRequest {
             order_id: order_id.to_owned(),
@@ -221,12 +221,12 @@ fn lead(lead: Option<Lead>) -> Lead {
     lead.unwrap_or_default()
 }
 
-/// A lead's version, as its etag tells it; 0 for none.
+/// A lead's version, parsed from its etag; 0 without an etag.
 pub fn version(lead: &Lead) -> i64 {
     lead.etag.trim_matches('"').parse().unwrap_or(0)
 }
 
-/// The documented reason of a refusal; empty when it has none.
+/// The documented reason of an error; empty if it has none.
 pub fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details.error_info();

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of this program's own, with data that do not outlive it, reached only through a
-//! socket in a private folder. It syncs what it writes, as PostgreSQL does by itself.
+//! A temporary PostgreSQL server, reachable only through a socket in a private folder. It syncs its writes, as
+//! PostgreSQL does by default.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The log's lines tell the code of an error.
+/// Each line of the log contains the SQLSTATE.
 const SETTINGS: &str = "
 max_connections = 300
 listen_addresses = ''
@@ -20,7 +20,7 @@ log_line_prefix = '%m [%p] %e '
 ";
 const USER: &str = "proofs";
 
-/// The server, while it runs.
+/// The running server.
 pub struct Cluster {
     programs: PathBuf,
     folder: TempDir,
@@ -28,14 +28,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a new server and starts it.
+    /// Creates a new server and starts it.
     pub fn start() -> Result<Self> {
         let programs = find_programs()?;
         let folder = tempfile::Builder::new()
             .prefix("leadsmith-proofs-")
             .tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700))?;
-        // PostgreSQL refuses to run as root; its packages bring a user for it.
+        // PostgreSQL refuses to run as root. Its packages create this user.
         let owner = (fs::metadata(folder.path())?.uid() == 0).then_some("postgres");
         let cluster = Self {
             programs,
@@ -55,7 +55,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts the server, which is down.
+    /// Starts the stopped server.
     pub fn begin(&self) -> Result<()> {
         let options = format!("-k {}", self.folder.path().display());
         let log = self.log_file();
@@ -70,7 +70,7 @@ impl Cluster {
         ])
     }
 
-    /// Stops the server: `fast`, as an administrator does, or `immediate`, as a crash does.
+    /// Stops the server: `fast`, as an administrator does, or `immediate`, which resembles a crash.
     pub fn end(&self, mode: &str) -> Result<()> {
         self.control(&["stop", "--timeout=60", "--mode", mode])
     }
@@ -80,7 +80,7 @@ impl Cluster {
         control
             .args(arguments)
             .args(["--silent", "--wait", "--pgdata"]);
-        // A pipe would stay open in the server.
+        // The server would inherit a pipe and keep it open.
         let status = control
             .arg(self.data())
             .stdin(Stdio::null())
@@ -99,7 +99,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A program of PostgreSQL, run as the user who owns the data.
+    /// A PostgreSQL program, run as the owner of the data.
     fn owned(&self, program: &str) -> Command {
         let program = self.programs.join(program);
         let mut command = match self.owner {
@@ -122,28 +122,28 @@ impl Cluster {
         self.folder.path().join("server.log")
     }
 
-    /// The ids of all its processes.
+    /// The process ids of the server.
     pub fn processes(&self) -> Result<Vec<u32>> {
         processes(&self.data())
     }
 
-    /// What the server has logged so far.
+    /// The server's log so far.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.log_file())?)
     }
 
-    /// The socket, for a proxy before it.
+    /// The server's socket, to which a proxy connects.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join(".s.PGSQL.5432")
     }
 
-    /// Runs a statement that belongs to no database, and gives the lines it answers.
+    /// Runs a statement outside any application database, and returns the output lines.
     pub fn admin(&self, sql: &str) -> Result<String> {
         let mut psql = self.tool("psql", "postgres");
         run(psql.args(["-X", "-A", "-t", "-q", "-c", sql]))
     }
 
-    /// A program of PostgreSQL that calls the server about a database.
+    /// A PostgreSQL client program for a database.
     pub fn tool(&self, program: &str, database: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
@@ -156,18 +156,18 @@ impl Cluster {
         command
     }
 
-    /// The way to a database by the socket.
+    /// The URL of a database through the socket.
     pub fn url(&self, database: &str) -> String {
         self.url_as(USER, database)
     }
 
-    /// The same by another user, who must have been made.
+    /// The same for another user, which must exist.
     pub fn url_as(&self, user: &str, database: &str) -> String {
         let folder = self.folder.path().display();
         format!("postgres://{user}@localhost/{database}?host={folder}")
     }
 
-    /// The way to a database by a port on this machine, which a proxy listens on.
+    /// The URL of a database through a local port on which a proxy listens.
     pub fn url_by(&self, port: u16, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{port}/{database}?sslmode=disable")
     }
@@ -175,12 +175,12 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // It may be down already, by a fault that was wanted.
+        // It may already be stopped by an injected fault.
         let _ = self.end("immediate");
     }
 }
 
-/// The ids of all processes of the PostgreSQL server with this data folder, the first of them first.
+/// The process ids of the PostgreSQL server with this data folder, the postmaster first.
 pub fn processes(data: &Path) -> Result<Vec<u32>> {
     let file = fs::read_to_string(data.join("postmaster.pid"))?;
     let first: u32 = file.lines().next().context("no process")?.trim().parse()?;
@@ -191,7 +191,7 @@ pub fn processes(data: &Path) -> Result<Vec<u32>> {
         .collect::<Result<_, _>>()?)
 }
 
-/// Signals a process; one that has ended meanwhile needs none.
+/// Sends a signal to a process. A process that has already ended is not an error.
 pub fn signal(id: u32, what: Signal) -> Result<()> {
     let id = Pid::from_raw(i32::try_from(id)?).context("no process")?;
     match kill_process(id, what) {
@@ -200,7 +200,7 @@ pub fn signal(id: u32, what: Signal) -> Result<()> {
     }
 }
 
-/// Runs a program to its end and gives its standard output.
+/// Runs a program to completion and returns its standard output.
 pub fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -210,7 +210,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     succeeded(&name, &output)
 }
 
-/// Its standard output, if it ended well.
+/// Returns the standard output if the program succeeded.
 pub fn succeeded(name: &str, output: &Output) -> Result<String> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -220,7 +220,7 @@ pub fn succeeded(name: &str, output: &Output) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The folder of the newest server that is 15 or later.
+/// The folder of the newest installed PostgreSQL, 15 or later.
 pub fn find_programs() -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let major = |folder: &Path| folder.file_name()?.to_str()?.parse::<u32>().ok();
@@ -230,8 +230,8 @@ pub fn find_programs() -> Result<PathBuf> {
         .filter(|folder| major(folder) >= Some(15))
         .max_by_key(|folder| major(folder));
     let folder = newest.context(
-        "PostgreSQL 15 or later is not found: install Debian's package postgresql, or ask for \
-         --database sqlite alone",
+        "PostgreSQL 15 or later is not found: install Debian's package postgresql, or use \
+         --database sqlite",
     )?;
     Ok(folder.join("bin"))
 }

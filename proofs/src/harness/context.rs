@@ -1,4 +1,4 @@
-//! What a proof is given: the program, a fresh database, who may call, and randomness.
+//! The inputs of a proof: the program, a new database, accounts, and a random generator.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,23 +11,23 @@ use super::cluster::Cluster;
 use super::database::{Database, Kind};
 use super::program::{Program, Serving};
 
-/// What all proofs of a run share.
+/// The state that all proofs of a run share.
 pub struct Setting {
     seed: u64,
     long: bool,
     program: Program,
-    /// Started when it is first needed.
+    /// Started at first use.
     cluster: Mutex<Option<Arc<Cluster>>>,
-    /// Counts databases.
+    /// Numbers the databases.
     next: AtomicU64,
 }
 
 impl Setting {
-    pub fn new(seed: u64, long: bool, sown: bool) -> Result<Self> {
+    pub fn new(seed: u64, long: bool, seeded: bool) -> Result<Self> {
         Ok(Self {
             seed,
             long,
-            program: Program::build(sown)?,
+            program: Program::build(seeded)?,
             cluster: Mutex::default(),
             next: AtomicU64::new(0),
         })
@@ -44,11 +44,11 @@ impl Setting {
     }
 }
 
-/// What one proof is given.
+/// The inputs of one proof.
 pub struct Context<'a> {
     setting: &'a Setting,
     pub kind: Kind,
-    /// The service, with the bug that the proof has to find, if it has to.
+    /// The service, with the seeded bug if there is one.
     pub program: Program,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The same for another build of the service.
+    /// The same inputs for another build of the service.
     pub fn of(&self, program: Program) -> Self {
         Self {
             setting: self.setting,
@@ -70,7 +70,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// How much of something there is to be, in the short form and in the long one.
+    /// A size that depends on the form, short or long.
     pub fn size<T>(&self, short: T, long: T) -> T {
         match self.setting.long {
             true => long,
@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Randomness from the seed; another for each number.
+    /// A random generator derived from the seed. Each number gives a different one.
     pub fn random(&self, number: u64) -> fastrand::Rng {
         fastrand::Rng::with_seed(
             self.setting
@@ -101,13 +101,13 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// A database with a schema and people who may call.
-    pub fn desk(&self) -> Result<Desk> {
-        self.desk_in(self.database()?)
+    /// A database with a schema and accounts.
+    pub fn fixture(&self) -> Result<Fixture> {
+        self.fixture_in(self.database()?)
     }
 
-    /// The same in a database that is there.
-    pub fn desk_in(&self, database: Database) -> Result<Desk> {
+    /// The same in an existing database.
+    pub fn fixture_in(&self, database: Database) -> Result<Fixture> {
         let url = database.url();
         let run = |arguments: &[&str]| self.program.command(&url, arguments);
         run(&["migrate", "up"])?;
@@ -133,57 +133,57 @@ impl<'a> Context<'a> {
             let key = run(&["service-account", "create-key", "--name", name])?;
             keys.push(key.trim().to_owned());
         }
-        Ok(Desk { database, keys })
+        Ok(Fixture { database, keys })
     }
 
-    /// A server over a desk's database, with these flags of `leadsmith serve`.
-    pub async fn serve(&self, desk: &Desk, flags: &[&str]) -> Result<Serving> {
-        self.program.serve(&desk.database.url(), flags).await
+    /// A server on the fixture's database, with these flags of `leadsmith serve`.
+    pub async fn serve(&self, fixture: &Fixture, flags: &[&str]) -> Result<Serving> {
+        self.program.serve(&fixture.database.url(), flags).await
     }
 
-    /// Several servers over one database.
+    /// Several servers on one database.
     pub async fn replicas(
         &self,
-        desk: &Desk,
+        fixture: &Fixture,
         count: usize,
         flags: &[&str],
     ) -> Result<Vec<Serving>> {
         let mut all = Vec::new();
         for _ in 0..count {
-            all.push(self.serve(desk, flags).await?);
+            all.push(self.serve(fixture, flags).await?);
         }
         Ok(all)
     }
 }
 
-/// The operator that every desk has.
+/// The operator in every fixture.
 pub const OPERATOR: &str = "sam";
 pub const PASSWORD: &str = "a long enough password";
 
 /// A database with a schema, an operator, and two service accounts, all with the role SALES.
-pub struct Desk {
+pub struct Fixture {
     pub database: Database,
     keys: Vec<String>,
 }
 
-impl Desk {
-    /// The key of the service account of this number, 0 or 1.
+impl Fixture {
+    /// The key of a service account, by its number: 0 or 1.
     pub fn key(&self, account: usize) -> String {
         self.keys.get(account).cloned().unwrap_or_default()
     }
 
-    /// The first service account, calling this server over a connection of its own.
+    /// The first service account, on a new connection to this server.
     pub async fn caller(&self, server: &Serving) -> Result<Caller> {
         self.caller_as(server, 0).await
     }
 
-    /// The service account of this number, 0 or 1.
+    /// The service account with this number, 0 or 1, on a new connection.
     pub async fn caller_as(&self, server: &Serving, account: usize) -> Result<Caller> {
         let key = self.keys.get(account).map_or("", String::as_str);
         Caller::connect(&server.address, key).await
     }
 
-    /// Several callers, each with a connection of its own.
+    /// Several callers, each with its own connection.
     pub async fn callers(&self, server: &Serving, count: usize) -> Result<Vec<Caller>> {
         let mut all = Vec::new();
         for _ in 0..count {

@@ -1,4 +1,4 @@
-//! Databases of this program's own: a file of SQLite, or one of its PostgreSQL server.
+//! Temporary databases: a SQLite file, or a database of this program's PostgreSQL server.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 
 use super::cluster::Cluster;
 
-/// Which of the two.
+/// The kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
     Postgres,
 }
 
-/// Both, for proofs that run on both.
+/// For proofs that run on both.
 pub const BOTH: &[Kind] = &[Kind::Sqlite, Kind::Postgres];
 
 impl fmt::Display for Kind {
@@ -29,13 +29,13 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A database without a schema, gone when this is dropped.
+/// A database without a schema. It is deleted on drop.
 pub enum Database {
-    /// A file in a folder of its own.
+    /// A file in its own folder.
     Sqlite(TempDir),
     /// A database of the server, by name.
     Postgres(Arc<Cluster>, String),
-    /// A PostgreSQL database by its URL, which somebody else looks after.
+    /// A PostgreSQL database by its URL. The caller owns and deletes it.
     Elsewhere(String),
 }
 
@@ -47,7 +47,7 @@ impl Database {
         }
     }
 
-    /// What the service is told.
+    /// The URL that the service is configured with.
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(_) => format!("sqlite:{}", self.file().display()),
@@ -56,7 +56,7 @@ impl Database {
         }
     }
 
-    /// SQLite's file; none that is there for PostgreSQL.
+    /// SQLite's file. On PostgreSQL, an empty path.
     pub fn file(&self) -> PathBuf {
         match self {
             Self::Sqlite(folder) => folder.path().join("leads.db"),
@@ -64,7 +64,7 @@ impl Database {
         }
     }
 
-    /// The server and the database's name.
+    /// The server and the name of the database.
     pub fn cluster(&self) -> Result<(&Arc<Cluster>, &str)> {
         match self {
             Self::Sqlite(_) | Self::Elsewhere(_) => None.context("no server of this program's own"),
@@ -72,19 +72,19 @@ impl Database {
         }
     }
 
-    /// One connection beside the service's.
+    /// A connection in addition to the service's own.
     pub async fn connect(&self) -> Result<Connection> {
         let mut options = sea_orm::ConnectOptions::new(self.url());
         options
             .max_connections(1)
             .sqlx_logging(false)
-            // See the service's own in src/db/connect.rs.
+            // As for the service's connections in src/db/connect.rs.
             .idle_timeout(None)
             .max_lifetime(None);
         Ok(Connection(sea_orm::Database::connect(options).await?))
     }
 
-    /// What one question that is answered with a number is answered with.
+    /// Runs a query whose result is a single number.
     pub async fn count(&self, sql: &str) -> Result<i64> {
         let connection = self.connect().await?;
         let count = connection.count(sql).await;
@@ -96,13 +96,13 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if let Self::Postgres(cluster, name) = self {
-            // The whole server goes soon after; until then its disk is spared.
+            // The whole server is deleted soon after. Dropping the database saves disk space until then.
             let _ = cluster.admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         }
     }
 }
 
-/// A connection that looks at what the service left, or stands in its way.
+/// A connection for inspecting what the service stored, or for blocking it with locks.
 pub struct Connection(DatabaseConnection);
 
 impl Connection {

@@ -1,29 +1,29 @@
-//! Somebody who goes on with ordinary calls beside whatever else there is, and how that goes.
+//! Ordinary calls during other load, and how many of them fail or how long they take.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use leadsmith::wire::proto;
+use leadsmith_proto as proto;
 use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::client::Caller;
 
-/// How many calls at once.
+/// How many calls are in flight.
 const AT_ONCE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A caller with a lead to look up.
+/// A caller with a lead to get.
 pub struct Neighbour {
     caller: Caller,
     lead: String,
 }
 
-/// What became of ordinary calls.
+/// The results of ordinary calls.
 #[derive(Default)]
 pub struct Calls {
     times: Vec<Duration>,
-    pub refused: usize,
+    pub rejected: usize,
 }
 
 impl Neighbour {
@@ -34,13 +34,13 @@ impl Neighbour {
         }
     }
 
-    /// Looks the lead up, again and again, while something goes on.
+    /// Gets the lead repeatedly until `work` completes.
     pub async fn during<T>(&self, work: impl Future<Output = T>) -> (Calls, T) {
         let get = |caller: Caller, lead: String| async move { caller.get(&lead).await.map(|_| ()) };
         self.call_during(get, work).await
     }
 
-    /// Lists the first page of leads, again and again, while something goes on.
+    /// Lists the first page of leads repeatedly until `work` completes.
     pub async fn lists_during<T>(&self, work: impl Future<Output = T>) -> (Calls, T) {
         let list = |caller: Caller, _| async move {
             let request = caller.request(proto::ListLeadsRequest::default());
@@ -65,10 +65,10 @@ impl Neighbour {
             loops.spawn(async move {
                 let mut calls = Calls::default();
                 while !*ended.borrow() {
-                    let begun = Instant::now();
+                    let started = Instant::now();
                     match call(caller.clone(), lead.clone()).await {
-                        Ok(()) => calls.times.push(begun.elapsed()),
-                        Err(_) => calls.refused += 1,
+                        Ok(()) => calls.times.push(started.elapsed()),
+                        Err(_) => calls.rejected += 1,
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -80,7 +80,7 @@ impl Neighbour {
         let mut all = Calls::default();
         for calls in loops.join_all().await {
             all.times.extend(calls.times);
-            all.refused += calls.refused;
+            all.rejected += calls.rejected;
         }
         all.times.sort_unstable();
         (all, outcome)
@@ -89,7 +89,7 @@ impl Neighbour {
 
 impl Calls {
     pub fn count(&self) -> usize {
-        self.times.len() + self.refused
+        self.times.len() + self.rejected
     }
 
     pub fn median(&self) -> Duration {
@@ -106,9 +106,9 @@ impl fmt::Display for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} calls, {} refused, p50 {:.1} ms, p99 {:.1} ms",
+            "{} calls, {} rejected, p50 {:.1} ms, p99 {:.1} ms",
             self.count(),
-            self.refused,
+            self.rejected,
             millis(self.percentile(50)),
             millis(self.percentile(99))
         )

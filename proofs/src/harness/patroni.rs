@@ -1,5 +1,5 @@
-//! PostgreSQL as it runs in production: three members under Patroni, which agree by etcd on who leads,
-//! with synchronous replication. All of it on this machine's loopback, as data that do not outlive it.
+//! A PostgreSQL cluster as in production: three members under Patroni, with leader election through etcd and
+//! synchronous replication. Everything runs on this machine's loopback with temporary data.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,26 +15,26 @@ use tempfile::TempDir;
 
 use super::cluster::{find_programs, processes, run, signal};
 
-/// How long a leader that says nothing leads on: Patroni's least.
+/// How long a leader that does not respond keeps the lead: the smallest value that Patroni allows.
 pub const TTL: Duration = Duration::from_secs(20);
-/// How long the members may take until all of them are there.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// How long it may take until another leads: Patroni waits for [`TTL`], and looks again every 2 s.
-const TAKING_OVER: Duration = TTL.saturating_mul(3);
-/// How often it is looked how the members are.
-const LOOK: Duration = Duration::from_millis(300);
+/// How long the members may take until all of them are ready.
+const TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a failover may take: Patroni waits for [`TTL`], and checks every 2 s.
+const FAILOVER_TIMEOUT: Duration = TTL.saturating_mul(3);
+/// How often the state of the members is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 const MEMBERS: usize = 3;
-/// Who owns PostgreSQL's data: its packages bring this user.
+/// The owner of PostgreSQL's data. Its packages create this user.
 const OWNER: &str = "postgres";
 
-/// How a member is lost.
+/// How a member fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
-    /// Its machine dies, with everything on it.
+    /// The machine fails, with all its processes.
     Machine,
-    /// Its machine freezes: nothing on it says anything, and no connection to it ends.
+    /// The machine freezes: its processes stop responding, but their connections stay open.
     Freeze,
-    /// PostgreSQL is killed, Patroni lives.
+    /// Only PostgreSQL is killed. Patroni keeps running.
     Server,
 }
 
@@ -49,14 +49,14 @@ struct Member {
     name: String,
     folder: PathBuf,
     port: u16,
-    /// Where Patroni says how this member is.
+    /// The port of Patroni's REST API.
     api: u16,
-    /// Patroni's own process, unless its machine is dead.
+    /// The Patroni process; none while the machine is down.
     agent: Option<Child>,
 }
 
 impl Patroni {
-    /// Starts all of it and waits until there are a leader and its standbys.
+    /// Starts all processes and waits for a leader and its standbys.
     pub async fn start() -> Result<Self> {
         let programs = find_programs()?;
         for name in ["patroni", "etcd"] {
@@ -85,11 +85,11 @@ impl Patroni {
         for member in &mut all.members {
             member.begin()?;
         }
-        all.whole().await?;
+        all.wait_ready().await?;
         Ok(all)
     }
 
-    /// The way to a database on whichever member leads.
+    /// The URL of a database on the current leader, whichever member that is.
     pub fn url(&self, database: &str) -> String {
         let hosts: Vec<_> = self.members.iter().map(Member::host).collect();
         let hosts = hosts.join(",");
@@ -98,9 +98,9 @@ impl Patroni {
         )
     }
 
-    /// The way to a database on the member that leads now.
+    /// The URL of a database on the member that is the leader now.
     pub fn url_of_leader(&self, database: &str) -> Result<String> {
-        let leader = &self.members[self.leader().context("nobody leads")?];
+        let leader = &self.members[self.leader().context("there is no leader")?];
         let host = leader.host();
         Ok(format!(
             "postgres://{OWNER}@{host}/{database}?sslmode=disable"
@@ -109,61 +109,61 @@ impl Patroni {
 
     /// Runs a statement on the leader.
     pub fn admin(&self, sql: &str) -> Result<String> {
-        let leader = self.leader().context("nobody leads")?;
-        self.ask(&self.members[leader], sql)
+        let leader = self.leader().context("there is no leader")?;
+        self.query(&self.members[leader], sql)
     }
 
-    /// Who takes changes; none while nobody does.
+    /// The member that accepts writes; none during a failover.
     pub fn leader(&self) -> Option<usize> {
         (0..MEMBERS).find(|member| self.leads(*member))
     }
 
     fn leads(&self, member: usize) -> bool {
-        let said = self.ask(&self.members[member], "SELECT NOT pg_is_in_recovery()");
-        said.is_ok_and(|said| said.trim() == "t")
+        let output = self.query(&self.members[member], "SELECT NOT pg_is_in_recovery()");
+        output.is_ok_and(|output| output.trim() == "t")
     }
 
-    /// Waits until a leader has all the others following it, and Patroni holds one of them for in step:
-    /// without that, none of them may take over. PostgreSQL alone says so too early, of whoever follows a
-    /// new leader first.
-    pub async fn whole(&self) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            if self.is_whole() {
+    /// Waits until all other members replicate from the leader and Patroni considers one of them synchronous.
+    /// Before that, no member may be promoted. PostgreSQL's own view is not sufficient: it reports the first
+    /// member that follows a new leader as synchronous too early.
+    pub async fn wait_ready(&self) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < TIMEOUT {
+            if self.is_ready() {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        bail!("the members do not come together: {}", self.last_words())
+        bail!("the members are not ready: {}", self.last_log_lines())
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_ready(&self) -> bool {
         let following = "SELECT count(*) FILTER (WHERE state = 'streaming') || ' ' || \
                          string_agg(application_name, ' ') FILTER (WHERE sync_state = 'sync') \
                          FROM pg_stat_replication";
-        let Ok(said) = self.admin(following) else {
+        let Ok(output) = self.admin(following) else {
             return false;
         };
-        let in_step = said.trim().split_once(' ').and_then(|(count, name)| {
+        let synchronous = output.trim().split_once(' ').and_then(|(count, name)| {
             let named = self.members.iter().find(|member| member.name == name);
             named.filter(|_| count.parse() == Ok(MEMBERS - 1))
         });
-        in_step.is_some_and(|member| member.is_in_step().unwrap_or(false))
+        synchronous.is_some_and(|member| member.is_synchronous().unwrap_or(false))
     }
 
-    /// Waits until another member leads than the one that is lost.
-    pub async fn succeeded(&self, lost: usize) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < TAKING_OVER {
+    /// Waits until a member other than the failed one is the leader.
+    pub async fn wait_for_failover(&self, lost: usize) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < FAILOVER_TIMEOUT {
             if (0..MEMBERS).any(|member| member != lost && self.leads(member)) {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        bail!("no other member takes over: {}", self.last_words())
+        bail!("no other member was promoted: {}", self.last_log_lines())
     }
 
-    /// Loses a member.
+    /// Makes a member fail.
     pub fn lose(&mut self, member: usize, how: Loss) -> Result<()> {
         let member = &mut self.members[member];
         match how {
@@ -178,18 +178,18 @@ impl Patroni {
         }
     }
 
-    /// Brings it back.
+    /// Restores a failed member.
     pub fn recover(&mut self, member: usize, how: Loss) -> Result<()> {
         let member = &mut self.members[member];
         match how {
             Loss::Freeze => member.signal_all(Signal::CONT),
-            // Patroni sees to it.
+            // Patroni restarts it.
             Loss::Server => Ok(()),
             Loss::Machine => member.begin(),
         }
     }
 
-    fn ask(&self, member: &Member, sql: &str) -> Result<String> {
+    fn query(&self, member: &Member, sql: &str) -> Result<String> {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.env("PGCONNECT_TIMEOUT", "2")
             .env("PGOPTIONS", "-c statement_timeout=2000");
@@ -198,7 +198,7 @@ impl Patroni {
         run(psql.args(["-d", "postgres", "-p", &port, "-c", sql]))
     }
 
-    fn last_words(&self) -> String {
+    fn last_log_lines(&self) -> String {
         let logs = self.members.iter().map(|member| {
             let log = fs::read_to_string(member.folder.join("log")).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
@@ -212,18 +212,19 @@ impl Patroni {
 impl Drop for Patroni {
     fn drop(&mut self) {
         for member in &mut self.members {
-            // What is frozen dies as well.
+            // SIGKILL ends frozen processes too.
             let _ = member.end();
         }
         let _ = self.etcd.kill();
         let _ = self.etcd.wait();
-        // PostgreSQL's last processes may still write while the folder goes: it is temporary.
+        // PostgreSQL's last processes may still write while the folder is being removed. It is temporary, so an
+        // error does not matter.
         let _ = fs::remove_dir_all(self.folder.path());
     }
 }
 
 impl Member {
-    /// A folder with Patroni's settings for it.
+    /// Creates a folder with Patroni's settings for the member.
     fn prepare(folder: &Path, number: usize, etcd: u16, programs: &Path) -> Result<Self> {
         let name = format!("member{number}");
         let folder = folder.join(&name);
@@ -249,14 +250,15 @@ impl Member {
         self.folder.join("data")
     }
 
-    /// Whether this member's Patroni knows that it may take over: only who is in step with the leader may.
-    fn is_in_step(&self) -> Result<bool> {
+    /// Whether this member's Patroni knows that it may be promoted: only a member that is in sync with the leader
+    /// may.
+    fn is_synchronous(&self) -> Result<bool> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.api))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         stream.write_all(b"HEAD /sync HTTP/1.0\r\n\r\n")?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer)?;
-        Ok(answer.ends_with(b" 200"))
+        let mut response = [0; 12];
+        stream.read_exact(&mut response)?;
+        Ok(response.ends_with(b" 200"))
     }
 
     /// Starts Patroni, which starts PostgreSQL.
@@ -294,8 +296,8 @@ impl Member {
     }
 }
 
-/// A program run as the user who owns the data, in place of the one that starts it: its id is the
-/// program's.
+/// A program run as the owner of the data. `setpriv` replaces itself with the program, so the process id is that
+/// of the program.
 fn owned(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command
@@ -312,8 +314,8 @@ fn etcd(folder: &Path, clients: u16, peers: u16) -> Result<Child> {
     let url = |port: u16| format!("http://127.0.0.1:{port}");
     let log = fs::File::create(folder.join("etcd.log"))?;
     let mut etcd = owned("/usr/bin/etcd");
-    // The second of etcd's interfaces: by the third, Patroni before 3.1 may go on for ever with what it
-    // knew before a moment in which the machine was too busy for it (patroni/patroni#2779).
+    // With version 3 of etcd's API, Patroni before 3.1 may use outdated state indefinitely after a moment in which
+    // the machine was too busy (patroni/patroni#2779). So version 2 is used.
     etcd.arg("--enable-v2")
         .arg("--data-dir")
         .arg(data.join("data"))
@@ -328,14 +330,14 @@ fn etcd(folder: &Path, clients: u16, peers: u16) -> Result<Child> {
     etcd.spawn().context("etcd does not start")
 }
 
-/// Patroni's settings. In strict synchronous mode a change is only answered when a standby has it; a
-/// PostgreSQL that crashes hands over at once.
+/// Patroni's settings. In strict synchronous mode a commit is acknowledged only when a standby has it. If
+/// PostgreSQL crashes, the failover starts immediately.
 fn settings(name: &str, folder: &Path, etcd: u16, port: u16, api: u16, programs: &Path) -> String {
     let ttl = TTL.as_secs();
     let (folder, programs) = (folder.display(), programs.display());
     format!(
         r#"
-scope: desk
+scope: leadsmith
 name: {name}
 restapi: {{listen: "127.0.0.1:{api}", connect_address: "127.0.0.1:{api}"}}
 etcd: {{host: "127.0.0.1:{etcd}"}}
@@ -371,8 +373,7 @@ postgresql:
     )
 }
 
-/// A port that nobody listens on, below those that the system gives to connections: a member that comes
-/// back needs its own again.
+/// A free port below the ephemeral range: a restored member needs the same port again.
 fn free_port() -> Result<u16> {
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);

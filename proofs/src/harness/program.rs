@@ -1,4 +1,5 @@
-//! The `leadsmith` program: built, asked for something, or serving, until it is killed or told to stop.
+//! The `leadsmith` program: building it, running its commands, and running servers until they are killed or
+//! stopped.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -14,10 +15,10 @@ use super::bugs::{self, Bug, VARIABLE};
 use super::builds::{self, ROOT};
 use super::cluster::{run, signal, succeeded};
 
-/// How long a server may take until it serves, or a command until it ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may take to start, or a command to finish.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The release build of the service, with a bug or without.
+/// A release build of the service, with a seeded bug or without.
 #[derive(Clone)]
 pub struct Program {
     path: PathBuf,
@@ -25,21 +26,22 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds it, which takes no time when it is built already. With `sown`, bugs can be turned on in it.
-    pub fn build(sown: bool) -> Result<Self> {
-        if sown {
+    /// Builds the program, which is quick if it is already built. With `seeded`, the build contains the seeded
+    /// bugs, all inactive.
+    pub fn build(seeded: bool) -> Result<Self> {
+        if seeded {
             return Ok(Self::at(bugs::build()?));
         }
         let path = builds::build(Path::new(ROOT), &builds::target()?)?;
         Ok(Self::at(path))
     }
 
-    /// Another build of it.
+    /// Another build of the program.
     pub fn at(path: PathBuf) -> Self {
         Self { path, bug: None }
     }
 
-    /// The same with this bug turned on.
+    /// The same build with this bug active.
     pub fn with(&self, bug: Option<Bug>) -> Self {
         Self {
             path: self.path.clone(),
@@ -47,7 +49,7 @@ impl Program {
         }
     }
 
-    /// It, without settings from outside.
+    /// The program without settings from the environment.
     fn start(&self, url: &str) -> Command {
         let mut command = Command::new(&self.path);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADSMITH_")) {
@@ -60,13 +62,13 @@ impl Program {
         command
     }
 
-    /// Runs one of its commands and gives what it prints.
+    /// Runs a command and returns its output.
     pub fn command(&self, url: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.start(url);
         run(command.env("LEADSMITH_LOG", "error").args(arguments))
     }
 
-    /// Begins one of its commands, which whoever asks ends or waits for.
+    /// Starts a command. The caller must wait for it or kill it.
     pub fn begin(&self, url: &str, arguments: &[&str]) -> Result<Child> {
         let mut command = self.start(url);
         command.args(arguments).stdin(Stdio::null());
@@ -76,7 +78,7 @@ impl Program {
             .spawn()?)
     }
 
-    /// Runs one of its commands that reads a line.
+    /// Runs a command that reads one line from standard input.
     pub fn command_with(&self, url: &str, arguments: &[&str], line: &str) -> Result<String> {
         let mut child = self
             .start(url)
@@ -92,8 +94,8 @@ impl Program {
         succeeded("leadsmith", &child.wait_with_output()?)
     }
 
-    /// Starts a server on a port of its own, unless the flags say where, without waiting until it
-    /// serves. `flags` are those of `leadsmith serve`.
+    /// Starts a server on a free port, unless the flags specify one, without waiting until it serves. `flags` are
+    /// those of `leadsmith serve`.
     pub fn launch(&self, url: &str, flags: &[&str]) -> Result<Serving> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
@@ -122,9 +124,9 @@ impl Program {
     }
 }
 
-/// A server that was started. It ends with this value.
+/// A started server. It is killed on drop.
 pub struct Serving {
-    /// Where it serves, once it does.
+    /// The address that it serves on; empty until it does.
     pub address: String,
     child: Child,
     log: PathBuf,
@@ -136,15 +138,15 @@ impl Serving {
         self.child.id()
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(&self.log)?)
     }
 
-    /// Waits until it says in its log where it serves.
+    /// Waits until the server logs the address that it serves on.
     pub async fn ready(&mut self) -> Result<()> {
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < TIMEOUT {
             let text = self.log()?;
             let found = text.split_once("serving address=");
             if let Some((address, _)) = found.and_then(|(_, rest)| rest.split_once('\n')) {
@@ -156,25 +158,25 @@ impl Serving {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        bail!("the server does not begin to serve: {}", self.log()?)
+        bail!("the server does not start to serve: {}", self.log()?)
     }
 
-    /// Ends it as a crash would: SIGKILL.
+    /// Ends the server as a crash would: SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Tells it to stop: SIGTERM.
+    /// Asks the server to stop: SIGTERM.
     pub fn terminate(&self) -> Result<()> {
         signal(self.child.id(), Signal::TERM)
     }
 
-    /// Waits for its end; none when that does not come in time.
-    pub async fn ended(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+    /// Waits until the server ends. Returns none if it does not end in time.
+    pub async fn ended(&mut self, time_limit: Duration) -> Result<Option<ExitStatus>> {
         let begin = Instant::now();
-        while begin.elapsed() < patience {
+        while begin.elapsed() < time_limit {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Some(status));
             }
@@ -183,12 +185,12 @@ impl Serving {
         Ok(None)
     }
 
-    /// The memory it has resident, in MiB.
+    /// Resident memory, in MiB.
     pub fn memory(&self) -> Result<f64> {
         self.memory_of("VmRSS:")
     }
 
-    /// The memory that this line of /proc tells, in MiB.
+    /// The memory in this line of /proc/PID/status, in MiB.
     pub fn memory_of(&self, name: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -200,10 +202,10 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // An INTERNAL error reports only an error id; the log has its cause.
+        // An INTERNAL error returns only an error id. The log has its cause.
         let log = self.log().unwrap_or_default();
         for line in log.lines().filter(|line| line.contains("error_id=")) {
             eprintln!("server log: {line}");

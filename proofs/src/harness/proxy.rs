@@ -1,4 +1,4 @@
-//! A way to PostgreSQL that takes its time, as the way to another building does.
+//! A proxy to PostgreSQL that adds latency, like that of a database in another building.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Listens as long as it is held.
+/// The proxy listens until it is dropped.
 pub struct Proxy {
     pub port: u16,
     listening: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// Passes everything on to a socket, each way this much later.
+    /// Forwards everything to a socket, with this delay in each direction.
     pub async fn start(socket: PathBuf, delay: Duration) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
@@ -43,7 +43,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Passes one direction on until either side ends it. What is on its way does not hold up what follows.
+/// Forwards one direction until either side closes it. A delayed chunk does not delay the reading of the next one.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin + Send + 'static,

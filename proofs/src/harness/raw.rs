@@ -1,4 +1,4 @@
-//! Calls of any RPC with any bytes, headers and frames, by a well-behaved HTTP/2 connection.
+//! Calls to any RPC with arbitrary bytes and headers, through a correct HTTP/2 implementation.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use tonic::Status;
 
 use super::client::reason;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A message in gRPC's frame; `flag` says whether it is compressed.
+/// A gRPC frame with a message. `flag` says whether it is compressed.
 pub fn framed(flag: u8, message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     [&[flag], &length.to_be_bytes()[..], message]
@@ -32,7 +32,7 @@ impl Raw {
     pub async fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         let (client, connection) = h2::client::handshake(stream).await?;
-        // It ends with the last who uses it.
+        // It ends when the last sender is dropped.
         tokio::spawn(connection);
         Ok(Self {
             client,
@@ -40,18 +40,18 @@ impl Raw {
         })
     }
 
-    /// Calls an RPC, given as `package.Service/Method`, and gives the status of its answer.
+    /// Calls an RPC, given as `package.Service/Method`, and returns the status of the response.
     pub async fn call(&self, rpc: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Status> {
         let work = self.exchange(rpc, headers, body);
-        tokio::time::timeout(PATIENCE, work).await?
+        tokio::time::timeout(TIMEOUT, work).await?
     }
 
     async fn exchange(&self, rpc: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Status> {
         self.begin(rpc, headers).await?.end(body).await
     }
 
-    /// Begins a call, whose body is still to come.
-    pub async fn begin(&self, rpc: &str, headers: &[(&str, &str)]) -> Result<Begun> {
+    /// Starts a call without sending its body.
+    pub async fn begin(&self, rpc: &str, headers: &[(&str, &str)]) -> Result<StartedCall> {
         let mut request = Request::post(format!("http://{}/{rpc}", self.address))
             .header("te", "trailers")
             .header("content-type", "application/grpc");
@@ -60,25 +60,25 @@ impl Raw {
         }
         let mut client = self.client.clone().ready().await?;
         let (response, stream) = client.send_request(request.body(())?, false)?;
-        Ok(Begun { response, stream })
+        Ok(StartedCall { response, stream })
     }
 }
 
-/// A call whose body has not come to its end.
-pub struct Begun {
+/// A call whose body is not complete.
+pub struct StartedCall {
     response: ResponseFuture,
     stream: SendStream<Bytes>,
 }
 
-impl Begun {
-    /// Sends some of the body.
+impl StartedCall {
+    /// Sends a part of the body.
     pub fn send(&mut self, part: Bytes) -> Result<()> {
         Ok(self.stream.send_data(part, false)?)
     }
 
-    /// Sends the rest of it and gives the status of the answer.
+    /// Sends the rest of the body and returns the status of the response.
     pub async fn end(mut self, rest: Bytes) -> Result<Status> {
-        // It fails when the server has answered already, without waiting for the body.
+        // This fails if the server responded without waiting for the body.
         let _ = self.stream.send_data(rest, true);
         let response = self.response.await?;
         if let Some(status) = Status::from_header_map(response.headers()) {
@@ -94,8 +94,8 @@ impl Begun {
     }
 }
 
-/// A status as the contract tells it: the code and the reason.
-pub fn told(status: &Status) -> String {
+/// A status as the contract defines it: the code and the reason.
+pub fn code_and_reason(status: &Status) -> String {
     format!("{:?} {}", status.code(), reason(status))
         .trim_end()
         .to_owned()

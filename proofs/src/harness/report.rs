@@ -1,4 +1,4 @@
-//! What a proof found, as a table.
+//! The findings of a proof, printed as a table.
 
 use std::fmt::Write as _;
 
@@ -6,45 +6,43 @@ use anyhow::Result;
 
 use super::bugs::Bug;
 use super::database::Kind;
-use crate::proofs::Proof;
 
-/// What a proof did and saw, and which promises were broken meanwhile.
+/// What a proof did and measured, and which promises were broken.
 #[derive(Debug, Default)]
 pub struct Findings {
     facts: Vec<(String, String)>,
     broken: Vec<String>,
 }
 
-/// Of broken promises of one run so many are told; the rest is counted.
-const TOLD: usize = 12;
+/// At most this many broken promises of a run are printed. The rest are counted.
+const PRINTED: usize = 12;
 
 impl Findings {
-    /// Notes what was done or measured.
+    /// Records what was done or measured.
     pub fn fact(&mut self, what: &str, value: impl ToString) {
         self.facts.push((what.to_owned(), value.to_string()));
     }
 
-    /// Notes that a promise was broken.
+    /// Records a broken promise.
     pub fn broke(&mut self, what: impl Into<String>) {
         self.broken.push(what.into());
     }
 
-    /// Notes that a promise was broken unless it held.
+    /// Records a broken promise if the condition is false.
     pub fn expect(&mut self, held: bool, what: impl FnOnce() -> String) {
         if !held {
             self.broke(what());
         }
     }
 
-    /// Whether there is no need to look on.
+    /// Whether a promise is already broken, so that the proof may stop early.
     pub fn is_broken(&self) -> bool {
         !self.broken.is_empty()
     }
 
-    /// The findings of a proof that comes to its end.
+    /// Completes a proof.
     ///
-    /// # Errors
-    /// [`Broken`], when a promise was.
+    /// # Errors [`Broken`], if a promise was broken.
     pub fn finish(self) -> Result<Self> {
         match self.broken.is_empty() {
             true => Ok(self),
@@ -53,7 +51,15 @@ impl Findings {
     }
 }
 
-/// A broken promise: what a proof with a seeded bug has to end with.
+/// The label for the number of calls with this outcome: "OK" or the reason of an error.
+pub fn outcome_label(reason: &str) -> String {
+    match reason {
+        "OK" => "succeeded".to_owned(),
+        _ => format!("failed with {reason}"),
+    }
+}
+
+/// A broken promise. A proof with a seeded bug must end with this error.
 #[derive(Debug)]
 pub struct Broken(Findings);
 
@@ -65,18 +71,18 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// How a run ended.
+/// The result of a run.
 pub struct Verdict {
     findings: Findings,
-    /// The proof could not be carried through.
-    trouble: Option<String>,
+    /// The error that prevented the proof from completing.
+    error_text: Option<String>,
     bug: Option<Bug>,
 }
 
 impl Verdict {
-    /// Of a run against a service with this bug, or none.
+    /// The result of a run against a service with this bug, or without one.
     pub fn of(outcome: Result<Findings>, bug: Option<Bug>) -> Self {
-        let (findings, trouble) = match outcome {
+        let (findings, error_text) = match outcome {
             Ok(findings) => (findings, None),
             Err(error) => match error.downcast::<Broken>() {
                 Ok(Broken(findings)) => (findings, None),
@@ -85,20 +91,20 @@ impl Verdict {
         };
         Self {
             findings,
-            trouble,
+            error_text,
             bug,
         }
     }
 
-    /// Whether everything is as it should be: with a bug, that it was found.
+    /// Whether the result is the expected one. With a bug, the bug must have been found.
     pub fn holds(&self) -> bool {
-        self.trouble.is_none() && self.findings.is_broken() == self.bug.is_some()
+        self.error_text.is_none() && self.findings.is_broken() == self.bug.is_some()
     }
 
-    /// For people.
-    pub fn table(&self, proof: &Proof, kind: Kind) -> String {
+    /// The result as text for people.
+    pub fn table(&self, name: &str, promise: &str, kind: Kind) -> String {
         let findings = &self.findings;
-        let mut text = format!("\n{} on {kind}: {}\n", proof.name, proof.promise);
+        let mut text = format!("\n{} on {kind}: {}\n", name, promise);
         if let Some(bug) = self.bug {
             let _ = writeln!(text, "  with the seeded bug {bug}");
         }
@@ -107,15 +113,15 @@ impl Verdict {
         for (what, value) in &findings.facts {
             let _ = writeln!(text, "  {what:<width$}{value}");
         }
-        for broken in findings.broken.iter().take(TOLD) {
+        for broken in findings.broken.iter().take(PRINTED) {
             let _ = writeln!(text, "  BROKEN: {broken}");
         }
-        let more = findings.broken.len().saturating_sub(TOLD);
+        let more = findings.broken.len().saturating_sub(PRINTED);
         if more > 0 {
             let _ = writeln!(text, "  BROKEN: and {more} more");
         }
-        if let Some(trouble) = &self.trouble {
-            let _ = writeln!(text, "  could not be carried through: {trouble}");
+        if let Some(error_text) = &self.error_text {
+            let _ = writeln!(text, "  could not be completed: {error_text}");
         }
         let end = match (self.bug, self.holds()) {
             (None, true) => "holds",

@@ -1,6 +1,6 @@
-//! What is asked by every RPC that changes something, each under a request id.
+//! Request messages for every RPC that changes data, each with a request id.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest,
     DeactivateLeadRequest, EraseLeadRequest, Lead, Opportunity, Order, ReactivateLeadRequest,
     RunActionRequest, UpdateLeadRequest,
@@ -37,7 +37,7 @@ pub fn update(id: &str, phone: &str, request_id: String) -> UpdateLeadRequest {
     }
 }
 
-/// Sets the email of a lead that nobody has changed, by an operator who has the password that all here have.
+/// Sets the email of a lead at version 1. The caller must be an operator with [`PASSWORD`].
 pub fn update_email(id: &str, email: &str, request_id: String) -> UpdateLeadRequest {
     let lead = Some(Lead {
         id: id.to_owned(),
@@ -80,7 +80,7 @@ pub fn convert(id: &str, request_id: String) -> ConvertLeadRequest {
     }
 }
 
-/// By such an operator too.
+/// The caller must be an operator with [`PASSWORD`].
 pub fn erase(id: &str, request_id: String) -> EraseLeadRequest {
     EraseLeadRequest {
         id: id.to_owned(),
@@ -103,7 +103,7 @@ pub fn opportunity(lead_id: &str, name: &str, request_id: String) -> CreateOppor
     }
 }
 
-/// An order with the one action provision-client.
+/// An order with the single action provision-client.
 pub fn order(lead_id: &str, request_id: String) -> CreateOrderRequest {
     let order = Some(Order {
         lead_id: lead_id.to_owned(),
@@ -116,7 +116,7 @@ pub fn order(lead_id: &str, request_id: String) -> CreateOrderRequest {
     }
 }
 
-/// Runs that action.
+/// Runs the action provision-client.
 pub fn run(order_id: &str, request_id: String) -> RunActionRequest {
     RunActionRequest {
         order_id: order_id.to_owned(),

@@ -1,5 +1,5 @@
-//! strace on processes that run: what they ask of the system and when, and calls of the system that fail
-//! or take long because we say so.
+//! strace on running processes: it records their system calls with times, and can make system calls fail or delay
+//! them.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,30 +12,30 @@ use tempfile::TempDir;
 
 use super::cluster::signal;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// strace at work. What it does to the processes ends with it; they go on.
+/// A running strace. When it ends, it detaches, and the traced processes continue normally.
 pub struct Tracing {
     child: Child,
     folder: TempDir,
 }
 
-/// One call of the system.
+/// One system call.
 #[derive(Debug)]
 pub struct Call {
     pub name: String,
-    /// Its arguments, with the paths and addresses that file descriptors stand for.
+    /// The arguments. File descriptors are shown with their paths and addresses.
     pub arguments: String,
     /// In seconds since 1970.
-    pub begun: f64,
+    pub started: f64,
     pub ended: f64,
-    /// What came of it; -1 for a failure.
+    /// The return value; -1 for an error.
     pub result: i64,
 }
 
 impl Tracing {
-    /// Begins to watch these processes, all their threads and children, for these calls. `expressions`
-    /// are strace's own (`-e`).
+    /// Attaches to these processes with all their threads and children, and records these system calls.
+    /// `expressions` are arguments of strace's `-e`.
     pub async fn begin(processes: &[u32], expressions: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut strace = Command::new("strace");
@@ -54,11 +54,11 @@ impl Tracing {
             .spawn()
             .context("strace does not start: install Debian's package strace")?;
         let mut tracing = Self { child, folder };
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        let started = Instant::now();
+        while started.elapsed() < TIMEOUT {
             let said = fs::read_to_string(tracing.path("said"))?;
             if said.matches(" attached").count() >= processes.len() {
-                // Threads that begin at this moment are on their way.
+                // Threads that are starting at this moment are attached shortly after.
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 return Ok(tracing);
             }
@@ -67,21 +67,21 @@ impl Tracing {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        bail!("strace does not begin")
+        bail!("strace does not attach")
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Ends it, and gives what was called, in the order of the ends.
+    /// Detaches, and returns the recorded calls, ordered by their end.
     pub fn end(mut self) -> Result<Vec<Call>> {
         self.stop()?;
         let text = fs::read(self.path("calls"))?;
         Ok(parse(&String::from_utf8_lossy(&text)))
     }
 
-    /// Asks it to let go, and waits until it has: killed, it would leave processes stopped.
+    /// Asks strace to detach and waits until it has. If strace were killed, traced processes would stay stopped.
     fn stop(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_none() {
             signal(self.child.id(), rustix::process::Signal::TERM)?;
@@ -93,7 +93,7 @@ impl Tracing {
 
 impl Drop for Tracing {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // A destructor cannot report an error.
         let _ = self.stop();
     }
 }
@@ -115,32 +115,31 @@ fn parse(text: &str) -> Vec<Call> {
             unfinished.insert(thread, (time, begin));
             continue;
         }
-        let (begun, begin, end) = match rest.split_once(" resumed>") {
+        let (started, begin, end) = match rest.split_once(" resumed>") {
             Some((_, end)) => match unfinished.remove(thread) {
-                Some((begun, begin)) => (begun, begin, end),
+                Some((started, begin)) => (started, begin, end),
                 None => continue,
             },
             None => (time, rest, rest),
         };
-        calls.extend(call(begun, begin, end));
+        calls.extend(call(started, begin, end));
     }
     calls
 }
 
-/// A call of which the line `begin` has the name and the arguments, and `end` the result and how long it
-/// took.
-fn call(begun: f64, begin: &str, end: &str) -> Option<Call> {
+/// Parses a call. The line `begin` contains the name and the arguments, and `end` the result and the duration.
+fn call(started: f64, begin: &str, end: &str) -> Option<Call> {
     let (name, arguments) = begin.split_once('(')?;
     let (_, result) = end
         .rsplit_once(") = ")
         .or_else(|| end.rsplit_once(")  = "))?;
-    let (_, lasted) = result.rsplit_once('<')?;
-    let lasted: f64 = lasted.trim_end_matches('>').parse().ok()?;
+    let (_, duration) = result.rsplit_once('<')?;
+    let duration: f64 = duration.trim_end_matches('>').parse().ok()?;
     Some(Call {
         name: name.to_owned(),
         arguments: arguments.to_owned(),
-        begun,
-        ended: begun + lasted,
+        started,
+        ended: started + duration,
         result: result.split_whitespace().next()?.parse().ok()?,
     })
 }

@@ -1,5 +1,5 @@
-//! What an attack costs everybody else: how long a Get of another connection takes, how much memory
-//! the server takes, and whether it is well afterwards.
+//! The effect of an attack on others: the latency of Gets on another connection, the server's memory, and whether
+//! the server still works afterwards.
 
 use std::fs;
 use std::future::Future;
@@ -11,18 +11,18 @@ use super::client::Caller;
 use super::program::Serving;
 use super::report::Findings;
 
-/// How much longer the slowest of 100 Gets may take than it did just before.
+/// How many times its usual value the p99 of the Gets may reach during an attack.
 const TIMES: u32 = 3;
-/// What nobody notices, on a machine that does other things besides.
-const UNNOTICED: Duration = Duration::from_millis(15);
-/// How much more memory the server may take, in MiB.
+/// A p99 below this always passes, because other work on the machine can cause it.
+const NEGLIGIBLE: Duration = Duration::from_millis(15);
+/// How much the server's memory may grow, in MiB.
 const MEMORY: f64 = 64.0;
 const PAUSE: Duration = Duration::from_millis(4);
 const GETS: usize = 300;
-/// However long an attack lasts.
-const MOST: usize = 20_000;
+/// An upper limit, for attacks that last long.
+const MAX_GETS: usize = 20_000;
 
-/// Somebody who looks one lead up again and again, and what it costs.
+/// A client that gets one lead repeatedly and measures the latency.
 pub struct Bystander<'a> {
     server: &'a Serving,
     caller: Caller,
@@ -45,8 +45,8 @@ impl<'a> Bystander<'a> {
         })
     }
 
-    /// Carries an attack out. Meanwhile another caller's Gets may take [`TIMES`] as long as usual, and the
-    /// server `memory` MiB more, or [`MEMORY`].
+    /// Runs an attack. Meanwhile the p99 of another client's Gets may reach [`TIMES`] times its usual value, and
+    /// the server's memory may grow by `memory` MiB, by default [`MEMORY`].
     pub async fn during<T>(
         &self,
         name: &str,
@@ -56,10 +56,10 @@ impl<'a> Bystander<'a> {
     ) -> Result<T> {
         let memory = memory.unwrap_or(MEMORY);
         let (times, outcome) = self.observe(name, memory, findings, attack).await?;
-        let allowed = (times.usual * TIMES).max(UNNOTICED);
+        let allowed = (times.usual * TIMES).max(NEGLIGIBLE);
         findings.expect(times.slowest <= allowed, || {
             format!(
-                "{name}: p99 of others {:.1} ms, allowed {:.1}",
+                "{name}: p99 of other calls {:.1} ms, allowed {:.1}",
                 millis(times.slowest),
                 millis(allowed)
             )
@@ -67,7 +67,7 @@ impl<'a> Bystander<'a> {
         Ok(outcome)
     }
 
-    /// As [`Self::during`], for work that may slow others down: only the memory is limited.
+    /// Like [`Self::during`], for work that may slow other calls: only the memory is limited.
     pub async fn memory_during<T>(
         &self,
         name: &str,
@@ -91,7 +91,7 @@ impl<'a> Bystander<'a> {
         fs::write(format!("/proc/{}/clear_refs", self.server.id()), "5")?;
         let before = self.server.memory()?;
         let (slowest, outcome) = self.slowest(attack).await?;
-        let outcome = outcome.with_context(|| format!("{name} cannot be tried"))?;
+        let outcome = outcome.with_context(|| format!("{name} could not be completed"))?;
         let grown = (self.peak()? - before).max(0.0);
         findings.fact(
             name,
@@ -107,17 +107,17 @@ impl<'a> Bystander<'a> {
         Ok((Times { usual, slowest }, outcome))
     }
 
-    /// The 99th percentile of Gets while something goes on.
+    /// The 99th percentile of Gets until `work` completes.
     async fn slowest<T>(&self, work: impl Future<Output = T>) -> Result<(Duration, T)> {
         let mut work = std::pin::pin!(work);
         let mut done = None;
         let mut times = Vec::new();
-        while times.len() < MOST && (done.is_none() || times.len() < GETS) {
+        while times.len() < MAX_GETS && (done.is_none() || times.len() < GETS) {
             let get = async {
-                let begun = Instant::now();
+                let started = Instant::now();
                 let got = self.caller.get(&self.lead).await;
                 tokio::time::sleep(PAUSE).await;
-                (got, begun.elapsed().saturating_sub(PAUSE))
+                (got, started.elapsed().saturating_sub(PAUSE))
             };
             let mut get = std::pin::pin!(get);
             let (got, time) = if done.is_some() {
@@ -156,13 +156,13 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Notes a panic in the server's log, and a server that does not answer.
-pub async fn is_well(server: &Serving, caller: &Caller, findings: &mut Findings) -> Result<()> {
+/// Records a panic in the server's log, and a server that does not respond.
+pub async fn check_alive(server: &Serving, caller: &Caller, findings: &mut Findings) -> Result<()> {
     let log = server.log()?;
     findings.expect(!log.contains("panicked"), || "the server panicked".into());
-    let answer = caller.create("Afterwards", "").await;
-    findings.expect(answer.is_ok(), || {
-        format!("the server does not answer: {answer:?}")
+    let response = caller.create("Afterwards", "").await;
+    findings.expect(response.is_ok(), || {
+        format!("the server does not respond: {response:?}")
     });
     Ok(())
 }

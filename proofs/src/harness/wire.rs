@@ -1,5 +1,5 @@
-//! HTTP/2 by hand: frames that no client would send, over plain TCP. It blocks, so it belongs on a
-//! thread of its own, and that thread steps back behind the others of this machine.
+//! Hand-made HTTP/2: frames that no normal client would send, over plain TCP. It uses blocking I/O, so it must run
+//! on its own thread, which has a lower priority than the server.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// How long writing to a server that does not read may take, and reading from one that is silent.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a write may block if the server does not read, and a read if the server does not write.
+const TIMEOUT: Duration = Duration::from_secs(2);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The kinds of frames (RFC 9113, 6).
+/// Frame types (RFC 9113, 6).
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RESET: u8 = 3;
@@ -31,11 +31,11 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A header in HPACK, in clear and not to be kept by the other side.
+/// An HPACK header without compression, which the receiver must not store in its dynamic table.
 pub fn header(name: &str, value: &str) -> Vec<u8> {
     let mut text = vec![0];
     for part in [name, value] {
-        // A length of 7 bits, then the rest of it by 7 bits each.
+        // A prefix of 7 bits, then the rest of the length in groups of 7 bits.
         match part.len() {
             short @ 0..127 => text.push(u8::try_from(short).unwrap_or(0)),
             long => {
@@ -67,7 +67,7 @@ pub fn call(rpc: &str, token: &str) -> Vec<u8> {
     .concat()
 }
 
-/// A message in gRPC's frame.
+/// A gRPC frame with a message.
 pub fn message(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap_or(0).to_be_bytes();
     [&[0], &length[..], bytes].concat()
@@ -77,18 +77,18 @@ pub fn message(bytes: &[u8]) -> Vec<u8> {
 pub struct Wire(TcpStream);
 
 impl Wire {
-    /// Connects, and says nothing.
-    pub fn silent(address: &str) -> Result<Self> {
+    /// Connects without sending anything.
+    pub fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self(stream))
     }
 
-    /// Connects and says these settings, each a number and its value.
+    /// Connects and sends these settings, each an identifier and its value.
     pub fn open(address: &str, settings: &[(u16, u32)]) -> Result<Self> {
-        let mut wire = Self::silent(address)?;
+        let mut wire = Self::connect(address)?;
         let settings: Vec<u8> = settings
             .iter()
             .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
@@ -98,13 +98,13 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Sends, and says whether the server still takes it.
+    /// Sends bytes. Returns whether the server still accepts them.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).is_ok()
     }
 
-    /// The first bytes of the preface, one after the other, with pauses.
-    pub fn dribble(&mut self, pause: Duration) {
+    /// Sends the first bytes of the preface one by one, with pauses.
+    pub fn send_preface_slowly(&mut self, pause: Duration) {
         for byte in &PREFACE[..12] {
             if !self.send(&[*byte]) {
                 return;
@@ -113,16 +113,16 @@ impl Wire {
         }
     }
 
-    /// Reads what comes until the server hangs up, is silent, or enough time is gone. Says whether it
-    /// has hung up.
-    pub fn drain(&mut self, patience: Duration) -> bool {
-        let begun = Instant::now();
+    /// Reads and discards data until the server closes the connection or the time is over. Returns whether the
+    /// server has closed it.
+    pub fn read_until_closed(&mut self, time_limit: Duration) -> bool {
+        let started = Instant::now();
         let mut buffer = vec![0; 64 * 1024];
-        let pause = patience.min(Duration::from_millis(50));
+        let pause = time_limit.min(Duration::from_millis(50));
         if self.0.set_read_timeout(Some(pause)).is_err() {
             return true;
         }
-        while begun.elapsed() < patience {
+        while started.elapsed() < time_limit {
             match self.0.read(&mut buffer) {
                 Ok(0) => return true,
                 Ok(_) => {}
@@ -134,16 +134,16 @@ impl Wire {
     }
 }
 
-/// Runs what blocks on a thread of its own that lets everybody else go first: it is what the server
-/// does with it that is measured.
-pub async fn apart<T: Send + 'static>(
+/// Runs blocking work on its own thread with a low priority, because the sender must not take processor time from
+/// the server, whose behaviour is measured.
+pub async fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (answer, answered) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        // Where that cannot be, it goes on as it is.
+        // If the priority cannot be changed, the work runs anyway.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 15);
-        let _ = answer.send(work());
+        let _ = sender.send(work());
     });
-    answered.await?
+    receiver.await?
 }

@@ -1,5 +1,5 @@
-//! Those who write in an order of their own, so that of any copy of the database it can be told whether it
-//! holds the beginning of what each wrote, and nothing else.
+//! Writers that each make their changes in a known order. Any copy of the database can then be checked: it must
+//! contain a prefix of each writer's changes, and nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,27 +13,27 @@ use super::client::{Caller, reason};
 use super::database::Database;
 use super::report::Findings;
 
-/// A writer whom nobody stops ends by itself.
+/// An upper limit, so that a writer that is never stopped ends.
 const CHANGES: usize = 1_000_000;
-/// A lead is created, and then changed so often that these are all its versions.
+/// How many versions each lead gets: it is created once, then updated.
 const VERSIONS: usize = 4;
 
-/// The writers, while they write.
+/// The running writers.
 pub struct Writers {
     all: Vec<Arc<Progress>>,
     running: JoinSet<Result<(), Status>>,
     stop: Arc<AtomicBool>,
 }
 
-/// How far one has come.
+/// The progress of one writer.
 #[derive(Default)]
 struct Progress {
     sent: AtomicUsize,
-    answered: AtomicUsize,
+    acknowledged: AtomicUsize,
 }
 
 impl Writers {
-    /// `count` of them, who share these connections.
+    /// Starts `count` writers that share these connections.
     pub fn start(callers: &[Caller], count: usize) -> Self {
         let mut writers = Self {
             all: Vec::new(),
@@ -50,25 +50,26 @@ impl Writers {
         writers
     }
 
-    /// How many changes of each have been answered.
-    pub fn answered(&self) -> Vec<usize> {
+    /// How many changes of each writer were acknowledged.
+    pub fn acknowledged(&self) -> Vec<usize> {
         let all = self.all.iter();
-        all.map(|one| one.answered.load(Ordering::SeqCst)).collect()
+        all.map(|one| one.acknowledged.load(Ordering::SeqCst))
+            .collect()
     }
 
-    /// How many changes of each have been sent, answered or not.
+    /// How many changes of each writer were sent, acknowledged or not.
     pub fn sent(&self) -> Vec<usize> {
         let all = self.all.iter();
         all.map(|one| one.sent.load(Ordering::SeqCst)).collect()
     }
 
-    /// Lets them finish what they are at. Who was refused something is told: nothing here gives a reason.
+    /// Lets the current calls finish. Every error is recorded, because no fault is injected here.
     pub async fn stop(self, findings: &mut Findings) {
         self.stop.store(true, Ordering::SeqCst);
         for done in self.running.join_all().await {
             if let Err(status) = done {
                 let reason = reason(&status);
-                findings.broke(format!("a writer was refused: {status} {reason}"));
+                findings.broke(format!("a call of a writer failed: {status} {reason}"));
             }
         }
     }
@@ -91,7 +92,7 @@ async fn write(
             _ => caller.update(&lead, &phone(writer, change), "").await?,
         };
         lead = done.id;
-        progress.answered.store(change + 1, Ordering::SeqCst);
+        progress.acknowledged.store(change + 1, Ordering::SeqCst);
     }
     Ok(())
 }
@@ -104,11 +105,11 @@ fn phone(writer: usize, change: usize) -> String {
     format!("{writer} {change}")
 }
 
-/// Of each writer the leads that a copy holds: version and phone by number.
+/// The leads of one writer in a copy: version and phone by the lead's number.
 type Leads = BTreeMap<usize, (i64, String)>;
 
-/// Whether a copy holds the beginning of what each wrote: all that was answered `before` it was begun, and
-/// nothing but what had been sent `after` it was made. Gives how many changes it holds.
+/// Checks that a copy contains a prefix of each writer's changes: all changes acknowledged `before` the backup
+/// started, and only changes sent until `after` it was made. Returns how many changes it contains.
 pub async fn compare(
     copy: &Database,
     before: &[usize],
@@ -135,7 +136,7 @@ pub async fn compare(
             Some((leads, lead)) => {
                 leads.insert(lead, (row.try_get_by_index(1)?, row.try_get_by_index(2)?));
             }
-            None => findings.broke(format!("nobody wrote the lead {text:?}")),
+            None => findings.broke(format!("no writer created the lead {text:?}")),
         }
     }
     db.close().await?;
@@ -145,11 +146,11 @@ pub async fn compare(
             Err(why) => findings.broke(why),
             Ok(changes) => {
                 held += changes;
-                let (answered, sent) = (before[writer], after[writer]);
-                findings.expect((answered..=sent).contains(&changes), || {
+                let (acknowledged, sent) = (before[writer], after[writer]);
+                findings.expect((acknowledged..=sent).contains(&changes), || {
                     format!(
-                        "{changes} changes of writer {writer} are there; {answered} had been answered \
-                         before, and {sent} sent afterwards"
+                        "writer {writer}: {changes} changes are present; {acknowledged} were acknowledged \
+                         before, and {sent} sent until after"
                     )
                 });
             }
@@ -158,7 +159,7 @@ pub async fn compare(
     Ok(held)
 }
 
-/// How many of a writer's changes these leads are the outcome of.
+/// Returns how many of the writer's changes lead to exactly these leads.
 fn beginning(writer: usize, leads: &Leads) -> Result<usize, String> {
     let Some((newest, (version, _))) = leads.last_key_value() else {
         return Ok(0);
@@ -173,7 +174,7 @@ fn beginning(writer: usize, leads: &Leads) -> Result<usize, String> {
         let found = leads.get(&lead);
         if found != Some(&wanted) {
             return Err(format!(
-                "writer {writer}: lead {lead} of {newest} is {found:?} in place of {wanted:?}"
+                "writer {writer}: lead {lead} of {newest} is {found:?}, not {wanted:?}"
             ));
         }
     }

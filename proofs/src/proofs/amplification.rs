@@ -1,68 +1,70 @@
-//! Small requests that could make the server keep much: lists of wrong values that gzip makes small,
-//! long keys, and responses, errors among them, on connections that read nothing. How much memory they
-//! take is bounded by the request's own bytes and by limits. Shown to fail by `unread-uncounted`.
+//! Small requests that could make the server use much memory: lists of invalid values that gzip compresses well,
+//! long keys, and responses, including errors, on connections that read nothing. Their memory is bounded by the
+//! size of the request and by limits. Shown to fail by `unread-uncounted`.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
-use leadsmith::wire::proto;
+use leadsmith_proto as proto;
 use prost::Message;
 
 use crate::harness::context::Context;
 use crate::harness::report::Findings;
-use crate::harness::strain::{Bystander, is_well};
+use crate::harness::strain::{Bystander, check_alive};
 use crate::harness::wire::{self, Wire, frame, header};
 
 const LIST: &str = "leadsmith.v1.LeadService/List";
-/// How much memory one request may take, in MiB, unless it is larger than a thousandth of that.
-const ONE: f64 = 16.0;
-/// How much 120 unread errors may take, in MiB.
+/// How much memory one request may take, in MiB. Every request here is compressed to less than a
+/// thousandth of that.
+const ONE_REQUEST: f64 = 16.0;
+/// How much memory 120 unread errors may take, in MiB.
 const ERRORS: f64 = 32.0;
-/// How much unread pages of one caller may take, in MiB: its limit, 32; the pages that are being made, a
-/// few at once, each of them in several forms; and what the allocators keep of those that were refused.
+/// How much memory the unread pages of one caller may take, in MiB. This includes the caller's limit of 32; pages
+/// that are being built, a few at once, each in several forms; and memory that the allocators keep from rejected
+/// calls.
 const PAGES: f64 = 256.0;
-/// About the largest message that is taken.
+/// Close to the size of the largest accepted message.
 const LARGE: usize = 60_000;
-/// How many calls a connection makes that reads nothing.
+/// How many calls are made on a connection that reads nothing.
 const UNREAD: u32 = 120;
-/// How many large pages are asked for and not read.
+/// How many large pages are requested and not read.
 const UNREAD_PAGES: u32 = 150;
 /// Leads of about 58 KB each: together a page of 2.9 MB.
 const LEADS: usize = 50;
 const PAUSE: Duration = Duration::from_millis(4);
-/// How long the server may take for what was sent, after which the memory is looked at.
+/// How long the server gets to process what was sent before its memory is measured.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// A request that is wrong in many places.
+/// A request with many invalid values.
 struct Request {
     name: &'static str,
     rpc: &'static str,
-    /// Its message in gRPC's frame, compressed.
+    /// The gRPC frame with the compressed message.
     body: Vec<u8>,
 }
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let desk = context.desk()?;
-    let server = context.serve(&desk, &[]).await?;
-    let caller = desk.caller(&server).await?;
-    let other = desk.caller_as(&server, 1).await?;
+    let fixture = context.fixture()?;
+    let server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
+    let other = fixture.caller_as(&server, 1).await?;
     for number in 0..LEADS {
         caller.create_as(large_lead(number), "").await?;
     }
     let bystander = Bystander::new(&server, other.clone()).await?;
     let order = format!("{:x>36}", "");
     let requests = requests(&order)?;
-    let (address, token) = (server.address.clone(), desk.key(0));
+    let (address, token) = (server.address.clone(), fixture.key(0));
 
     for Request { name, rpc, body } in &requests {
         let call = call(rpc, &token, body);
-        // Once to warm up, so that what every first call takes is not counted.
-        for once in [None, Some(ONE)] {
+        // The first call is a warm-up, so that its one-time allocations are not counted.
+        for once in [None, Some(ONE_REQUEST)] {
             let (address, call) = (address.clone(), call.clone());
-            let one = wire::apart(move || unread(&address, 1, &call));
+            let one = wire::on_own_thread(move || unread(&address, 1, &call));
             match once {
                 None => drop(one.await?),
                 Some(allowed) => {
@@ -76,7 +78,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             }
         }
         let (address, call) = (address.clone(), call.clone());
-        let many = wire::apart(move || unread(&address, UNREAD, &call));
+        let many = wire::on_own_thread(move || unread(&address, UNREAD, &call));
         let what = format!("{UNREAD} {name}, unread");
         drop(
             bystander
@@ -87,11 +89,11 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
 
     let (flood, calls) = (address.clone(), context.size(20_000, 200_000));
     let stranger = call(LIST, "nobody", &frame_of(&[])?);
-    let strangers = wire::apart(move || unread(&flood, calls, &stranger));
-    let what = format!("{calls} calls of a stranger, unread");
+    let unauthenticated = wire::on_own_thread(move || unread(&flood, calls, &stranger));
+    let what = format!("{calls} calls of an unauthenticated client, unread");
     drop(
         bystander
-            .memory_during(&what, ERRORS, &mut findings, strangers)
+            .memory_during(&what, ERRORS, &mut findings, unauthenticated)
             .await?,
     );
 
@@ -100,7 +102,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         ..Default::default()
     };
     let page = call(LIST, &token, &frame_of(&page.encode_to_vec())?);
-    let pages = wire::apart(move || unread(&address, UNREAD_PAGES, &page));
+    let pages = wire::on_own_thread(move || unread(&address, UNREAD_PAGES, &page));
     let what = format!("{UNREAD_PAGES} pages of 2.9 MB, unread");
     drop(
         bystander
@@ -108,15 +110,15 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             .await?,
     );
 
-    let answer = caller.create("Afterwards", "").await;
-    findings.expect(answer.is_ok(), || {
-        format!("the caller cannot go on when its connections are gone: {answer:?}")
+    let response = caller.create("Afterwards", "").await;
+    findings.expect(response.is_ok(), || {
+        format!("the caller's next call failed after its connections were closed: {response:?}")
     });
-    is_well(&server, &other, &mut findings).await?;
+    check_alive(&server, &other, &mut findings).await?;
     findings.finish()
 }
 
-/// Makes a call again and again on a connection that takes headers but no data and reads nothing.
+/// Makes a call repeatedly on a connection that accepts headers but no data, and reads nothing.
 fn unread(address: &str, times: u32, call: &(Vec<u8>, Vec<u8>)) -> Result<Wire> {
     // SETTINGS_INITIAL_WINDOW_SIZE
     let mut wire = Wire::open(address, &[(4, 0)])?;
@@ -125,7 +127,7 @@ fn unread(address: &str, times: u32, call: &(Vec<u8>, Vec<u8>)) -> Result<Wire> 
         let stream = 2 * number + 1;
         let begin = frame(wire::HEADERS, wire::END_HEADERS, stream, headers);
         let data = frame(wire::DATA, wire::END_STREAM, stream, body);
-        // The server may stop reading what comes from who does not read.
+        // The server may stop reading from a client that does not read.
         if !wire.send(&[begin, data].concat()) {
             break;
         }
@@ -143,7 +145,7 @@ fn call(rpc: &str, token: &str, body: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (headers, body.to_vec())
 }
 
-/// A compressed message in gRPC's frame.
+/// A gRPC frame with a compressed message.
 fn frame_of(message: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(message)?;
@@ -198,29 +200,29 @@ fn requests(order_id: &str) -> Result<Vec<Request>> {
         ..Default::default()
     };
     Ok(vec![
-        request("lists of unknown states", LIST, list.encode_to_vec())?,
+        request("lists with unknown states", LIST, list.encode_to_vec())?,
         request(
-            "masks of unknown fields",
+            "masks with unknown fields",
             "leadsmith.v1.LeadService/Update",
             update.encode_to_vec(),
         )?,
         request(
-            "leads of wrong keys",
+            "leads with invalid keys",
             "leadsmith.v1.LeadService/Create",
             lead(keys.collect()).encode_to_vec(),
         )?,
         request(
-            "orders of empty items",
+            "orders with empty items",
             "leadsmith.v1.OrderService/Create",
             order(LARGE / 2, Vec::new()).encode_to_vec(),
         )?,
         request(
-            "orders of long keys",
+            "orders with long keys",
             "leadsmith.v1.OrderService/Create",
             order(0, vec![action]).encode_to_vec(),
         )?,
         request(
-            "runs of long keys",
+            "runs with long keys",
             "leadsmith.v1.OrderService/RunAction",
             run.encode_to_vec(),
         )?,

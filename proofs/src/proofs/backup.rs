@@ -1,11 +1,11 @@
-//! Backups are made while writers write, restored elsewhere and served. Each must be a beginning of what was
-//! written, whole: with everything that was answered before it was begun, nothing missing in the middle, and
-//! nothing that nobody sent. A backup that is killed leaves no file of its name, or the one that was there;
-//! a file that is torn is not restored, and what it was to replace stays as it was.
+//! Backups are made during writes, restored elsewhere and served. Each must contain a complete prefix of the
+//! changes: all that were acknowledged before the backup started, no gaps, and nothing that was never sent. A
+//! killed backup leaves no file under its name, or the file that was there before. A damaged file is not restored,
+//! and the database that it should have replaced is unchanged.
 //!
-//! On SQLite by `leadsmith backup` and `leadsmith restore`, shown to fail by `torn-backup`. On
-//! PostgreSQL by pg_dump and pg_restore, in which the service takes no part: what it can get wrong is to need
-//! two transactions for one change, and so that half is shown to fail by `history-apart`.
+//! On SQLite with `leadsmith backup` and `leadsmith restore`, shown to fail by `torn-backup`. On PostgreSQL with
+//! pg_dump and pg_restore. The service takes no part in these, but it could use two transactions for one change.
+//! That half is shown to fail by `history-apart`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,32 +18,32 @@ use tempfile::TempDir;
 
 use crate::harness::client::Caller;
 use crate::harness::cluster;
-use crate::harness::context::{Context, Desk};
+use crate::harness::consistency;
+use crate::harness::context::{Context, Fixture};
 use crate::harness::database::{Database, Kind};
 use crate::harness::report::Findings;
-use crate::harness::whole;
 use crate::harness::writers::{Writers, compare};
 
 const CONNECTIONS: usize = 4;
 const WRITERS: usize = 16;
-/// How long writers write before each backup.
+/// How long the writers write before each backup.
 const WRITING: Duration = Duration::from_millis(500);
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let desk = context.desk()?;
-    let server = context.serve(&desk, &[]).await?;
-    let writers = Writers::start(&desk.callers(&server, CONNECTIONS).await?, WRITERS);
+    let fixture = context.fixture()?;
+    let server = context.serve(&fixture, &[]).await?;
+    let writers = Writers::start(&fixture.callers(&server, CONNECTIONS).await?, WRITERS);
     let folder = tempfile::tempdir()?;
     let (mut files, mut slowest, mut held) = (Vec::new(), Duration::ZERO, 0);
     let rounds = context.size(4, 100);
     for round in 0..rounds {
         tokio::time::sleep(WRITING).await;
         let file = folder.path().join(format!("{round}.backup"));
-        let before = writers.answered();
-        let begun = Instant::now();
-        back_up(context, &desk.database, &file)?;
-        slowest = slowest.max(begun.elapsed());
+        let before = writers.acknowledged();
+        let started = Instant::now();
+        back_up(context, &fixture.database, &file)?;
+        slowest = slowest.max(started.elapsed());
         let after = writers.sent();
         let copy = match restore(context, &file) {
             Ok(copy) => copy,
@@ -53,22 +53,22 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             }
         };
         held = compare(&copy, &before, &after, &mut findings).await?;
-        whole::look(&copy, &mut findings).await?;
-        serve(context, &desk, &copy, &mut findings).await?;
+        consistency::check(&copy, &mut findings).await?;
+        serve(context, &fixture, &copy, &mut findings).await?;
         files.push(file);
     }
     if context.kind == Kind::Sqlite && !findings.is_broken() {
         let backups = Backups {
             context,
-            desk: &desk,
+            fixture: &fixture,
             folder: &folder,
             files: &files,
         };
         backups.killed(slowest, &mut findings).await?;
-        backups.refused(&mut findings).await?;
+        backups.rejected(&mut findings).await?;
     }
     writers.stop(&mut findings).await;
-    whole::look(&desk.database, &mut findings).await?;
+    consistency::check(&fixture.database, &mut findings).await?;
     findings.fact("backups restored and served", rounds);
     findings.fact("changes in the last", held);
     findings.fact("slowest backup", format!("{} ms", slowest.as_millis()));
@@ -94,7 +94,7 @@ fn back_up(context: &Context<'_>, database: &Database, file: &Path) -> Result<()
     Ok(())
 }
 
-/// A new database with what a backup holds.
+/// A new database restored from a backup.
 fn restore(context: &Context<'_>, file: &Path) -> Result<Database> {
     let database = context.database()?;
     match context.kind {
@@ -112,41 +112,40 @@ fn restore(context: &Context<'_>, file: &Path) -> Result<Database> {
 }
 
 fn text(file: &Path) -> Result<&str> {
-    file.to_str().context("a file's name is no text")
+    file.to_str().context("a file name is not UTF-8")
 }
 
-/// Whether a server goes on with a copy: who could call can, and changes come about.
+/// Whether a server works on the restored copy: the same key is valid, and changes succeed.
 async fn serve(
     context: &Context<'_>,
-    desk: &Desk,
+    fixture: &Fixture,
     copy: &Database,
     findings: &mut Findings,
 ) -> Result<()> {
     let server = context.program.serve(&copy.url(), &[]).await?;
-    let caller = Caller::connect(&server.address, &desk.key(0)).await?;
-    let answer = caller.create("Afterwards", "").await;
-    findings.expect(answer.is_ok(), || {
-        format!("a server on a restored backup answers {answer:?}")
+    let caller = Caller::connect(&server.address, &fixture.key(0)).await?;
+    let response = caller.create("Afterwards", "").await;
+    findings.expect(response.is_ok(), || {
+        format!("on a restored backup a change failed: {response:?}")
     });
-    whole::look(copy, findings).await
+    consistency::check(copy, findings).await
 }
 
-/// Backups of SQLite that are whole, and what is done to them.
+/// Complete SQLite backups, and tests on them.
 struct Backups<'a> {
     context: &'a Context<'a>,
-    desk: &'a Desk,
+    fixture: &'a Fixture,
     folder: &'a TempDir,
     files: &'a [PathBuf],
 }
 
 impl Backups<'_> {
-    /// Kills a backup at a random moment, again and again; every other time of one that is to replace
-    /// another.
+    /// Kills backups at random moments. Every second one would replace an earlier backup.
     async fn killed(&self, usual: Duration, findings: &mut Findings) -> Result<()> {
         let mut random = self.context.random(1);
         let kills = self.context.size(12, 300);
         let earlier = fs::read(&self.files[0])?;
-        let mut halfway = 0;
+        let mut while_writing = 0;
         for kill in 0..kills {
             let folder = tempfile::tempdir_in(self.folder)?;
             let file = folder.path().join("killed.backup");
@@ -154,7 +153,7 @@ impl Backups<'_> {
             if replaces {
                 fs::write(&file, &earlier)?;
             }
-            let url = self.desk.database.url();
+            let url = self.fixture.database.url();
             let mut backup = self
                 .context
                 .program
@@ -163,36 +162,36 @@ impl Backups<'_> {
             tokio::time::sleep(Duration::from_micros(moment)).await;
             backup.kill()?;
             backup.wait()?;
-            // What it was writing lies about under another name.
-            halfway += usize::from(contents(folder.path())?.len() > usize::from(replaces));
+            // The incomplete file remains, under another name.
+            while_writing += usize::from(contents(folder.path())?.len() > usize::from(replaces));
             match file.exists() {
                 false => findings.expect(!replaces, || {
-                    "a killed backup took the one before away".into()
+                    "a killed backup removed the earlier one".into()
                 }),
                 true if replaces && fs::read(&file)? == earlier => {}
-                // It had come to its end.
+                // The backup had completed before the kill.
                 true => {
                     let whole = restore(self.context, &file);
                     findings.expect(whole.is_ok(), || {
-                        "a killed backup left a file that is none".into()
+                        "a killed backup left an incomplete file".into()
                     });
                 }
             }
         }
         findings.fact("backups killed", kills);
-        findings.fact("killed halfway", halfway);
+        findings.fact("killed while writing", while_writing);
         ensure!(
-            halfway > 0 || findings.is_broken(),
-            "no backup was killed halfway"
+            while_writing > 0 || findings.is_broken(),
+            "no backup was killed while writing"
         );
         Ok(())
     }
 
-    /// Tries to restore what is no backup any more: where nothing is, and over a database; and a whole one
-    /// over the database that is served.
-    async fn refused(&self, findings: &mut Findings) -> Result<()> {
-        let torn = self.torn()?;
-        for (what, bytes) in &torn {
+    /// Tries to restore damaged files, without and with an existing database; and a complete backup over the
+    /// database that is being served. All must fail.
+    async fn rejected(&self, findings: &mut Findings) -> Result<()> {
+        let damaged = self.damaged()?;
+        for (what, bytes) in &damaged {
             let folder = tempfile::tempdir_in(self.folder)?;
             let file = folder.path().join("torn.backup");
             fs::write(&file, bytes)?;
@@ -207,17 +206,15 @@ impl Backups<'_> {
                 let restored = self.force(&target, &file);
                 findings.expect(restored.is_err(), || format!("{what} was restored"));
                 findings.expect(contents(place.path())? == before, || {
-                    format!(
-                        "{what} was not restored, but something was done to what it was to replace"
-                    )
+                    format!("{what} was not restored, but the existing database was changed")
                 });
             }
         }
-        let served = self.force(&self.desk.database, &self.files[0]);
+        let served = self.force(&self.fixture.database, &self.files[0]);
         findings.expect(served.is_err(), || {
-            "a backup was restored over a database that is served".into()
+            "a backup was restored over a database that is being served".into()
         });
-        findings.fact("torn backups refused", torn.len());
+        findings.fact("incomplete backups rejected", damaged.len());
         Ok(())
     }
 
@@ -227,8 +224,8 @@ impl Backups<'_> {
             .command(&target.url(), &["restore", "--force", text(file)?])
     }
 
-    /// What can become of a backup on its way.
-    fn torn(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    /// Damaged forms of a backup.
+    fn damaged(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
         const PAGE: usize = 4096;
         let earlier = fs::read(&self.files[0])?;
         let whole = fs::read(self.files.last().context("no backup")?)?;
@@ -250,7 +247,7 @@ impl Backups<'_> {
     }
 }
 
-/// The files of a folder and what is in them.
+/// The files in a folder with their contents.
 fn contents(folder: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
     let files = fs::read_dir(folder)?;
     files

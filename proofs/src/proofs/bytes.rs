@@ -1,30 +1,30 @@
-//! Bytes that are no message, or one too many, or far too large: each is refused by the code and the
-//! reason that the contract names, and nothing is laid out for it. Shown to fail by
-//! `large-messages`.
+//! Malformed, duplicate and oversized messages: each must be rejected with the code and the reason that the
+//! contract defines, and no memory must be allocated for it. Shown to fail by `large-messages`.
 
 use std::io::Write as _;
 
 use anyhow::Result;
-use leadsmith::server::LARGEST_REQUEST;
-use leadsmith::wire::proto;
+use leadsmith_proto as proto;
 use prost::Message as _;
 use prost::bytes::Bytes;
 
 use crate::harness::context::Context;
-use crate::harness::raw::{Raw, framed, told};
+use crate::harness::raw::{Raw, code_and_reason, framed};
 use crate::harness::report::Findings;
-use crate::harness::strain::{Bystander, is_well};
+use crate::harness::strain::{Bystander, check_alive};
 
+/// The largest request message the service accepts, in bytes: see the limits in the manual.
+const LARGEST_REQUEST: usize = 64 * 1024;
 const CREATE: &str = "leadsmith.v1.LeadService/Create";
 const SIGN_IN: &str = "leadsmith.v1.AuthService/SignIn";
 const MALFORMED: &str = "InvalidArgument MESSAGE_MALFORMED";
 const TOO_LARGE: &str = "ResourceExhausted MESSAGE_TOO_LARGE";
-/// How much a bomb swells to.
+/// The decompressed size of a gzip bomb.
 const SWOLLEN: usize = 64 << 20;
-/// How much more memory the server may take for all of it, in MiB.
+/// How much the server's memory may grow during all calls, in MiB.
 const MEMORY: f64 = 24.0;
 
-/// What is sent, and what must come back.
+/// What is sent, and the expected status.
 struct Case {
     name: &'static str,
     rpc: &'static str,
@@ -35,49 +35,51 @@ struct Case {
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let desk = context.desk()?;
-    let server = context.serve(&desk, &[]).await?;
-    let caller = desk.caller(&server).await?;
+    let fixture = context.fixture()?;
+    let server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
     let bystander = Bystander::new(&server, caller.clone()).await?;
-    let before = desk.database.count("SELECT count(*) FROM leads").await?;
-    let bearer = format!("Bearer {}", desk.key(0));
+    let before = fixture.database.count("SELECT count(*) FROM leads").await?;
+    let bearer = format!("Bearer {}", fixture.key(0));
     let cases = cases()?;
     let rounds = context.size(3, 500);
     let send_all = async {
         let mut wrong = Vec::new();
         for _ in 0..rounds {
             for case in &cases {
-                // A connection each: a refusal may end it.
+                // A new connection for each call, because the server may close it after an error.
                 let raw = Raw::connect(&server.address).await?;
                 let mut headers = vec![("authorization", bearer.as_str())];
                 headers.extend(case.headers);
-                let told = match raw.call(case.rpc, &headers, case.body.clone()).await {
-                    Ok(status) => told(&status),
-                    Err(error) => format!("no answer: {error:#}"),
+                let outcome = match raw.call(case.rpc, &headers, case.body.clone()).await {
+                    Ok(status) => code_and_reason(&status),
+                    Err(error) => format!("no response: {error:#}"),
                 };
-                if told != case.expected {
+                if outcome != case.expected {
                     let (name, expected) = (case.name, case.expected);
-                    wrong.push(format!("{name}: {told}, not {expected}"));
+                    wrong.push(format!("{name}: {outcome}, not {expected}"));
                 }
             }
         }
         anyhow::Ok(wrong)
     };
     let wrong = bystander
-        .during("all of it", Some(MEMORY), &mut findings, send_all)
+        .during("all calls", Some(MEMORY), &mut findings, send_all)
         .await?;
     findings.fact("kinds of bytes", cases.len());
     findings.fact("calls", cases.len() * rounds);
-    wrong.into_iter().for_each(|told| findings.broke(told));
-    let leads = desk.database.count("SELECT count(*) FROM leads").await?;
-    findings.expect(leads == before, || "something was created".into());
-    is_well(&server, &caller, &mut findings).await?;
+    wrong
+        .into_iter()
+        .for_each(|outcome| findings.broke(outcome));
+    let leads = fixture.database.count("SELECT count(*) FROM leads").await?;
+    findings.expect(leads == before, || "a lead was created".into());
+    check_alive(&server, &caller, &mut findings).await?;
     findings.finish()
 }
 
 fn cases() -> Result<Vec<Case>> {
     let lead = |name: Vec<u8>| {
-        // By hand, because a String holds no bad UTF-8.
+        // Encoded by hand, because a String cannot hold invalid UTF-8.
         let mut lead = vec![0x12];
         prost::encoding::encode_varint(u64::try_from(name.len())?, &mut lead);
         lead.extend(name);
@@ -123,7 +125,7 @@ fn cases() -> Result<Vec<Case>> {
         case("oversize", oversize.clone(), TOO_LARGE),
         Case {
             rpc: SIGN_IN,
-            ..case("oversize, from a stranger", oversize, TOO_LARGE)
+            ..case("oversize, without a token", oversize, TOO_LARGE)
         },
         case(
             "announced as 4 GiB",
@@ -138,9 +140,13 @@ fn cases() -> Result<Vec<Case>> {
         )?,
         Case {
             headers: &[("grpc-encoding", "gzip")],
-            ..case("no gzip", framed(1, &[0xff; 100]), MALFORMED)
+            ..case("not gzip", framed(1, &[0xff; 100]), MALFORMED)
         },
-        case("compressed by nothing", framed(1, &good), MALFORMED),
+        case(
+            "compressed without an encoding",
+            framed(1, &good),
+            MALFORMED,
+        ),
         case("deep nesting", framed(0, &[0x0b; 40_000]), MALFORMED),
         case("bad UTF-8", framed(0, &lead(vec![0xff, 0xfe])?), MALFORMED),
         case(
@@ -159,11 +165,11 @@ fn cases() -> Result<Vec<Case>> {
             MALFORMED,
         ),
         case("an endless varint", framed(0, &[0xff; 11]), MALFORMED),
-        case("a flag that is none", framed(9, &good), MALFORMED),
-        case("a truncated frame's head", truncated.into(), MALFORMED),
+        case("an unknown flag", framed(9, &good), MALFORMED),
+        case("a truncated frame header", truncated.into(), MALFORMED),
         case("a truncated frame", cut.into(), MALFORMED),
         case("no frame", Bytes::new(), MALFORMED),
-        // tonic takes the first of a call that has one, and so the contract does.
+        // tonic reads only the first frame of a unary call, and the contract says the same.
         case("two frames", doubled.into(), "Ok"),
         Case {
             rpc: "leadsmith.v1.LeadService/Nonsense",

@@ -1,5 +1,5 @@
-//! 64 callers, over three replicas on PostgreSQL, convert one lead by hand and by its orders' actions,
-//! set it aside and edit it, all at once. Shown to fail by `convert-twice`.
+//! 64 concurrent calls, on PostgreSQL over three replicas, convert one lead directly and through its order's
+//! action, deactivate it and update it. Shown to fail by `convert-twice`.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 use tonic::Status;
 
 use crate::harness::client::{Caller, reason};
+use crate::harness::consistency;
 use crate::harness::context::Context;
 use crate::harness::database::Kind;
 use crate::harness::report::Findings;
-use crate::harness::whole;
 
 const CALLERS: usize = 64;
 
-/// What a loser may be told.
+/// The reasons with which a losing call may fail.
 const DOCUMENTED: &[&str] = &[
     "LEAD_CONVERTED",
     "LEAD_DEACTIVATED",
@@ -27,15 +27,15 @@ const DOCUMENTED: &[&str] = &[
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut random = context.random(0);
-    let desk = context.desk()?;
+    let fixture = context.fixture()?;
     let replicas = match context.kind {
         Kind::Sqlite => 1,
         Kind::Postgres => 3,
     };
-    let servers = context.replicas(&desk, replicas, &[]).await?;
+    let servers = context.replicas(&fixture, replicas, &[]).await?;
     let mut callers = Vec::new();
     for server in &servers {
-        callers.extend(desk.callers(server, 2).await?);
+        callers.extend(fixture.callers(server, 2).await?);
     }
     let mut losers: BTreeMap<String, usize> = BTreeMap::new();
     let races = context.size(30, 1_000);
@@ -53,14 +53,14 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         for outcome in calls.join_all().await {
             match outcome {
                 Ok(wins) => winners += usize::from(wins),
-                Err(status) => *losers.entry(told(&status)).or_default() += 1,
+                Err(status) => *losers.entry(reason_or_code(&status)).or_default() += 1,
             }
         }
         let state = callers[0].get(&lead).await?.state().as_str_name();
         let expected = usize::from(state == "LEAD_STATE_CONVERTED");
         converted += expected;
         findings.expect(winners == expected, || {
-            format!("{winners} calls were told that they converted a lead that is {state}")
+            format!("{winners} calls reported that they converted a lead that is {state}")
         });
     }
     for (what, sql) in [
@@ -78,25 +78,25 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             "SELECT count(*) FROM events WHERE type = 'lead.converted'",
         ),
     ] {
-        let count = desk.database.count(sql).await?;
+        let count = fixture.database.count(sql).await?;
         findings.expect(usize::try_from(count) == Ok(converted), || {
-            format!("{count} {what} where {converted} leads were converted")
+            format!("{count} {what}, but {converted} leads were converted")
         });
     }
-    whole::look(&desk.database, &mut findings).await?;
+    consistency::check(&fixture.database, &mut findings).await?;
     findings.fact("races", races);
     findings.fact("replicas", replicas);
     findings.fact("converted", converted);
     for (reason, count) in losers {
-        findings.fact(&format!("told {reason}"), count);
+        findings.fact(&format!("failed with {reason}"), count);
         findings.expect(DOCUMENTED.contains(&reason.as_str()), || {
-            format!("{count} losers were told {reason}")
+            format!("{count} calls failed with {reason}")
         });
     }
     findings.finish()
 }
 
-/// One of the calls, by the dice. Says whether it converted the lead.
+/// Makes a random call. Returns whether it converted the lead.
 async fn act(caller: &Caller, lead: &str, order: &str, dice: u32) -> Result<bool, Status> {
     match dice {
         0 => caller.deactivate(lead).await.map(|_| false),
@@ -109,8 +109,8 @@ async fn act(caller: &Caller, lead: &str, order: &str, dice: u32) -> Result<bool
     }
 }
 
-/// Its reason, or its code when it has none.
-fn told(status: &Status) -> String {
+/// The reason, or the code if there is none.
+fn reason_or_code(status: &Status) -> String {
     match reason(status) {
         reason if reason.is_empty() => format!("{:?}", status.code()),
         reason => reason,

@@ -1,9 +1,9 @@
-//! The disk is full, fails to sync, or is slow. Nothing may be answered OK that is not there after a
-//! restart, looking things up goes on, and when the disk is well again so is the service, by itself.
-//! Shown to fail by `spoilt-connection`.
+//! The disk is full, fails to sync, or is slow. Every acknowledged change must be present after a restart. Reads
+//! must continue to work. The service must recover by itself when the disk works again. Shown to fail by
+//! `spoilt-connection`.
 //!
-//! The full disk is a file system in memory of 16 MiB, for which one has to be root; strace has the syncs
-//! fail. PostgreSQL's disk is PostgreSQL's matter, and how the service takes its end is `failover`.
+//! The full disk is a tmpfs of 16 MiB, which only root can mount. strace makes the syncs fail. PostgreSQL handles
+//! its own disk errors; how the service handles the end of PostgreSQL is tested by `failover`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,19 +16,19 @@ use tempfile::TempDir;
 
 use crate::harness::client::{Caller, reason};
 use crate::harness::cluster::run as run_command;
+use crate::harness::consistency;
 use crate::harness::context::Context;
 use crate::harness::database::Database;
 use crate::harness::report::Findings;
 use crate::harness::strace::Tracing;
-use crate::harness::whole;
 
-/// How soon after the disk is well changes must be taken again.
+/// How soon changes must be accepted again after the disk works.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// A small file system in memory, or none where only root may mount one.
-struct Small(TempDir);
+/// A small tmpfs. Only root can mount one.
+struct SmallDisk(TempDir);
 
-impl Small {
+impl SmallDisk {
     fn mount() -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let mut mount = Command::new("mount");
@@ -39,24 +39,24 @@ impl Small {
     }
 }
 
-impl Drop for Small {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Whoever still has a file open in it keeps only that.
+        // A lazy unmount also succeeds while files in it are open.
         let _ = run_command(Command::new("umount").arg("--lazy").arg(self.0.path()));
     }
 }
 
-/// What callers were told.
+/// The results of the calls.
 #[derive(Default)]
-struct Told {
-    /// The ids of leads whose creation was answered OK.
+struct Results {
+    /// The ids of leads whose creation was acknowledged.
     created: Vec<String>,
-    refused: BTreeMap<String, usize>,
+    rejected: BTreeMap<String, usize>,
 }
 
-impl Told {
+impl Results {
     async fn create(&mut self, caller: &Caller) -> bool {
-        // Long, so that a small disk is full soon.
+        // A long name fills a small disk quickly.
         let name = format!("{} {}", self.created.len(), "x".repeat(150));
         match caller.create(&name, "").await {
             Ok(lead) => {
@@ -64,7 +64,7 @@ impl Told {
                 true
             }
             Err(status) => {
-                *self.refused.entry(reason(&status)).or_default() += 1;
+                *self.rejected.entry(reason(&status)).or_default() += 1;
                 false
             }
         }
@@ -73,47 +73,54 @@ impl Told {
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    match Small::mount()? {
-        Some(small) => full(context, &small, &mut findings).await?,
-        None => findings.fact("full disk", "not tried: only root may mount one"),
+    match SmallDisk::mount()? {
+        Some(small_disk) => full(context, &small_disk, &mut findings).await?,
+        None => findings.fact("full disk", "not tested: only root may mount a tmpfs"),
     }
     let times = context.size(5, 200);
     let eio = "inject=fsync,fdatasync:error=EIO";
-    sick(context, "sync fails", eio, times, &mut findings).await?;
+    faulty(context, "sync fails", eio, times, &mut findings).await?;
     let slow = "inject=fsync,fdatasync:delay_exit=500000";
-    sick(context, "sync takes 500 ms", slow, times, &mut findings).await?;
+    faulty(context, "sync takes 500 ms", slow, times, &mut findings).await?;
     findings.finish()
 }
 
-/// Leads are created until there is no room, and again when there is.
-async fn full(context: &Context<'_>, small: &Small, findings: &mut Findings) -> Result<()> {
-    let desk = context.desk_in(Database::Sqlite(tempfile::tempdir_in(small.0.path())?))?;
-    let mut server = context.serve(&desk, &[]).await?;
-    let caller = desk.caller(&server).await?;
-    let mut told = Told::default();
-    told.create(&caller).await;
-    let ballast = small.0.path().join("ballast");
+/// Creates leads until the disk is full, and again after space was freed.
+async fn full(
+    context: &Context<'_>,
+    small_disk: &SmallDisk,
+    findings: &mut Findings,
+) -> Result<()> {
+    let fixture =
+        context.fixture_in(Database::Sqlite(tempfile::tempdir_in(small_disk.0.path())?))?;
+    let mut server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
+    let mut results = Results::default();
+    results.create(&caller).await;
+    let ballast = small_disk.0.path().join("ballast");
     for _ in 0..context.size(2, 20) {
         fill(&ballast)?;
-        let before: usize = told.refused.values().sum();
+        let before: usize = results.rejected.values().sum();
         for _ in 0..20_000 {
-            if !told.create(&caller).await && told.refused.values().sum::<usize>() > before + 20 {
+            if !results.create(&caller).await
+                && results.rejected.values().sum::<usize>() > before + 20
+            {
                 break;
             }
         }
-        look_up(&caller, &told, "full disk", findings).await;
+        check_reads(&caller, &results, "full disk", findings).await;
         fs::remove_file(&ballast)?;
-        recovers(&caller, &mut told, "full disk", findings).await;
+        check_recovery(&caller, &mut results, "full disk", findings).await;
     }
-    note("full disk", &told, findings);
+    record("full disk", &results, findings);
     server.kill()?;
-    compare(&desk.database, &told, "full disk", findings).await
+    compare(&fixture.database, &results, "full disk", findings).await
 }
 
-/// Takes all the room but a MiB.
+/// Fills the disk up to the last MiB.
 fn fill(ballast: &Path) -> Result<()> {
-    let room = rustix::fs::statvfs(ballast.parent().unwrap_or(ballast))?;
-    let free = room.f_bavail * room.f_frsize;
+    let stats = rustix::fs::statvfs(ballast.parent().unwrap_or(ballast))?;
+    let free = stats.f_bavail * stats.f_frsize;
     fs::write(
         ballast,
         vec![0; usize::try_from(free.saturating_sub(1 << 20))?],
@@ -121,103 +128,114 @@ fn fill(ballast: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Leads are created while strace does something to the syncs.
-async fn sick(
+/// Creates leads while strace makes the syncs fail or delays them.
+async fn faulty(
     context: &Context<'_>,
     name: &str,
     fault: &str,
     times: usize,
     findings: &mut Findings,
 ) -> Result<()> {
-    let desk = context.desk()?;
-    let mut server = context.serve(&desk, &[]).await?;
-    let caller = desk.caller(&server).await?;
-    let mut told = Told::default();
-    told.create(&caller).await;
+    let fixture = context.fixture()?;
+    let mut server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
+    let mut results = Results::default();
+    results.create(&caller).await;
     let fails = fault.contains("error");
     for round in 0..2 {
         let tracing = Tracing::begin(&[server.id()], &["trace=fsync,fdatasync", fault]).await?;
         for _ in 0..times {
-            let created = told.create(&caller).await;
+            let created = results.create(&caller).await;
             findings.expect(!(created && fails), || {
-                format!("{name}: a change was answered OK that was not synced")
+                format!("{name}: a change was acknowledged that was not synced")
             });
-            findings.expect(created || fails, || format!("{name}: a change was refused"));
+            findings.expect(created || fails, || {
+                format!("{name}: a change was rejected")
+            });
         }
-        look_up(&caller, &told, name, findings).await;
+        check_reads(&caller, &results, name, findings).await;
         if round == 1 {
-            // The last fault lasts to the end.
+            // The fault of the second round lasts until the server is killed.
             server.kill()?;
         }
         drop(tracing);
         if round == 0 {
-            recovers(&caller, &mut told, name, findings).await;
+            check_recovery(&caller, &mut results, name, findings).await;
         }
     }
-    note(name, &told, findings);
-    compare(&desk.database, &told, name, findings).await
+    record(name, &results, findings);
+    compare(&fixture.database, &results, name, findings).await
 }
 
-fn note(name: &str, told: &Told, findings: &mut Findings) {
-    let refused = &told.refused;
+fn record(name: &str, results: &Results, findings: &mut Findings) {
+    let rejected = &results.rejected;
     findings.fact(
         name,
-        format!("{} created, refused: {refused:?}", told.created.len()),
+        format!("{} created, rejected: {rejected:?}", results.created.len()),
     );
-    for reason in refused.keys() {
+    for reason in rejected.keys() {
         findings.expect(reason == "DATABASE_UNAVAILABLE", || {
-            format!("{name}: a change was refused for {reason}")
+            format!("{name}: a change was rejected with {reason}")
         });
     }
 }
 
-/// What was answered before can be looked up, at once.
-async fn look_up(caller: &Caller, told: &Told, name: &str, findings: &mut Findings) {
-    for id in told.created.iter().rev().take(10) {
-        let begun = Instant::now();
+/// Acknowledged leads can still be read, quickly.
+async fn check_reads(caller: &Caller, results: &Results, name: &str, findings: &mut Findings) {
+    for id in results.created.iter().rev().take(10) {
+        let started = Instant::now();
         let got = caller.get(id).await;
         findings.expect(
-            got.is_ok() && begun.elapsed() < Duration::from_millis(250),
+            got.is_ok() && started.elapsed() < Duration::from_millis(250),
             || {
                 format!(
                     "{name}: a Get took {} ms: {got:?}",
-                    begun.elapsed().as_millis()
+                    started.elapsed().as_millis()
                 )
             },
         );
     }
 }
 
-/// Changes are taken again.
-async fn recovers(caller: &Caller, told: &mut Told, name: &str, findings: &mut Findings) {
-    let begun = Instant::now();
-    while begun.elapsed() < RECOVERY {
-        if told.create(caller).await {
+/// Checks that changes are accepted again.
+async fn check_recovery(
+    caller: &Caller,
+    results: &mut Results,
+    name: &str,
+    findings: &mut Findings,
+) {
+    let started = Instant::now();
+    while started.elapsed() < RECOVERY {
+        if results.create(caller).await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     findings.broke(format!(
-        "{name}: no change is taken though the disk is well"
+        "{name}: no change is accepted although the disk works again"
     ));
 }
 
-/// After the server's end: what was answered OK is there, and whole.
+/// After the end of the server: acknowledged leads are present and consistent.
 async fn compare(
     database: &Database,
-    told: &Told,
+    results: &Results,
     name: &str,
     findings: &mut Findings,
 ) -> Result<()> {
     let db = database.connect().await?;
-    let mut there = Vec::new();
+    let mut present = Vec::new();
     for row in db.rows("SELECT id FROM leads").await? {
-        there.push(row.try_get_by_index::<uuid::Uuid>(0)?.to_string());
+        present.push(row.try_get_by_index::<uuid::Uuid>(0)?.to_string());
     }
     db.close().await?;
-    let missing = told.created.iter().filter(|id| !there.contains(id)).count();
+    let missing = results
+        .created
+        .iter()
+        .filter(|id| !present.contains(id))
+        .count();
     findings.expect(missing == 0, || {
-        format!("{name}: {missing} acknowledged leads are gone")
+        format!("{name}: {missing} acknowledged leads are missing")
     });
-    whole::look(database, findings).await
+    consistency::check(database, findings).await
 }

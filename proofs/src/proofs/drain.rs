@@ -1,13 +1,14 @@
-//! A server at full load is told to stop. Meanwhile one caller watches its health without reading, one holds
-//! a connection on which nothing is said, one takes no byte of the answer to a call, and one has sent half of
-//! a call. A call that failed must have had no effect: who was let in is answered, so also who sends the other
-//! half then; who never does is waited for as long as the drain lasts. Shown to fail by `cut-off`.
+//! A server under full load is asked to stop. Meanwhile one client watches the health service without reading, one
+//! has an idle connection, one does not read a response, and one has sent half of a request. A call that fails
+//! must have had no effect. Every admitted call gets a response, including the one whose second half arrives
+//! during the drain. If that half never arrives, the server waits until the end of the drain. Shown to fail by
+//! `cut-off`.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tokio::net::TcpStream;
@@ -17,27 +18,27 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::harness::client::{Caller, reason};
-use crate::harness::context::{Context, Desk};
+use crate::harness::consistency;
+use crate::harness::context::{Context, Fixture};
 use crate::harness::program::Serving;
-use crate::harness::raw::{Begun, Raw, framed, told};
+use crate::harness::raw::{Raw, StartedCall, code_and_reason, framed};
 use crate::harness::report::Findings;
-use crate::harness::whole;
 use crate::harness::wire::{self, Wire, frame};
 
 const CALLERS: usize = 64;
 const CONNECTIONS: usize = 8;
-/// A caller whom nobody stops ends by itself.
+/// An upper limit, so that a caller that is never stopped ends.
 const CALLS: usize = 100_000;
 const EXIT: Duration = Duration::from_secs(30);
-/// How long a call that halts does, once the server was told to stop.
-const HALT: Duration = Duration::from_millis(1_500);
+/// How long after the stop signal the rest of the half-sent request is sent.
+const RESUME_AFTER: Duration = Duration::from_millis(1_500);
 /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, 6.5.2).
 const WINDOW: u16 = 4;
 
-/// What became of the callers of all stops.
+/// The totals over all stops.
 #[derive(Default)]
 struct Sum {
-    answered: usize,
+    acknowledged: usize,
     failed: usize,
     slowest: Duration,
     /// The slowest stop with a call that never ends.
@@ -49,97 +50,104 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut random = context.random(0);
     let rounds = context.size(2, 100);
     let mut sum = Sum::default();
-    let desk = context.desk()?;
+    let fixture = context.fixture()?;
     for round in 0..rounds {
-        let mut server = context.serve(&desk, &[]).await?;
-        let callers = desk.callers(&server, CONNECTIONS).await?;
-        // It takes the whole drain.
-        let for_ever = round % 20 == 1;
-        let halting = format!("{round} halting");
-        let troublesome = Troublesome::come(&desk, &server, &halting, for_ever).await?;
+        let mut server = context.serve(&fixture, &[]).await?;
+        let callers = fixture.callers(&server, CONNECTIONS).await?;
+        // Only in some rounds, because the server then waits for the whole drain.
+        let never_ends = round % 20 == 1;
+        let half_sent = format!("{round} half-sent");
+        let stalling = StallingClients::connect(&fixture, &server, &half_sent, never_ends).await?;
         let mut running = JoinSet::new();
         for index in 0..CALLERS {
             let caller = callers[index % CONNECTIONS].clone();
-            running.spawn(create_until_refused(caller, format!("{round} {index}")));
+            running.spawn(create_until_rejected(caller, format!("{round} {index}")));
         }
         tokio::time::sleep(Duration::from_millis(random.u64(300..900))).await;
-        let begun = Instant::now();
+        let started = Instant::now();
         server.terminate()?;
-        let troublesome = troublesome.go_on(&mut findings).await?;
+        let stalling = stalling.resume(&mut findings).await?;
         let status = server.ended(EXIT).await?;
-        let slowest = match for_ever {
+        let slowest = match never_ends {
             true => &mut sum.waited,
             false => &mut sum.slowest,
         };
-        *slowest = begun.elapsed().max(*slowest);
-        findings.expect(status.is_some(), || "it did not end within 30 s".into());
-        findings.expect(status.is_some_and(|s| s.success()) || for_ever, || {
-            format!("it ended with {status:?}")
+        *slowest = started.elapsed().max(*slowest);
+        findings.expect(status.is_some(), || {
+            "the server did not end within 30 s".into()
+        });
+        findings.expect(status.is_some_and(|s| s.success()) || never_ends, || {
+            format!("the server ended with {status:?}")
         });
         let mut done: Vec<_> = running.join_all().await;
-        if !for_ever {
-            done.push((vec![halting], None));
+        if !never_ends {
+            done.push((vec![half_sent], None));
         }
-        compare(&desk, done, &mut sum, &mut findings).await?;
-        drop(troublesome);
+        compare(&fixture, done, &mut sum, &mut findings).await?;
+        drop(stalling);
     }
-    whole::look(&desk.database, &mut findings).await?;
+    consistency::check(&fixture.database, &mut findings).await?;
     findings.fact("stops", rounds);
-    findings.fact("calls answered", sum.answered);
-    findings.fact("calls not let in", sum.failed);
+    findings.fact("calls completed", sum.acknowledged);
+    findings.fact("calls not admitted", sum.failed);
     findings.fact("slowest stop", format!("{} ms", sum.slowest.as_millis()));
     let waited = format!("{} ms", sum.waited.as_millis());
     findings.fact("slowest stop with a call that never ends", waited);
     findings.finish()
 }
 
-/// Callers who might keep a server from stopping.
-struct Troublesome {
+/// Clients that could keep a server from stopping.
+struct StallingClients {
     _silent: TcpStream,
     _watch: Streaming<HealthCheckResponse>,
     _unread: Wire,
-    half: Half,
+    partial: PartialCall,
 }
 
-/// A call half of which was sent, over a connection of its own.
-struct Half {
+/// A half-sent call on its own connection.
+struct PartialCall {
     _connection: Raw,
-    call: Option<Begun>,
+    call: Option<StartedCall>,
     rest: Option<Bytes>,
 }
 
-impl Troublesome {
-    async fn come(desk: &Desk, server: &Serving, name: &str, for_ever: bool) -> Result<Self> {
+impl StallingClients {
+    async fn connect(
+        fixture: &Fixture,
+        server: &Serving,
+        name: &str,
+        never_ends: bool,
+    ) -> Result<Self> {
         let silent = TcpStream::connect(&server.address).await?;
-        let mut health = HealthClient::new(desk.caller(server).await?.channel);
+        let mut health = HealthClient::new(fixture.caller(server).await?.channel);
         let watch = health.watch(HealthCheckRequest::default()).await?;
         Ok(Self {
             _silent: silent,
             _watch: watch.into_inner(),
-            _unread: unread(&server.address, &desk.key(0))?,
-            half: Half::sent(server, &desk.key(0), name, for_ever).await?,
+            _unread: unread(&server.address, &fixture.key(0))?,
+            partial: PartialCall::sent(server, &fixture.key(0), name, never_ends).await?,
         })
     }
 
-    /// What they do when the server was told to stop: who halted goes on, the others stay as they are.
-    async fn go_on(mut self, findings: &mut Findings) -> Result<Self> {
-        tokio::time::sleep(HALT).await;
-        if let Some(rest) = self.half.rest.take()
-            && let Some(call) = self.half.call.take()
+    /// After the stop signal, sends the rest of the half-sent request. The other connections stay as they are.
+    async fn resume(mut self, findings: &mut Findings) -> Result<Self> {
+        tokio::time::sleep(RESUME_AFTER).await;
+        if let Some(rest) = self.partial.rest.take()
+            && let Some(call) = self.partial.call.take()
         {
-            let said = match call.end(rest).await {
-                Ok(status) => told(&status),
+            let outcome = match call.end(rest).await {
+                Ok(status) => code_and_reason(&status),
                 Err(error) => error.to_string(),
             };
-            findings.expect(said == "Ok", || {
-                format!("a call that had been half sent was answered {said}")
+            findings.expect(outcome == "Ok", || {
+                format!("a half-sent call had the outcome {outcome}")
             });
         }
         Ok(self)
     }
 }
 
-/// A call no byte of whose answer is taken.
+/// A call whose response is never read.
 fn unread(address: &str, token: &str) -> Result<Wire> {
     let mut wire = Wire::open(address, &[(WINDOW, 0)])?;
     let headers = wire::call("leadsmith.v1.LeadService/List", token);
@@ -149,10 +157,10 @@ fn unread(address: &str, token: &str) -> Result<Wire> {
     Ok(wire)
 }
 
-impl Half {
-    /// A Create of a lead of this name. With `for_ever` it is never sent to its end, and may take longer
-    /// than the server may.
-    async fn sent(server: &Serving, token: &str, name: &str, for_ever: bool) -> Result<Self> {
+impl PartialCall {
+    /// A Create of a lead with this name. With `never_ends` the request is never completed, and its deadline is
+    /// longer than the drain.
+    async fn sent(server: &Serving, token: &str, name: &str, never_ends: bool) -> Result<Self> {
         let connection = Raw::connect(&server.address).await?;
         let token = format!("Bearer {token}");
         let headers = [("authorization", token.as_str()), ("grpc-timeout", "60S")];
@@ -172,15 +180,15 @@ impl Half {
         Ok(Self {
             _connection: connection,
             call: Some(call),
-            rest: (!for_ever).then_some(rest),
+            rest: (!never_ends).then_some(rest),
         })
     }
 }
 
-/// The names of the leads that somebody created, and the first that was not, with what was said.
+/// The names of the acknowledged leads, and the first call that failed with its status.
 type Done = (Vec<String>, Option<(String, Status)>);
 
-async fn create_until_refused(caller: Caller, name: String) -> Done {
+async fn create_until_rejected(caller: Caller, name: String) -> Done {
     let mut done = Vec::new();
     for number in 0..CALLS {
         let name = format!("{name} {number}");
@@ -192,33 +200,33 @@ async fn create_until_refused(caller: Caller, name: String) -> Done {
     (done, None)
 }
 
-/// Compares what callers were told with what is there.
+/// Compares acknowledged and failed calls with the database.
 async fn compare(
-    desk: &Desk,
+    fixture: &Fixture,
     all: Vec<Done>,
     sum: &mut Sum,
     findings: &mut Findings,
 ) -> Result<()> {
-    let db = desk.database.connect().await?;
+    let db = fixture.database.connect().await?;
     let names = db.texts("SELECT last_name FROM leads").await?;
     db.close().await?;
-    let there: HashSet<String> = names.into_iter().collect();
-    for (done, refused) in all {
-        sum.answered += done.len();
-        for name in done.iter().filter(|name| !there.contains(*name)) {
-            findings.broke(format!("the acknowledged lead {name:?} is gone"));
+    let present: HashSet<String> = names.into_iter().collect();
+    for (done, rejected) in all {
+        sum.acknowledged += done.len();
+        for name in done.iter().filter(|name| !present.contains(*name)) {
+            findings.broke(format!("the acknowledged lead {name:?} is missing"));
         }
-        let Some((name, status)) = refused else {
+        let Some((name, status)) = rejected else {
             continue;
         };
         sum.failed += 1;
-        findings.expect(!there.contains(&name), || {
-            format!("the call that made {name:?} was let in and not answered")
+        findings.expect(!present.contains(&name), || {
+            format!("the call that created {name:?} was admitted but got no response")
         });
-        // Whom the service itself refuses, it has let in.
+        // An error with a reason comes from the service itself, so the call was admitted.
         let reason = reason(&status);
         findings.expect(reason.is_empty(), || {
-            format!("a call was let in and refused: {reason}")
+            format!("a call was admitted and rejected: {reason}")
         });
     }
     Ok(())

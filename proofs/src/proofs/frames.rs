@@ -1,31 +1,30 @@
-//! Hand-made HTTP/2 that costs its sender little: resets, floods of frames, headers that swell, and
-//! connections that say nothing or do not listen. Those who call meanwhile must hardly notice. Shown to
-//! fail by `large-headers`.
+//! Hand-made HTTP/2 that costs its sender little: resets, floods of frames, headers that expand, idle connections
+//! and connections that do not read. Other calls must hardly be slower. Shown to fail by `large-headers`.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use leadsmith::wire::proto;
+use leadsmith_proto as proto;
 use prost::Message as _;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::harness::context::Context;
 use crate::harness::report::Findings;
-use crate::harness::strain::{Bystander, is_well};
+use crate::harness::strain::{Bystander, check_alive};
 use crate::harness::wire::{self, Wire, frame, header};
 
 const GET: &str = "leadsmith.v1.LeadService/Get";
 const LIST: &str = "leadsmith.v1.LeadService/List";
 const SIGN_IN: &str = "leadsmith.v1.AuthService/SignIn";
-/// Leads that are listed and not read.
+/// Leads for responses that are not read.
 const LEADS: usize = 200;
 
-/// What is needed to attack.
+/// The target of an attack, and its size.
 #[derive(Clone)]
 struct Target {
     address: String,
     token: String,
-    /// How many frames a flood has, sent in bursts of a hundred.
+    /// How many frames a flood has. They are sent in bursts of a hundred.
     frames: u32,
     connections: usize,
 }
@@ -41,19 +40,19 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("PING flood", ping_flood),
     ("slow preface", slow_preface),
     ("idle connections", idle_connections),
-    ("half messages", half_messages),
-    ("unread answers", unread_answers),
+    ("incomplete messages", incomplete_messages),
+    ("unread responses", unread_responses),
 ];
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    // As many open files as there may be, here and in the server, which inherits it.
+    // Raises the limit of open files. The server inherits it.
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     let _ = setrlimit(Resource::Nofile, files);
-    let desk = context.desk()?;
-    let server = context.serve(&desk, &[]).await?;
-    let caller = desk.caller(&server).await?;
+    let fixture = context.fixture()?;
+    let server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
     for number in 0..LEADS {
         caller
             .create(&format!("{number} {}", "x".repeat(180)), "")
@@ -61,34 +60,34 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     }
     let target = Target {
         address: server.address.clone(),
-        token: desk.key(0),
+        token: fixture.key(0),
         frames: context.size(20_000, 1_000_000),
         connections: context.size(500, 10_000),
     };
     let bystander = Bystander::new(&server, caller.clone()).await?;
     for (name, attack) in ATTACKS {
         let target = target.clone();
-        let attack = wire::apart(move || attack(&target));
+        let attack = wire::on_own_thread(move || attack(&target));
         let end = bystander.during(name, None, &mut findings, attack).await?;
         findings.fact("", end);
-        is_well(&server, &caller, &mut findings).await?;
+        check_alive(&server, &caller, &mut findings).await?;
     }
     findings.finish()
 }
 
-/// Sends a burst again and again with short pauses, as fast as a sender would who wants to stay below
-/// what a firewall counts. Tells how much was sent until the server hung up.
+/// Sends bursts with short pauses, like an attacker that stays below the rate limit of a firewall. Reports how
+/// much was sent until the server closed the connection.
 fn flood(wire: &mut Wire, target: &Target, mut burst: impl FnMut(u32) -> Vec<u8>) -> String {
     for sent in (0..target.frames).step_by(100) {
         let bytes: Vec<u8> = (sent..sent + 100).flat_map(&mut burst).collect();
-        if !wire.send(&bytes) || wire.drain(Duration::from_millis(1)) {
-            return format!("refused after {sent} frames");
+        if !wire.send(&bytes) || wire.read_until_closed(Duration::from_millis(1)) {
+            return format!("rejected after {sent} frames");
         }
     }
-    format!("{} frames taken", target.frames)
+    format!("{} frames accepted", target.frames)
 }
 
-/// Calls that are taken back at once (CVE-2023-44487).
+/// Calls that are reset immediately (CVE-2023-44487).
 fn rapid_reset(target: &Target) -> Result<String> {
     let mut wire = Wire::open(&target.address, &[])?;
     let headers = wire::call(GET, &target.token);
@@ -109,10 +108,10 @@ fn continuation_flood(target: &Target) -> Result<String> {
     Ok(flood(&mut wire, target, |_| more.clone()))
 }
 
-/// A header of 4,000 bytes that each further byte repeats: 16,000 times a frame, on many streams.
+/// A header of 4,000 bytes that each further byte repeats: 16,000 times per frame, on many streams.
 fn hpack_bomb(target: &Target) -> Result<String> {
     let mut wire = Wire::open(&target.address, &[])?;
-    // To be kept by the other side, as number 62.
+    // With incremental indexing: the receiver stores the header as index 62.
     let mut kept = header("x-bomb", &"y".repeat(4_000));
     kept[0] = 0x40;
     let first = [wire::call(GET, &target.token), kept].concat();
@@ -128,15 +127,15 @@ fn hpack_bomb(target: &Target) -> Result<String> {
             frame(wire::HEADERS, 0, stream, &block),
             frame(wire::CONTINUATION, wire::END_HEADERS, stream, &repeats),
         ];
-        if !wire.send(&bytes.concat()) || wire.drain(Duration::from_millis(20)) {
-            return Ok(format!("refused after {sent} calls"));
+        if !wire.send(&bytes.concat()) || wire.read_until_closed(Duration::from_millis(20)) {
+            return Ok(format!("rejected after {sent} calls"));
         }
         sent += 1;
     }
-    Ok(format!("{sent} calls taken"))
+    Ok(format!("{sent} calls accepted"))
 }
 
-/// A body of nothing, in very many frames (CVE-2019-9518).
+/// A body of very many empty frames (CVE-2019-9518).
 fn empty_data(target: &Target) -> Result<String> {
     let mut wire = Wire::open(&target.address, &[])?;
     let headers = wire::call(GET, &target.token);
@@ -145,33 +144,33 @@ fn empty_data(target: &Target) -> Result<String> {
     Ok(flood(&mut wire, target, |_| empty.clone()))
 }
 
-/// Settings, each of which has to be confirmed (CVE-2019-9515).
+/// SETTINGS frames, each of which must be acknowledged (CVE-2019-9515).
 fn settings_flood(target: &Target) -> Result<String> {
     let mut wire = Wire::open(&target.address, &[])?;
     let settings = frame(wire::SETTINGS, 0, 0, &[]);
     Ok(flood(&mut wire, target, |_| settings.clone()))
 }
 
-/// Pings, each of which has to be answered (CVE-2019-9512).
+/// PING frames, each of which must be acknowledged (CVE-2019-9512).
 fn ping_flood(target: &Target) -> Result<String> {
     let mut wire = Wire::open(&target.address, &[])?;
     let ping = frame(wire::PING, 0, 0, &[0; 8]);
     Ok(flood(&mut wire, target, |_| ping.clone()))
 }
 
-/// Connections that begin to speak and take their time.
+/// Connections that send the preface slowly.
 fn slow_preface(target: &Target) -> Result<String> {
     let mut wires = Vec::new();
     for _ in 0..target.connections.min(200) {
-        wires.push(Wire::silent(&target.address)?);
+        wires.push(Wire::connect(&target.address)?);
     }
     for wire in &mut wires {
-        wire.dribble(Duration::from_micros(500));
+        wire.send_preface_slowly(Duration::from_micros(500));
     }
     Ok(format!("{} connections", wires.len()))
 }
 
-/// Connections that say hello and then nothing.
+/// Connections that send only the preface and settings.
 fn idle_connections(target: &Target) -> Result<String> {
     let mut wires = Vec::new();
     for number in 0..target.connections {
@@ -183,13 +182,16 @@ fn idle_connections(target: &Target) -> Result<String> {
     std::thread::sleep(Duration::from_millis(500));
     let closed = wires
         .iter_mut()
-        .filter_map(|wire| wire.drain(Duration::from_micros(100)).then_some(()))
+        .filter_map(|wire| {
+            wire.read_until_closed(Duration::from_micros(100))
+                .then_some(())
+        })
         .count();
-    Ok(format!("{} connections, {closed} refused", wires.len()))
+    Ok(format!("{} connections, {closed} rejected", wires.len()))
 }
 
-/// Sign-ins of strangers whose messages do not come: as many as there may be calls at once.
-fn half_messages(target: &Target) -> Result<String> {
+/// Unauthenticated sign-ins whose messages never complete: as many calls as may be in flight.
+fn incomplete_messages(target: &Target) -> Result<String> {
     let mut wires = Vec::new();
     let headers = wire::call(SIGN_IN, "");
     let half = b"\0\0\0\0\x64half of a message";
@@ -206,8 +208,8 @@ fn half_messages(target: &Target) -> Result<String> {
     Ok(format!("{} sign-ins", wires.len() * 200))
 }
 
-/// Long answers to a caller who takes none of them: with a window of 0 nothing can be sent.
-fn unread_answers(target: &Target) -> Result<String> {
+/// Long responses that the client does not read: with a window of 0 the server cannot send them.
+fn unread_responses(target: &Target) -> Result<String> {
     // SETTINGS_INITIAL_WINDOW_SIZE
     let mut wires = Vec::new();
     let headers = wire::call(LIST, &target.token);
@@ -216,7 +218,7 @@ fn unread_answers(target: &Target) -> Result<String> {
         ..Default::default()
     };
     let body = wire::message(&list.encode_to_vec());
-    let mut asked = 0;
+    let mut requested = 0;
     for _ in 0..4 {
         let mut wire = Wire::open(&target.address, &[(4, 0)])?;
         for stream in (1..100).step_by(2) {
@@ -225,11 +227,11 @@ fn unread_answers(target: &Target) -> Result<String> {
             if !wire.send(&[call, data].concat()) {
                 break;
             }
-            asked += 1;
+            requested += 1;
             std::thread::sleep(Duration::from_millis(10));
         }
         wires.push(wire);
     }
     std::thread::sleep(Duration::from_secs(1));
-    Ok(format!("{asked} answers not read"))
+    Ok(format!("{requested} responses not read"))
 }

@@ -1,6 +1,6 @@
-//! Of every RPC that changes something: one request id 64 times at once, over several replicas; then, after
-//! one of these was killed and started again, once more on each of them; with another body; and by somebody
-//! else. Shown to fail by `answer-not-kept`.
+//! For every RPC that changes data: 64 concurrent calls with one request id, over several replicas. After one
+//! replica was killed and restarted, each replica gets the same request again, a request with another body, and
+//! one from another principal. Shown to fail by `answer-not-kept`.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,45 +12,46 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::harness::client::{Caller, reason};
-use crate::harness::context::{Context, Desk, PASSWORD};
+use crate::harness::context::{Context, Fixture, PASSWORD};
 use crate::harness::program::Serving;
 use crate::harness::report::Findings;
-use crate::harness::{requests, whole};
+use crate::harness::{consistency, requests};
 
 const TIMES: usize = 64;
-/// How often a call that is told to come again is repeated.
-const REPEATS: usize = 500;
-/// The last is what many are told who give a password at once: five are looked at, right or wrong.
-const AGAIN: &[&str] = &[
+/// How often a call is retried after an error that allows it.
+const MAX_RETRIES: usize = 500;
+/// PASSWORD_ATTEMPTS_EXCEEDED is expected if many concurrent calls contain a password: five are verified, whether
+/// right or wrong.
+const RETRYABLE: &[&str] = &[
     "REQUEST_IN_FLIGHT",
     "SERVER_OVERLOADED",
     "PASSWORD_ATTEMPTS_EXCEEDED",
 ];
-/// Operators who may erase.
+/// Operators that may erase leads.
 const ADMINS: [&str; 2] = ["adam", "eve"];
-/// How many rows there are that a change can make.
+/// The number of rows in all tables that a change can write to.
 const EFFECTS: &str = "SELECT (SELECT count(*) FROM leads) + (SELECT count(*) FROM opportunities) \
                        + (SELECT count(*) FROM orders) + (SELECT count(*) FROM action_runs) \
                        + (SELECT count(*) FROM history) + (SELECT count(*) FROM events) \
                        + (SELECT count(*) FROM idempotency_records)";
 
-/// An RPC and its request about a record.
+/// An RPC and its request for a target.
 struct Rpc {
     name: &'static str,
-    /// Whether it takes an operator's own password.
+    /// Whether the request contains an operator's own password.
     password: bool,
     request: Request,
 }
 
-/// What a call is about: a name for what is to be created, or a lead, with an order of it.
+/// The target of a call: the name for a new record, or an existing lead with an order.
 #[derive(Default)]
-struct Record {
+struct Target {
     name: String,
     lead: String,
     order: String,
 }
 
-type Request = fn(&Record, String) -> Vec<u8>;
+type Request = fn(&Target, String) -> Vec<u8>;
 
 const fn rpc(name: &'static str, request: Request) -> Rpc {
     Rpc {
@@ -105,140 +106,144 @@ const RPCS: &[Rpc] = &[
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut random = context.random(0);
-    let desk = context.desk()?;
-    let mut servers = context.replicas(&desk, 2, &[]).await?;
-    let people = People::come(context, &desk, &servers[0]).await?;
+    let fixture = context.fixture()?;
+    let mut servers = context.replicas(&fixture, 2, &[]).await?;
+    let principals = Principals::create(context, &fixture, &servers[0]).await?;
     let rounds = context.size(2, 100);
     let mut again = 0;
     for round in 0..rounds {
         let mut all = Vec::new();
         for rpc in RPCS {
             let id = Uuid::from_u128(random.u128(..)).to_string();
-            let asked = Asked::prepare(rpc, id, &people, &servers[0]).await?;
-            let (answers, repeats) = asked.ask(&desk, &servers, &mut findings).await?;
-            all.push((asked, answers));
-            again += repeats;
+            let scenario = Scenario::prepare(rpc, id, &principals, &servers[0]).await?;
+            let (responses, retries) = scenario.call_all(&fixture, &servers, &mut findings).await?;
+            all.push((scenario, responses));
+            again += retries;
         }
-        // One replica begins anew, the other way round each time.
+        // Restarts one replica, another one in each round.
         let victim = round % servers.len();
         servers[victim].kill()?;
-        servers[victim] = context.serve(&desk, &[]).await?;
-        let before = desk.database.count(EFFECTS).await?;
-        for (asked, answers) in &all {
-            asked.repeat(answers, &servers, &mut findings).await?;
+        servers[victim] = context.serve(&fixture, &[]).await?;
+        let before = fixture.database.count(EFFECTS).await?;
+        for (scenario, responses) in &all {
+            scenario.repeat(responses, &servers, &mut findings).await?;
         }
-        let more = desk.database.count(EFFECTS).await? - before;
-        findings.expect(more == 0, || format!("repeats made {more} rows"));
+        let more = fixture.database.count(EFFECTS).await? - before;
+        findings.expect(more == 0, || format!("retries wrote {more} rows"));
     }
-    whole::look(&desk.database, &mut findings).await?;
+    consistency::check(&fixture.database, &mut findings).await?;
     findings.fact("kinds of changes", RPCS.len());
     findings.fact("request ids", rounds * RPCS.len());
-    findings.fact("calls at once under each", TIMES);
-    findings.fact("told to come again", again);
+    findings.fact("concurrent calls under each", TIMES);
+    findings.fact("retries after an error that allows one", again);
     findings.finish()
 }
 
-/// Those who call: two of each kind.
-struct People {
+/// The callers: two for each role.
+struct Principals {
     sales: [Caller; 2],
     admins: [Caller; 2],
 }
 
-impl People {
-    async fn come(context: &Context<'_>, desk: &Desk, server: &Serving) -> Result<Self> {
+impl Principals {
+    async fn create(context: &Context<'_>, fixture: &Fixture, server: &Serving) -> Result<Self> {
         for name in ADMINS {
             let create = ["operator", "create", "--role", "ADMIN", "--username", name];
-            let url = desk.database.url();
+            let url = fixture.database.url();
             context.program.command_with(&url, &create, PASSWORD)?;
         }
         let admin = |name| Caller::sign_in(&server.address, name, PASSWORD);
         let [adam, eve] = ADMINS;
         Ok(Self {
             sales: [
-                desk.caller_as(server, 0).await?,
-                desk.caller_as(server, 1).await?,
+                fixture.caller_as(server, 0).await?,
+                fixture.caller_as(server, 1).await?,
             ],
             admins: [admin(adam).await?, admin(eve).await?],
         })
     }
 }
 
-/// A request id, and what is asked under it.
-struct Asked<'a> {
+/// A request id, and the requests made with it.
+struct Scenario<'a> {
     rpc: &'static Rpc,
     id: String,
     callers: &'a [Caller; 2],
-    record: Record,
-    /// Another body.
-    another: Record,
-    /// What somebody else asks.
-    theirs: Record,
+    target: Target,
+    /// The target of a request with another body.
+    another: Target,
+    /// The target of the other principal's request.
+    theirs: Target,
 }
 
-/// What was answered, and what to somebody else.
-struct Answers {
+/// The response to our calls, and the one to the other principal.
+struct Responses {
     ours: Vec<u8>,
     theirs: Vec<u8>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Scenario<'a> {
     async fn prepare(
         rpc: &'static Rpc,
         id: String,
-        people: &'a People,
+        principals: &'a Principals,
         server: &Serving,
     ) -> Result<Self> {
-        let sales = people.sales[0].at(&server.address).await?;
+        let sales = principals.sales[0].at(&server.address).await?;
         let of = |whose| prepare(rpc, &sales, format!("{whose} {id}"));
-        let (record, another, theirs) = (of("ours"), of("another"), of("theirs"));
-        let (record, another, theirs) = (record.await?, another.await?, theirs.await?);
+        let (target, another, theirs) = (of("ours"), of("another"), of("theirs"));
+        let (target, another, theirs) = (target.await?, another.await?, theirs.await?);
         Ok(Self {
             rpc,
             id,
             callers: match rpc.password {
-                true => &people.admins,
-                false => &people.sales,
+                true => &principals.admins,
+                false => &principals.sales,
             },
-            record,
+            target,
             another,
             theirs,
         })
     }
 
-    fn request(&self, of: &Record) -> Vec<u8> {
+    fn request(&self, of: &Target) -> Vec<u8> {
         (self.rpc.request)(of, self.id.clone())
     }
 
-    /// Asks many times at once, then lets somebody else ask once. Both must have had the same effect.
-    async fn ask(
+    /// Makes many concurrent calls, then one call of another principal. Both must write the same number of rows.
+    async fn call_all(
         &self,
-        desk: &Desk,
+        fixture: &Fixture,
         servers: &[Serving],
         findings: &mut Findings,
-    ) -> Result<(Answers, usize)> {
+    ) -> Result<(Responses, usize)> {
         let name = self.rpc.name;
-        let before = desk.database.count(EFFECTS).await?;
-        let (ours, again) = self.ask_at_once(servers, findings).await?;
-        let between = desk.database.count(EFFECTS).await?;
-        let stranger = self.callers[1].at(&servers[0].address).await?;
-        let (theirs, _) = until_answered(&stranger, name, self.request(&self.theirs)).await;
-        let after = desk.database.count(EFFECTS).await?;
+        let before = fixture.database.count(EFFECTS).await?;
+        let (ours, again) = self.call_concurrently(servers, findings).await?;
+        let between = fixture.database.count(EFFECTS).await?;
+        let other_principal = self.callers[1].at(&servers[0].address).await?;
+        let (theirs, _) =
+            until_acknowledged(&other_principal, name, self.request(&self.theirs)).await;
+        let after = fixture.database.count(EFFECTS).await?;
         let (many, once) = (between - before, after - between);
         findings.expect(many == once, || {
-            format!("{name}: {TIMES} calls under one request id made {many} rows, one makes {once}")
+            format!(
+                "{name}: {TIMES} calls with one request id wrote {many} rows, \
+                 a single call writes {once}"
+            )
         });
         let theirs = theirs.unwrap_or_else(|status| {
-            findings.broke(format!("{name}, somebody else's: {status}"));
+            findings.broke(format!("{name}, another principal: {status}"));
             Vec::new()
         });
         findings.expect(ours != theirs, || {
-            format!("{name}: somebody else was given an answer that is not theirs")
+            format!("{name}: another principal got the response to our call")
         });
-        Ok((Answers { ours, theirs }, again))
+        Ok((Responses { ours, theirs }, again))
     }
 
-    /// The one answer to many calls, and how often these were to come again.
-    async fn ask_at_once(
+    /// Returns the single response to many concurrent calls, and the number of retries.
+    async fn call_concurrently(
         &self,
         servers: &[Serving],
         findings: &mut Findings,
@@ -248,55 +253,55 @@ impl<'a> Asked<'a> {
         for number in 0..TIMES {
             let server = &servers[number % servers.len()];
             let caller = self.callers[0].at(&server.address).await?;
-            let request = self.request(&self.record);
-            calls.spawn(async move { until_answered(&caller, name, request).await });
+            let request = self.request(&self.target);
+            calls.spawn(async move { until_acknowledged(&caller, name, request).await });
         }
-        let (mut answers, mut again) = (HashSet::new(), 0);
-        for (answer, repeats) in calls.join_all().await {
-            again += repeats;
-            match answer {
-                Ok(answer) => {
-                    answers.insert(answer);
+        let (mut responses, mut again) = (HashSet::new(), 0);
+        for (response, retries) in calls.join_all().await {
+            again += retries;
+            match response {
+                Ok(response) => {
+                    responses.insert(response);
                 }
                 Err(status) => {
                     let reason = reason(&status);
-                    findings.broke(format!("{name}, one of many: {reason} {status}"));
+                    findings.broke(format!("{name}, concurrent call: {reason} {status}"));
                 }
             }
         }
-        findings.expect(answers.len() == 1, || {
-            format!("{name}: one request id had {} answers", answers.len())
+        findings.expect(responses.len() == 1, || {
+            format!("{name}: one request id had {} responses", responses.len())
         });
-        Ok((answers.into_iter().next().unwrap_or_default(), again))
+        Ok((responses.into_iter().next().unwrap_or_default(), again))
     }
 
-    /// Asks every replica again.
+    /// Repeats the calls on every replica.
     async fn repeat(
         &self,
-        answers: &Answers,
+        responses: &Responses,
         servers: &[Serving],
         findings: &mut Findings,
     ) -> Result<()> {
         let name = self.rpc.name;
         for server in servers {
-            let [caller, stranger] = self.callers;
-            let (caller, stranger) = (
+            let [caller, other_principal] = self.callers;
+            let (caller, other_principal) = (
                 caller.at(&server.address).await?,
-                stranger.at(&server.address).await?,
+                other_principal.at(&server.address).await?,
             );
-            let again = caller.call(name, self.request(&self.record)).await;
-            findings.expect(again.as_ref().ok() == Some(&answers.ours), || {
-                format!("{name}: a repeat got another answer: {:?}", again.err())
+            let again = caller.call(name, self.request(&self.target)).await;
+            findings.expect(again.as_ref().ok() == Some(&responses.ours), || {
+                format!("{name}: a retry got another response: {:?}", again.err())
             });
             let another = caller.call(name, self.request(&self.another)).await;
-            let said = another.as_ref().err().map(reason).unwrap_or_default();
-            findings.expect(said == "REQUEST_ID_REUSED", || {
-                format!("{name}: another body under a request id was answered {another:?}")
+            let error_reason = another.as_ref().err().map(reason).unwrap_or_default();
+            findings.expect(error_reason == "REQUEST_ID_REUSED", || {
+                format!("{name}: another body with the same request id: {another:?}")
             });
-            let theirs = stranger.call(name, self.request(&self.theirs)).await;
-            findings.expect(theirs.as_ref().ok() == Some(&answers.theirs), || {
+            let theirs = other_principal.call(name, self.request(&self.theirs)).await;
+            findings.expect(theirs.as_ref().ok() == Some(&responses.theirs), || {
                 format!(
-                    "{name}: somebody else's repeat got another answer: {:?}",
+                    "{name}: another principal's retry got another response: {:?}",
                     theirs.err()
                 )
             });
@@ -305,8 +310,8 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// A record as the RPC wants it.
-async fn prepare(rpc: &Rpc, caller: &Caller, name: String) -> Result<Record> {
+/// Creates the target that the RPC needs.
+async fn prepare(rpc: &Rpc, caller: &Caller, name: String) -> Result<Target> {
     let lead = caller.create(&format!("For {name}"), "").await?.id;
     let order = match rpc.name {
         "OrderService/RunAction" => caller.order(&lead).await?,
@@ -315,23 +320,25 @@ async fn prepare(rpc: &Rpc, caller: &Caller, name: String) -> Result<Record> {
     if rpc.name == "LeadService/Reactivate" {
         caller.deactivate(&lead).await?;
     }
-    Ok(Record { name, lead, order })
+    Ok(Target { name, lead, order })
 }
 
-/// The answer, and how often it was to come later.
-async fn until_answered(
+/// Returns the response and the number of retries.
+async fn until_acknowledged(
     caller: &Caller,
     rpc: &str,
     request: Vec<u8>,
 ) -> (Result<Vec<u8>, Status>, usize) {
-    let mut repeats = 0;
+    let mut retries = 0;
     loop {
         match caller.call(rpc, request.clone()).await {
-            Err(status) if AGAIN.contains(&reason(&status).as_str()) && repeats < REPEATS => {
-                repeats += 1;
+            Err(status)
+                if RETRYABLE.contains(&reason(&status).as_str()) && retries < MAX_RETRIES =>
+            {
+                retries += 1;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            answered => return (answered, repeats),
+            acknowledged => return (acknowledged, retries),
         }
     }
 }

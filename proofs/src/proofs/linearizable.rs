@@ -1,13 +1,13 @@
-//! 8 callers on few leads, on PostgreSQL over two replicas, with kills in between. Each lead's history of
-//! calls and answers must be one that a single lead, called by one after the other, could have. A call
-//! without an answer may have had its effect or not. Shown to fail by `lost-update`, which SQLite's
-//! one writer does not let happen, and `answer-before-commit`.
+//! 8 callers on few leads, on PostgreSQL over two replicas, with some kills. The history of calls and responses of
+//! each lead must be linearizable: some sequential order of the calls must explain all responses. A call without a
+//! response may have had an effect or not. Shown to fail by `answer-before-commit`, and by `lost-update`, which
+//! cannot occur on SQLite because of its single writer.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
-use leadsmith::wire::proto::{Lead, LeadState};
+use leadsmith_proto::{Lead, LeadState};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 use tokio::task::JoinSet;
 use tonic::Status;
@@ -19,10 +19,10 @@ use crate::harness::report::Findings;
 
 const CALLERS: usize = 8;
 const LEADS: usize = 4;
-/// Calls of one caller, over all leads: histories must stay short enough to be searched, which takes
-/// exponentially long.
+/// Calls per caller, over all leads. Histories must stay short, because the search for an order takes exponential
+/// time.
 const CALLS: usize = 5;
-/// In one of so many rounds a server is killed.
+/// In one of this many rounds a server is killed.
 const KILLED: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,12 +35,12 @@ enum Op {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Answer {
+enum Response {
     Is(Model),
-    Refused(&'static str),
+    Rejected(&'static str),
 }
 
-/// All that a caller sees of a lead here.
+/// The part of a lead that this proof checks.
 #[derive(Clone, Debug, PartialEq)]
 struct Model {
     state: LeadState,
@@ -50,31 +50,31 @@ struct Model {
 
 impl SequentialSpec for Model {
     type Op = Op;
-    type Ret = Answer;
+    type Ret = Response;
 
-    fn invoke(&mut self, op: &Op) -> Answer {
+    fn invoke(&mut self, op: &Op) -> Response {
         use LeadState::{Converted, Deactivated, Open};
         let next = match (op, self.state) {
-            (Op::Get, _) => return Answer::Is(self.clone()),
+            (Op::Get, _) => return Response::Is(self.clone()),
             (Op::Update(_), Open) | (Op::Reactivate, Deactivated) => Open,
             (Op::Deactivate, Open) => Deactivated,
             (Op::Convert, Open) => Converted,
-            (_, Open) => return Answer::Refused("LEAD_NOT_DEACTIVATED"),
-            (_, Deactivated) => return Answer::Refused("LEAD_DEACTIVATED"),
-            (_, _) => return Answer::Refused("LEAD_CONVERTED"),
+            (_, Open) => return Response::Rejected("LEAD_NOT_DEACTIVATED"),
+            (_, Deactivated) => return Response::Rejected("LEAD_DEACTIVATED"),
+            (_, _) => return Response::Rejected("LEAD_CONVERTED"),
         };
         if let Op::Update(phone) = op {
             self.phone = *phone;
         }
         self.state = next;
         self.version += 1;
-        Answer::Is(self.clone())
+        Response::Is(self.clone())
     }
 }
 
 type History = Arc<Mutex<LinearizabilityTester<usize, Model>>>;
 
-/// A lead and what was called on it.
+/// A lead and the history of calls on it.
 #[derive(Clone)]
 struct Watched {
     id: String,
@@ -84,23 +84,23 @@ struct Watched {
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut random = context.random(0);
-    let desk = context.desk()?;
+    let fixture = context.fixture()?;
     let replicas = match context.kind {
         Kind::Sqlite => 1,
         Kind::Postgres => 2,
     };
-    let mut servers = context.replicas(&desk, replicas, &[]).await?;
-    let (mut kills, mut calls, mut maybe) = (0, 0, 0);
+    let mut servers = context.replicas(&fixture, replicas, &[]).await?;
+    let (mut kills, mut calls, mut unknown) = (0, 0, 0);
     let histories = context.size(200, 10_000);
     for round in 0..histories / LEADS {
         let mut callers = Vec::new();
         for server in &servers {
-            callers.push(desk.caller(server).await?);
+            callers.push(fixture.caller(server).await?);
         }
         let mut leads = Vec::new();
         for index in 0..LEADS {
             let lead = callers[0].create(&format!("{round} {index}"), "").await?;
-            let model = seen(&lead);
+            let model = model_of(&lead);
             let history = Arc::new(Mutex::new(LinearizabilityTester::new(model)));
             leads.push(Watched {
                 id: lead.id,
@@ -117,18 +117,18 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             tokio::time::sleep(Duration::from_millis(random.u64(1..15))).await;
             let victim = random.usize(..servers.len());
             servers[victim].kill()?;
-            maybe += running.join_all().await.into_iter().sum::<usize>();
-            servers[victim] = context.serve(&desk, &[]).await?;
+            unknown += running.join_all().await.into_iter().sum::<usize>();
+            servers[victim] = context.serve(&fixture, &[]).await?;
             kills += 1;
         } else {
-            maybe += running.join_all().await.into_iter().sum::<usize>();
+            unknown += running.join_all().await.into_iter().sum::<usize>();
         }
-        // What came of it all is part of the history.
-        let last = desk.caller(&servers[0]).await?;
+        // The final state is part of the history.
+        let last = fixture.caller(&servers[0]).await?;
         for lead in leads {
             invoke(&lead.history, usize::MAX, Op::Get);
-            let end = seen(&last.get(&lead.id).await?);
-            answer(&lead.history, usize::MAX, Answer::Is(end));
+            let end = model_of(&last.get(&lead.id).await?);
+            response(&lead.history, usize::MAX, Response::Is(end));
             let history = lead.history.clone();
             let (long, found) = tokio::task::spawn_blocking(move || {
                 let history = lock(&history);
@@ -138,7 +138,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
             calls += long;
             findings.expect(found, || {
                 let history = lock(&lead.history).clone();
-                format!("no order of these calls explains their answers: {history:?}")
+                format!("no order of these calls explains their responses: {history:?}")
             });
         }
         if findings.is_broken() {
@@ -147,13 +147,13 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     }
     findings.fact("histories", histories);
     findings.fact("calls", calls);
-    findings.fact("calls without an answer", maybe);
+    findings.fact("calls without a response", unknown);
     findings.fact("kills", kills);
     findings.finish()
 }
 
-/// Makes one caller's calls, up to the first that may or may not have had an effect: says whether there
-/// was one. More of those would make a history too long to search.
+/// Makes the calls of one caller until one has an unknown outcome. Returns how many had one: 0 or 1. More of those
+/// would make the history too long to search.
 async fn call(
     caller: Caller,
     leads: Vec<Watched>,
@@ -171,15 +171,15 @@ async fn call(
         };
         invoke(&lead.history, index, op);
         match send(&caller, &lead.id, op).await {
-            Some(said) => answer(&lead.history, index, said),
+            Some(outcome) => response(&lead.history, index, outcome),
             None => return 1,
         }
     }
     0
 }
 
-/// None when the answer does not tell whether there was an effect.
-async fn send(caller: &Caller, id: &str, op: Op) -> Option<Answer> {
+/// None if the response does not tell whether the call had an effect.
+async fn send(caller: &Caller, id: &str, op: Op) -> Option<Response> {
     let done = match op {
         Op::Update(phone) => caller.update(id, &phone.to_string(), "").await,
         Op::Deactivate => caller.deactivate(id).await,
@@ -188,19 +188,19 @@ async fn send(caller: &Caller, id: &str, op: Op) -> Option<Answer> {
         Op::Get => caller.get(id).await,
     };
     match done {
-        Ok(lead) => Some(Answer::Is(seen(&lead))),
-        Err(status) => refusal(&status).map(Answer::Refused),
+        Ok(lead) => Some(Response::Is(model_of(&lead))),
+        Err(status) => rejection(&status).map(Response::Rejected),
     }
 }
 
-fn refusal(status: &Status) -> Option<&'static str> {
+fn rejection(status: &Status) -> Option<&'static str> {
     let reason = reason(status);
     ["LEAD_NOT_DEACTIVATED", "LEAD_DEACTIVATED", "LEAD_CONVERTED"]
         .into_iter()
         .find(|known| *known == reason)
 }
 
-fn seen(lead: &Lead) -> Model {
+fn model_of(lead: &Lead) -> Model {
     Model {
         state: lead.state(),
         version: version(lead),
@@ -208,13 +208,13 @@ fn seen(lead: &Lead) -> Model {
     }
 }
 
-/// Every thread has one call at a time, so the tester takes them all.
+/// Each thread has one call at a time, so the tester accepts every call.
 fn invoke(history: &History, thread: usize, op: Op) {
     let _ = lock(history).on_invoke(thread, op);
 }
 
-fn answer(history: &History, thread: usize, answer: Answer) {
-    let _ = lock(history).on_return(thread, answer);
+fn response(history: &History, thread: usize, response: Response) {
+    let _ = lock(history).on_return(thread, response);
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

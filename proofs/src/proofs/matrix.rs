@@ -1,23 +1,22 @@
-//! Every RPC by every kind of caller, in one question each: does the gate let them through? The RPCs are
-//! those of the descriptors that the server itself serves, and what each needs is read from its name, by
-//! the words of the contract, without a look at the service's own table. Shown to fail by
-//! `any-role`.
+//! Every RPC with every kind of caller: is the call authorised? The RPCs are those of the descriptors that the
+//! server itself serves. The role that each needs is derived from its name by the rules of the contract, without
+//! the service's own table. Shown to fail by `any-role`.
 
 use anyhow::{Context as _, Result};
-use leadsmith::wire::proto;
+use leadsmith_proto as proto;
 use prost_reflect::DescriptorPool;
 use tonic::Code;
 use uuid::Uuid;
 
 use crate::harness::client::{Caller, reason};
-use crate::harness::context::{Context, Desk, PASSWORD};
+use crate::harness::context::{Context, Fixture, PASSWORD};
 use crate::harness::program::Serving;
-use crate::harness::raw::{Raw, framed, told};
+use crate::harness::raw::{Raw, code_and_reason, framed};
 use crate::harness::report::Findings;
 
-/// What an RPC needs.
+/// The access that an RPC requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
+enum Access {
     Nothing,
     Token,
     Viewer,
@@ -25,31 +24,31 @@ enum Need {
     Admin,
 }
 
-/// Somebody to call as.
-struct Who {
+/// A kind of caller.
+struct CallerKind {
     name: String,
     token: Option<String>,
-    has: Need,
-    /// Whose session it is.
+    granted: Access,
+    /// The operator whose session it is.
     username: Option<&'static str>,
 }
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let desk = context.desk()?;
-    let server = context.serve(&desk, &[]).await?;
-    let everybody = everybody(context, &desk, &server).await?;
+    let fixture = context.fixture()?;
+    let server = context.serve(&fixture, &[]).await?;
+    let caller_kinds = caller_kinds(context, &fixture, &server).await?;
     let rpcs = rpcs()?;
     let mut cells = 0;
     let rounds = context.size(1, 20);
     for _ in 0..rounds {
         for rpc in &rpcs {
-            for who in &everybody {
+            for caller_kind in &caller_kinds {
                 cells += 1;
-                let token = match (rpc.ends_with("/SignOut"), who.username) {
-                    // Of its own, because it ends here.
+                let token = match (rpc.ends_with("/SignOut"), caller_kind.username) {
+                    // A separate session, because the call ends it.
                     (true, Some(name)) => Some(token_of(&server, name).await?),
-                    _ => who.token.clone(),
+                    _ => caller_kind.token.clone(),
                 };
                 let header = token.map(|token| format!("Bearer {token}"));
                 let headers: Vec<_> = header
@@ -58,44 +57,44 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
                     .collect();
                 let raw = Raw::connect(&server.address).await?;
                 let status = raw.call(rpc, &headers, framed(0, &[])).await?;
-                let need = need(rpc);
-                let right = match need {
+                let access = access(rpc);
+                let expected = match access {
                     None => false,
-                    Some(Need::Nothing) => !is_refusal(&reason(&status)),
-                    Some(_) if who.has == Need::Nothing => {
-                        told(&status) == "Unauthenticated TOKEN_INVALID"
+                    Some(Access::Nothing) => !is_rejection(&reason(&status)),
+                    Some(_) if caller_kind.granted == Access::Nothing => {
+                        code_and_reason(&status) == "Unauthenticated TOKEN_INVALID"
                     }
-                    Some(need) if who.has < need => {
-                        told(&status) == "PermissionDenied ROLE_INSUFFICIENT"
+                    Some(access) if caller_kind.granted < access => {
+                        code_and_reason(&status) == "PermissionDenied ROLE_INSUFFICIENT"
                     }
                     Some(_) => {
-                        !is_refusal(&reason(&status)) && status.code() != Code::Unimplemented
+                        !is_rejection(&reason(&status)) && status.code() != Code::Unimplemented
                     }
                 };
-                findings.expect(right, || {
+                findings.expect(expected, || {
                     format!(
-                        "{rpc}, which needs {need:?}, by {}: {}",
-                        who.name,
-                        told(&status)
+                        "{rpc}, which needs {access:?}, by {}: {}",
+                        caller_kind.name,
+                        code_and_reason(&status)
                     )
                 });
             }
         }
     }
     findings.fact("RPCs", rpcs.len());
-    findings.fact("kinds of callers", everybody.len());
+    findings.fact("kinds of callers", caller_kinds.len());
     findings.fact("calls", cells);
     findings.finish()
 }
 
-fn is_refusal(reason: &str) -> bool {
+fn is_rejection(reason: &str) -> bool {
     ["TOKEN_INVALID", "ROLE_INSUFFICIENT"].contains(&reason)
 }
 
-/// Every RPC of ours, and health's.
+/// All RPCs of the service, and the health check.
 fn rpcs() -> Result<Vec<String>> {
     let mut all = vec!["grpc.health.v1.Health/Check".to_owned()];
-    for service in DescriptorPool::decode(leadsmith::wire::DESCRIPTORS)?.services() {
+    for service in DescriptorPool::decode(leadsmith_proto::DESCRIPTORS)?.services() {
         for method in service.methods() {
             all.push(format!("{}/{}", service.full_name(), method.name()));
         }
@@ -103,19 +102,20 @@ fn rpcs() -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// What the contract says of an RPC; none where it says nothing, which is a fault.
-fn need(rpc: &str) -> Option<Need> {
+/// The access that the contract requires for an RPC; none if the contract does not mention the RPC, which is an
+/// error.
+fn access(rpc: &str) -> Option<Access> {
     let (service, method) = rpc.rsplit_once('/')?;
-    let room = service.rsplit('.').next()?;
-    Some(match (room, method) {
-        ("Health", _) | ("AuthService", "SignIn") => Need::Nothing,
-        ("AuthService", _) => Need::Token,
-        ("OperatorService" | "ServiceAccountService", _) | (_, "Erase") => Need::Admin,
-        ("DashboardService", _) => Need::Viewer,
-        (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => Need::Viewer,
+    let short_name = service.rsplit('.').next()?;
+    Some(match (short_name, method) {
+        ("Health", _) | ("AuthService", "SignIn") => Access::Nothing,
+        ("AuthService", _) => Access::Token,
+        ("OperatorService" | "ServiceAccountService", _) | (_, "Erase") => Access::Admin,
+        ("DashboardService", _) => Access::Viewer,
+        (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => Access::Viewer,
         ("LeadService", "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert")
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
-        | ("OrderService", "Create" | "RunAction" | "SkipAction" | "Cancel") => Need::Sales,
+        | ("OrderService", "Create" | "RunAction" | "SkipAction" | "Cancel") => Access::Sales,
         _ => return None,
     })
 }
@@ -127,27 +127,31 @@ async fn token_of(server: &Serving, username: &str) -> Result<String> {
         ..Default::default()
     };
     let caller = Caller::connect(&server.address, "").await?;
-    let answer = caller.auth().sign_in(request).await?;
-    Ok(answer.into_inner().token)
+    let response = caller.auth().sign_in(request).await?;
+    Ok(response.into_inner().token)
 }
 
-async fn everybody(context: &Context<'_>, desk: &Desk, server: &Serving) -> Result<Vec<Who>> {
-    let url = desk.database.url();
+async fn caller_kinds(
+    context: &Context<'_>,
+    fixture: &Fixture,
+    server: &Serving,
+) -> Result<Vec<CallerKind>> {
+    let url = fixture.database.url();
     let run = |arguments: &[&str]| context.program.command(&url, arguments);
     let operator = |name: &str, role: &str| {
         let create = ["operator", "create", "--username", name, "--role", role];
         context.program.command_with(&url, &create, PASSWORD)
     };
-    let nobody = |name: &str, token: Option<String>| Who {
+    let without_access = |name: &str, token: Option<String>| CallerKind {
         name: name.to_owned(),
         token,
-        has: Need::Nothing,
+        granted: Access::Nothing,
         username: None,
     };
 
     operator("expired", "ADMIN")?;
     let expired = token_of(server, "expired").await?;
-    let db = desk.database.connect().await?;
+    let db = fixture.database.connect().await?;
     db.execute("UPDATE sessions SET expire_time = create_time")
         .await?;
     run(&[
@@ -170,16 +174,16 @@ async fn everybody(context: &Context<'_>, desk: &Desk, server: &Serving) -> Resu
     run(&["service-account", "revoke-key", "--id", &id.to_string()])?;
 
     let mut all = vec![
-        nobody("no token", None),
-        nobody("a malformed token", Some("nonsense".to_owned())),
-        nobody("an unknown token", Some(format!("lss_{}", "A".repeat(43)))),
-        nobody("an expired session", Some(expired)),
-        nobody("a revoked key", Some(revoked.trim().to_owned())),
+        without_access("no token", None),
+        without_access("a malformed token", Some("nonsense".to_owned())),
+        without_access("an unknown token", Some(format!("lss_{}", "A".repeat(43)))),
+        without_access("an expired session", Some(expired)),
+        without_access("a revoked key", Some(revoked.trim().to_owned())),
     ];
-    for (name, role, has) in [
-        ("viewer", "VIEWER", Need::Viewer),
-        ("sales", "SALES", Need::Sales),
-        ("admin", "ADMIN", Need::Admin),
+    for (name, role, granted) in [
+        ("viewer", "VIEWER", Access::Viewer),
+        ("sales", "SALES", Access::Sales),
+        ("admin", "ADMIN", Access::Admin),
     ] {
         operator(name, role)?;
         let session = token_of(server, name).await?;
@@ -189,10 +193,10 @@ async fn everybody(context: &Context<'_>, desk: &Desk, server: &Serving) -> Resu
             ("operator", session, Some(name)),
             ("service account", key.trim().to_owned(), None),
         ] {
-            all.push(Who {
+            all.push(CallerKind {
                 name: format!("a {role} {kind}"),
                 token: Some(token),
-                has,
+                granted,
                 username,
             });
         }

@@ -1,4 +1,4 @@
-//! The proofs. Each says in its header what it does and which seeded bug shows that it can fail.
+//! The proofs. The header of each says what it does and which seeded bug shows that it can fail.
 
 use anyhow::Result;
 use futures_util::future::BoxFuture;
@@ -34,22 +34,22 @@ mod tls;
 mod tokens;
 mod upgrade;
 
-/// A promise and how it is tried.
+/// A promise and the function that tests it.
 pub struct Proof {
-    /// What it is called by.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What must hold, in the words of those who rely on it.
+    /// What must hold, in the words of its users.
     pub promise: &'static str,
-    /// Where it is tried.
+    /// The databases on which it is tested.
     pub databases: &'static [Kind],
-    /// The bugs that it is there to find, and where each shows.
+    /// The seeded bugs that it must find, and the databases on which each has an effect.
     pub bugs: &'static [(Bug, &'static [Kind])],
-    /// Tries it.
+    /// Runs the proof.
     pub run: for<'a> fn(&'a Context<'a>) -> BoxFuture<'a, Result<Findings>>,
 }
 
 impl Proof {
-    /// The bugs that show on this database.
+    /// The bugs that have an effect on this database.
     pub fn bugs_on(&self, kind: Kind) -> impl Iterator<Item = Bug> {
         let bugs = self.bugs.iter();
         bugs.filter(move |(_, kinds)| kinds.contains(&kind))
@@ -60,7 +60,7 @@ impl Proof {
 const SQLITE: &[Kind] = &[Kind::Sqlite];
 const POSTGRES: &[Kind] = &[Kind::Postgres];
 
-/// All of them.
+/// All proofs.
 pub const PROOFS: &[Proof] = &[
     Proof {
         name: "kill",
@@ -246,3 +246,21 @@ pub const PROOFS: &[Proof] = &[
         run: |context| Box::pin(disk::run(context)),
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::harness::bugs;
+
+    #[test]
+    fn every_bug_applies_to_this_tree_and_is_what_a_proof_finds() -> Result<()> {
+        bugs::patched()?;
+        let found = PROOFS.iter().flat_map(|proof| proof.bugs);
+        let found: BTreeSet<&str> = found.map(|(bug, _)| *bug).collect();
+        let names = bugs::names()?;
+        assert_eq!(found, names.iter().map(String::as_str).collect());
+        Ok(())
+    }
+}

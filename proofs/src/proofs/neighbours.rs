@@ -1,6 +1,6 @@
-//! What a caller's large and slow lists cost the others, of whom none is refused: 64 lists at once that
-//! each go through every lead; lists of leads of 400 KB, whose pages are cut by their size; and, on
-//! SQLite, lists that overlap beside changes, for which its log must not grow without end. Shown to
+//! The effect of one caller's large and slow lists on other callers, none of whose calls may be rejected: 64
+//! concurrent lists that each scan all leads; lists of leads of 400 KB, whose pages are limited by size; and, on
+//! SQLite, overlapping lists during changes, which must not make the write-ahead log grow without bound. Shown to
 //! fail by `lists-unlimited`, `pages-uncut` and `log-unkept`.
 
 use std::fs;
@@ -9,65 +9,66 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use tokio::task::JoinSet;
 
 use crate::harness::client::{Caller, reason};
-use crate::harness::context::{Context, Desk};
+use crate::harness::context::{Context, Fixture};
 use crate::harness::database::Kind;
 use crate::harness::neighbour::{Calls, Neighbour};
 use crate::harness::program::Serving;
 use crate::harness::report::Findings;
-use crate::harness::strain::is_well;
+use crate::harness::strain::check_alive;
 
-/// How long a list of another principal may take beside the slow ones, at the 99th percentile: about 25 ms
-/// were measured, and 640 to 850 ms where one principal has every connection.
+/// The limit of the p99 of another principal's lists during the slow ones. About 25 ms were measured, and 640 to
+/// 850 ms if one principal can use every connection.
 const LIST_TIME: Duration = Duration::from_millis(300);
-/// How many lists one caller has at once.
+/// How many lists of one caller are in flight.
 const AT_ONCE: usize = 64;
-/// The size of the custom fields of a large lead, how many there are, and of how many lists at once.
+/// The size of a large lead's custom fields, the number of large leads, and the number of concurrent lists of
+/// them.
 const LARGE: usize = 400_000;
 const LARGE_LEADS: usize = 250;
 const LARGE_LISTS: usize = 8;
-/// How much more memory the server may take for these, in MiB. Their responses have 3 MiB each.
+/// How much the server's memory may grow during these lists, in MiB. Each response has 3 MiB.
 const MEMORY: f64 = 256.0;
-/// How long SQLite's log may become, in MiB, and how much has to be written to see that.
+/// The limit of the write-ahead log, in MiB, and how much must be written to make a violation visible.
 const LOG: f64 = 112.0;
 const WRITTEN: f64 = 256.0;
-/// How many times as long a slow machine may take for that.
+/// How many times as long this may take on a slow machine.
 const SLOWER: u32 = 5;
-/// How often a list of these may be refused, and after how long it is retried.
+/// How often a rejected list is retried, and after which pause.
 const RETRIES: usize = 100;
 const RETRY: Duration = Duration::from_millis(200);
-/// Who deactivated the large leads.
+/// The actor that deactivated the large leads.
 const ACTOR: &str =
     r#"{"kind":"OPERATOR","id":"00000000-0000-7000-8000-000000000001","name":"load"}"#;
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let desk = context.desk()?;
-    load(&desk, context.size(60_000, 1_000_000)).await?;
-    let server = context.serve(&desk, &[]).await?;
+    let fixture = context.fixture()?;
+    load(&fixture, context.size(60_000, 1_000_000)).await?;
+    let server = context.serve(&fixture, &[]).await?;
     let (caller, busy) = (
-        desk.caller(&server).await?,
-        desk.caller_as(&server, 1).await?,
+        fixture.caller(&server).await?,
+        fixture.caller_as(&server, 1).await?,
     );
     let lead = caller.create("Neighbour", "").await?.id;
     let neighbour = Neighbour::new(&caller, &lead);
     slow_lists(context, &neighbour, &busy, &mut findings).await;
     large_lists(&server, &neighbour, &busy, &mut findings).await?;
     if context.kind == Kind::Sqlite {
-        overlapping_lists(context, &desk, &caller, &busy, &mut findings).await?;
+        overlapping_lists(context, &fixture, &caller, &busy, &mut findings).await?;
     }
-    is_well(&server, &caller, &mut findings).await?;
+    check_alive(&server, &caller, &mut findings).await?;
     findings.finish()
 }
 
-/// Many leads, half of one source and half of one country, none of both: each filter by itself matches
-/// so many that its index is no help, and together they match none. Besides some that are large.
-async fn load(desk: &Desk, leads: usize) -> Result<()> {
-    let db = desk.database.connect().await?;
-    let postgres = desk.database.kind() == Kind::Postgres;
+/// Many leads. Half of them have the source and the other half the country: each filter alone matches so many that
+/// its index is no help, and both together match none. Some leads are large.
+async fn load(fixture: &Fixture, leads: usize) -> Result<()> {
+    let db = fixture.database.connect().await?;
+    let postgres = fixture.database.kind() == Kind::Postgres;
     let (numbers, id, time, json, object) = match postgres {
         true => (
             format!("generate_series(1, {leads}) AS n(i)"),
@@ -128,7 +129,7 @@ async fn load(desk: &Desk, leads: usize) -> Result<()> {
     db.close().await
 }
 
-/// A list that goes through all leads and finds none. Returns the reason where it is refused.
+/// A list that scans all leads and finds none. Returns the reason if it is rejected.
 async fn slow_list(caller: &Caller) -> String {
     let request = proto::ListLeadsRequest {
         source: "odd".into(),
@@ -150,48 +151,51 @@ async fn slow_lists(
 ) {
     let time = Duration::from_secs(context.size(3, 60));
     let (gets, lists) = neighbour.during(many_slow_lists(busy, time)).await;
-    findings.fact(&format!("Gets beside {AT_ONCE} lists of all leads"), &gets);
-    findings.fact("these lists, and how many were refused", lists);
+    findings.fact(
+        &format!("Gets during {AT_ONCE} concurrent lists of all leads"),
+        &gets,
+    );
+    findings.fact("these lists, and how many were rejected", lists);
     let (others, _) = neighbour.lists_during(many_slow_lists(busy, time)).await;
-    findings.fact("lists beside them", &others);
+    findings.fact("other lists meanwhile", &others);
     let p99 = others.percentile(99);
     findings.expect(p99 <= LIST_TIME, || {
-        format!("lists of others took {p99:?}: they waited for those of one principal")
+        format!("other lists took {p99:?}: they waited for those of one principal")
     });
     for (what, calls) in [("Gets", gets), ("lists", others)] {
-        none_refused(what, &calls, findings);
+        none_rejected(what, &calls, findings);
     }
 }
 
-fn none_refused(what: &str, calls: &Calls, findings: &mut Findings) {
-    findings.expect(calls.refused == 0 && calls.count() > 20, || {
+fn none_rejected(what: &str, calls: &Calls, findings: &mut Findings) {
+    findings.expect(calls.rejected == 0 && calls.count() > 20, || {
         format!(
-            "{} of {} {what} of others were refused",
-            calls.refused,
+            "{} of {} other {what} were rejected",
+            calls.rejected,
             calls.count()
         )
     });
 }
 
-/// As many as there are to be at once, for so long.
+/// Keeps [`AT_ONCE`] lists in flight for this time.
 async fn many_slow_lists(busy: &Caller, time: Duration) -> String {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut loops = JoinSet::new();
     for _ in 0..AT_ONCE {
         let busy = busy.clone();
         loops.spawn(async move {
-            let (mut lists, mut refused) = (0, 0);
-            while begun.elapsed() < time {
+            let (mut lists, mut rejected) = (0, 0);
+            while started.elapsed() < time {
                 lists += 1;
-                refused += usize::from(!slow_list(&busy).await.is_empty());
+                rejected += usize::from(!slow_list(&busy).await.is_empty());
             }
-            (lists, refused)
+            (lists, rejected)
         });
     }
     let all = loops.join_all().await;
-    let sum = all
-        .iter()
-        .fold((0, 0), |(a, b), (lists, refused)| (a + lists, b + refused));
+    let sum = all.iter().fold((0, 0), |(a, b), (lists, rejected)| {
+        (a + lists, b + rejected)
+    });
     format!("{} and {}", sum.0, sum.1)
 }
 
@@ -217,8 +221,8 @@ async fn large_lists(
         &format!("memory of {LARGE_LISTS} lists of large leads"),
         format!("+{grown:.0} MiB"),
     );
-    findings.fact("Gets beside them", &gets);
-    none_refused("Gets", &gets, findings);
+    findings.fact("Gets meanwhile", &gets);
+    none_rejected("Gets", &gets, findings);
     for leads in pages {
         let leads = leads?;
         findings.expect(leads == LARGE_LEADS, || {
@@ -231,8 +235,8 @@ async fn large_lists(
     Ok(())
 }
 
-/// Goes through all pages of the large leads. Returns how many there were. One caller's lists share a part of
-/// the connections, so it may have to retry.
+/// Reads all pages of the large leads. Returns the number of leads. The lists of one caller share a part of the
+/// connections, so a list may have to retry.
 async fn large_list(caller: Caller) -> Result<usize> {
     let mut request = proto::ListLeadsRequest {
         page_size: 1_000,
@@ -260,15 +264,15 @@ async fn large_list(caller: Caller) -> Result<usize> {
     Ok(leads)
 }
 
-/// Lists that overlap beside changes, and how long the log becomes.
+/// Overlapping lists during changes, and the largest size of the write-ahead log.
 async fn overlapping_lists(
     context: &Context<'_>,
-    desk: &Desk,
+    fixture: &Fixture,
     caller: &Caller,
     busy: &Caller,
     findings: &mut Findings,
 ) -> Result<()> {
-    let file = desk.database.file().with_extension("db-wal");
+    let file = fixture.database.file().with_extension("db-wal");
     let length = || fs::metadata(&file).map_or(0, |log| log.len());
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let changes = Arc::new(AtomicU64::new(0));
@@ -289,9 +293,9 @@ async fn overlapping_lists(
     let time = Duration::from_secs(context.size(20, 300));
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let written = || mib(changes.load(Ordering::Relaxed) * CHANGE);
-    let (begun, mut longest) = (Instant::now(), 0);
-    // On a slow machine it takes longer until so much is written that the log could be too long.
-    while begun.elapsed() < time || (written() < WRITTEN && begun.elapsed() < time * SLOWER) {
+    let (started, mut longest) = (Instant::now(), 0);
+    // A slow machine needs longer to write enough for the log to become too large.
+    while started.elapsed() < time || (written() < WRITTEN && started.elapsed() < time * SLOWER) {
         longest = longest.max(length());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -300,24 +304,26 @@ async fn overlapping_lists(
     let failed: u64 = writers.join_all().await.into_iter().sum();
     let (longest, written) = (mib(longest), written());
     findings.fact(
-        "changes beside lists that overlap",
+        "changes during overlapping lists",
         format!(
             "{}, {written:.0} MiB in {:.0} s",
             changes.load(Ordering::Relaxed),
-            begun.elapsed().as_secs_f64()
+            started.elapsed().as_secs_f64()
         ),
     );
-    findings.fact("the longest log", format!("{longest:.0} MiB"));
+    findings.fact("largest write-ahead log", format!("{longest:.0} MiB"));
     findings.expect(failed == 0, || format!("{failed} changes failed"));
-    findings.expect(longest <= LOG, || format!("the log had {longest:.0} MiB"));
+    findings.expect(longest <= LOG, || {
+        format!("the write-ahead log had {longest:.0} MiB")
+    });
     anyhow::ensure!(written >= WRITTEN, "only {written:.0} MiB were written");
     Ok(())
 }
 
-/// What a change replaces, in bytes.
+/// How many bytes a change replaces.
 const CHANGE: u64 = 14 * 4_000;
 
-/// Replaces a lead's custom fields again and again, and counts the changes. Returns how many failed.
+/// Replaces a lead's custom fields repeatedly and counts the changes. Returns how many failed.
 async fn write_much(
     caller: &Caller,
     number: usize,

@@ -1,7 +1,7 @@
-//! Passwords, tokens and keys, each one of a kind, go through every field that takes one and through
-//! fields that people mistake for it, in calls that succeed and calls that fail. Afterwards the log at
-//! its finest level, everything that is stored, and every answer are searched for them, in clear, in
-//! hexadecimal and in base64. Shown to fail by `logs-tokens`.
+//! Unique passwords, tokens and keys are sent in every field that takes one, and in fields in which people enter
+//! them by mistake, in calls that succeed and in calls that fail. Afterwards they are searched for in the log at
+//! its most detailed level, in everything that is stored, and in every response: in clear, in hexadecimal and in
+//! base64. Shown to fail by `logs-tokens`.
 
 use std::fmt::Debug;
 use std::fs;
@@ -9,24 +9,24 @@ use std::fs;
 use anyhow::{Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use tonic::Status;
 
 use crate::harness::client::Caller;
-use crate::harness::context::{Context, Desk};
+use crate::harness::context::{Context, Fixture};
 use crate::harness::database::{Database, Kind};
 use crate::harness::program::Serving;
 use crate::harness::report::Findings;
 
-/// What must not show, and what is searched for it.
+/// The secrets, and the texts in which they must not occur.
 #[derive(Default)]
 struct Search {
     secrets: Vec<(&'static str, String)>,
-    places: Vec<(&'static str, Vec<u8>)>,
+    texts: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Search {
-    /// A new secret, which looks like no other text.
+    /// A new secret that cannot occur in other text.
     fn secret(&mut self, random: &mut fastrand::Rng, name: &'static str) -> String {
         let secret: String = std::iter::repeat_with(|| random.alphanumeric())
             .take(24)
@@ -35,35 +35,35 @@ impl Search {
         secret
     }
 
-    /// Notes an answer, with every byte of an error's details.
-    fn answer<T: Debug>(&mut self, answer: Result<T, Status>) {
-        let mut text = format!("{answer:?}").into_bytes();
-        if let Err(status) = answer {
+    /// Adds a response, including all bytes of an error's details.
+    fn record<T: Debug>(&mut self, response: Result<T, Status>) {
+        let mut text = format!("{response:?}").into_bytes();
+        if let Err(status) = response {
             text.extend(status.details());
         }
-        self.places.push(("an answer", text));
+        self.texts.push(("a response", text));
     }
 
-    fn look(&self, findings: &mut Findings) {
+    fn search_all(&self, findings: &mut Findings) {
         for (name, secret) in &self.secrets {
             for form in forms(secret) {
-                for (place, bytes) in &self.places {
+                for (source, bytes) in &self.texts {
                     let found = bytes
                         .windows(form.len())
                         .any(|part| part == form.as_bytes());
-                    findings.expect(!found, || format!("{name} is in {place}"));
+                    findings.expect(!found, || format!("{name} is in {source}"));
                 }
             }
         }
     }
 }
 
-/// How a secret may be written.
+/// The encodings of a secret.
 fn forms(secret: &str) -> Vec<String> {
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut forms = vec![secret.to_owned(), hex.to_uppercase(), hex];
-    // In the midst of something longer it begins at any of three places; only characters that are
-    // made of it alone are searched for.
+    // Inside a longer text, a secret can start at any of three base64 alignments. Only characters that are
+    // determined by the secret alone are searched for.
     for before in 0..3 {
         let padded = [&vec![0; before], secret.as_bytes()].concat();
         let whole = (before * 8).div_ceil(6)..padded.len() * 8 / 6;
@@ -78,27 +78,30 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut search = Search::default();
     let mut random = context.random(0);
-    let desk = context.desk()?;
-    let server = context.serve(&desk, &["--log", "trace"]).await?;
+    let fixture = context.fixture()?;
+    let server = context.serve(&fixture, &["--log", "trace"]).await?;
     for account in 0..2 {
         search
             .secrets
-            .push(("an API key", desk.key(account)[4..].to_owned()));
+            .push(("an API key", fixture.key(account)[4..].to_owned()));
     }
     let rounds = context.size(2, 200);
     for round in 0..rounds {
-        call(context, &desk, &server, round, &mut random, &mut search).await?;
+        call(context, &fixture, &server, round, &mut random, &mut search).await?;
     }
     let log = server.log()?;
-    ensure!(log.contains("answered"), "nothing is logged at this level");
-    search.places.push(("the log", log.into_bytes()));
-    let stored = stored(&desk.database).await?;
+    ensure!(
+        log.contains("call completed"),
+        "nothing is logged at this level"
+    );
+    search.texts.push(("the log", log.into_bytes()));
+    let stored = stored(&fixture.database).await?;
     ensure!(contains(&stored, b"Canary"), "what is stored was not read");
-    search.places.push(("what is stored", stored));
-    search.look(&mut findings);
+    search.texts.push(("what is stored", stored));
+    search.search_all(&mut findings);
     findings.fact("secrets", search.secrets.len());
-    findings.fact("answers", search.places.len() - 2);
-    let bytes: usize = search.places.iter().map(|(_, bytes)| bytes.len()).sum();
+    findings.fact("responses", search.texts.len() - 2);
+    let bytes: usize = search.texts.iter().map(|(_, bytes)| bytes.len()).sum();
     findings.fact("searched", format!("{} KiB", bytes / 1024));
     findings.finish()
 }
@@ -107,10 +110,10 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Every call that carries a secret.
+/// Makes every call that contains a secret.
 async fn call(
     context: &Context<'_>,
-    desk: &Desk,
+    fixture: &Fixture,
     server: &Serving,
     round: usize,
     random: &mut fastrand::Rng,
@@ -128,9 +131,9 @@ async fn call(
     ];
     context
         .program
-        .command_with(&desk.database.url(), &create, &right)?;
+        .command_with(&fixture.database.url(), &create, &right)?;
 
-    let stranger = Caller::connect(&server.address, "").await?;
+    let anonymous = Caller::connect(&server.address, "").await?;
     let wrong = search.secret(random, "a wrong password");
     let mistyped = search.secret(random, "a password in the username's place");
     for (username, password) in [(&username, &wrong), (&mistyped, &right)] {
@@ -139,23 +142,23 @@ async fn call(
             password: password.clone(),
             ..Default::default()
         };
-        search.answer(stranger.auth().sign_in(request).await);
+        search.record(anonymous.auth().sign_in(request).await);
     }
     let request = proto::SignInRequest {
         username: username.clone(),
         password: right.clone(),
         ..Default::default()
     };
-    let answer = stranger.auth().sign_in(request).await?.into_inner();
+    let response = anonymous.auth().sign_in(request).await?.into_inner();
     search
         .secrets
-        .push(("a session's token", answer.token[4..].to_owned()));
-    let operator = Caller::on(stranger.channel.clone(), &answer.token)?;
-    let program = desk.caller(server).await?;
+        .push(("a session's token", response.token[4..].to_owned()));
+    let operator = Caller::on(anonymous.channel.clone(), &response.token)?;
+    let program = fixture.caller(server).await?;
     for header in ["", "lss_", "lsk_"] {
         let unknown = search.secret(random, "an unknown token");
-        let nobody = Caller::on(stranger.channel.clone(), &format!("{header}{unknown}"))?;
-        search.answer(nobody.get("").await);
+        let unauthenticated = Caller::on(anonymous.channel.clone(), &format!("{header}{unknown}"))?;
+        search.record(unauthenticated.get("").await);
     }
 
     let lead = operator.create("Canary", "").await?;
@@ -181,7 +184,7 @@ async fn call(
         ("c@canary.example", &right, "no id"),
         ("", &right, ""),
     ] {
-        search.answer(
+        search.record(
             operator
                 .leads()
                 .update(update(email, password, request_id))
@@ -189,29 +192,29 @@ async fn call(
         );
     }
     let by_program = program.request(update("d@canary.example", &right, "").into_inner());
-    search.answer(program.leads().update(by_program).await);
+    search.record(program.leads().update(by_program).await);
 
-    // In the place of something else.
+    // In fields that are meant for something else.
     let lost = search.secret(random, "a password in another field");
-    search.answer(operator.get(&lost).await);
-    search.answer(operator.create("Canary", &lost).await);
+    search.record(operator.get(&lost).await);
+    search.record(operator.create("Canary", &lost).await);
     let list = proto::ListLeadsRequest {
         page_token: lost.clone(),
         order_by: lost.clone(),
         ..Default::default()
     };
-    search.answer(operator.leads().list(operator.request(list)).await);
+    search.record(operator.leads().list(operator.request(list)).await);
     let found = proto::SearchLeadsRequest {
         query: lost.clone(),
         ..Default::default()
     };
-    search.answer(operator.leads().search(operator.request(found)).await);
+    search.record(operator.leads().search(operator.request(found)).await);
     let deactivate = proto::DeactivateLeadRequest {
         id: lead.id.clone(),
         etag: lost,
         ..Default::default()
     };
-    search.answer(
+    search.record(
         operator
             .leads()
             .deactivate(operator.request(deactivate))
@@ -230,14 +233,14 @@ async fn call(
             new_password: new_password.clone(),
             ..Default::default()
         };
-        search.answer(
+        search.record(
             operator
                 .auth()
                 .change_password(operator.request(request))
                 .await,
         );
     }
-    search.answer(
+    search.record(
         operator
             .auth()
             .sign_out(operator.request(proto::SignOutRequest::default()))
@@ -246,7 +249,7 @@ async fn call(
     Ok(())
 }
 
-/// All that is stored: SQLite's files, or every row of every table.
+/// Everything that is stored: SQLite's files, or every row of every table.
 async fn stored(database: &Database) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     if database.kind() == Kind::Sqlite {

@@ -1,31 +1,32 @@
-//! 1,400 calls at once with well-formed tokens that nobody has, from one address: each with one of its
-//! own, and all with the same. Those who call with a good token are not refused one call, and hardly
-//! slower than the machine is busy. Shown to fail by `strangers-unlimited`.
+//! 1,400 concurrent calls with well-formed but unknown tokens, from one address: first each with a different
+//! token, then all with the same. No call with a valid token may be rejected, and valid calls may be slower only
+//! because the processor is busy. Shown to fail by `strangers-unlimited`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use leadsmith::auth::tokens::{TokenKind, generate};
-use leadsmith::wire::proto;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use leadsmith_proto as proto;
 use tokio::task::JoinSet;
 
 use crate::harness::client::{Caller, reason};
 use crate::harness::context::Context;
 use crate::harness::neighbour::{Neighbour, millis};
-use crate::harness::report::Findings;
-use crate::harness::strain::is_well;
+use crate::harness::report::{Findings, outcome_label};
+use crate::harness::strain::check_alive;
 
-const STRANGERS: usize = 1_400;
+const UNKNOWN_CALLS: usize = 1_400;
 const CONNECTIONS: usize = 14;
-/// The median of a known caller's Gets meanwhile. Strangers and known callers share the cores.
+/// The limit of the median of a valid caller's Gets meanwhile. All callers share the processor cores.
 const MEDIAN: Duration = Duration::from_millis(150);
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let desk = context.desk()?;
-    let server = context.serve(&desk, &[]).await?;
-    let caller = desk.caller(&server).await?;
+    let fixture = context.fixture()?;
+    let server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
     let lead = caller.create("Known", "").await?.id;
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -36,38 +37,41 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         .during(tokio::time::sleep(Duration::from_secs(1)))
         .await
         .0;
-    findings.fact("Gets alone", &alone);
-    let one = generate(TokenKind::ApiKey).expose().to_owned();
-    for (name, one) in [("tokens of their own", None), ("one token", Some(one))] {
+    findings.fact("Gets without other calls", &alone);
+    let one = api_key();
+    for (name, one) in [("different tokens", None), ("the same token", Some(one))] {
         let flood = flood(&connections, one.as_deref(), context.size(3, 100));
         let (gets, refusals) = neighbour.during(flood).await;
-        findings.fact(&format!("Gets beside {STRANGERS} calls with {name}"), &gets);
+        findings.fact(
+            &format!("Gets during {UNKNOWN_CALLS} concurrent calls with {name}"),
+            &gets,
+        );
         for (refusal, count) in refusals? {
-            findings.fact(&refusal, count);
+            findings.fact(&outcome_label(&refusal), count);
             let known = ["TOKEN_INVALID", "SERVER_OVERLOADED"];
             findings.expect(known.contains(&refusal.as_str()), || {
-                format!("{count} strangers were answered {refusal:?}")
+                format!("{count} calls with unknown tokens had the outcome {refusal:?}")
             });
         }
-        findings.expect(gets.refused == 0, || {
+        findings.expect(gets.rejected == 0, || {
             format!(
-                "{} of {} known calls were refused: {name}",
-                gets.refused,
+                "{} of {} valid calls were rejected: {name}",
+                gets.rejected,
                 gets.count()
             )
         });
         findings.expect(gets.median() <= MEDIAN, || {
             format!(
-                "a Get took {:.1} ms beside strangers: {name}",
+                "the median of valid Gets was {:.1} ms: {name}",
                 millis(gets.median())
             )
         });
     }
-    is_well(&server, &caller, &mut findings).await?;
+    check_alive(&server, &caller, &mut findings).await?;
     findings.finish()
 }
 
-/// So many rounds of strangers, all of a round at once.
+/// Makes this many rounds of concurrent calls with unknown tokens.
 async fn flood(
     connections: &[Caller],
     token: Option<&str>,
@@ -76,11 +80,11 @@ async fn flood(
     let mut refusals: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..rounds {
         let mut calls = JoinSet::new();
-        for number in 0..STRANGERS {
+        for number in 0..UNKNOWN_CALLS {
             let channel = connections[number % CONNECTIONS].channel.clone();
             let token = match token {
                 Some(token) => token.to_owned(),
-                None => generate(TokenKind::ApiKey).expose().to_owned(),
+                None => api_key(),
             };
             let stranger = Caller::on(channel, &token)?;
             calls.spawn(async move {
@@ -96,4 +100,10 @@ async fn flood(
         }
     }
     Ok(refusals)
+}
+
+/// An API key that was never issued.
+fn api_key() -> String {
+    let bits: [u8; 32] = std::array::from_fn(|_| fastrand::u8(..));
+    format!("lsk_{}", URL_SAFE_NO_PAD.encode(bits))
 }

@@ -1,4 +1,7 @@
-//! PostgreSQL: where the server is, and what its connections are set to.
+//! PostgreSQL: finds the server, and sets up its connections.
+//!
+//! The settings of a connection are made here and nowhere else, because each of them decides what a
+//! change can lose or how long a query can hold a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,35 +15,35 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::{IDLE, is_busy, pooled, runtime};
-use crate::config::{Limits, Refusal};
+use super::{PING_AFTER_IDLE, driver_error, is_pool_exhausted, pooled};
+use crate::config::{Limits, StartupError};
 use crate::db::hosts;
-use crate::db::reader::Lost;
+use crate::db::reader::ConnectionEpoch;
 
-/// How PostgreSQL plans what is prepared.
+/// How PostgreSQL plans prepared statements.
 #[derive(Clone, Copy)]
-pub enum Plans {
-    /// It decides from time to time whether a plan for the values at hand is worth its making. What
-    /// is read differs by how selective a filter is.
-    Considered,
-    /// Once, by keys. What is written is found by its key, always: a plan for arrays of the length
-    /// at hand would look cheaper each time and cost more than it saves, and one that was made while
-    /// a table was empty must still be good when it is not.
-    ByKeys,
+pub enum PlanMode {
+    /// PostgreSQL decides whether a custom plan for the current values pays. This is for reads,
+    /// whose filters differ in selectivity.
+    Auto,
+    /// One generic plan by key. This is for writes, which always find their rows by key. A custom
+    /// plan for arrays of the current length would look cheaper each time and cost more than it
+    /// saves. A plan that was made while a table was empty must still be good when it is not.
+    GenericByKey,
 }
 
-impl Plans {
+impl PlanMode {
     fn settings(self) -> Vec<(&'static str, String)> {
-        // Queries here are short: to compile one takes longer than to run it.
+        // Compiling these short queries takes longer than running them.
         let mut settings = vec![("jit", "off")];
-        if let Self::ByKeys = self {
+        if let Self::GenericByKey = self {
             settings.extend([
                 ("plan_cache_mode", "force_generic_plan"),
                 ("enable_seqscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
-                // A commit that waits for its standby must not be cut short: PostgreSQL would answer
-                // it all the same. What may wait for others has its own limit (lock_timeout).
+                // A commit that waits for its standby must not be interrupted: PostgreSQL would
+                // acknowledge it anyway. Waiting for locks has a limit of its own (lock_timeout).
                 ("statement_timeout", "0"),
             ]);
         }
@@ -51,15 +54,15 @@ impl Plans {
     }
 }
 
-/// Where PostgreSQL is.
+/// The PostgreSQL server that accepts writes, and the connection options for it.
 pub struct Server {
     options: PgConnectOptions,
     pub hosts: Vec<hosts::Host>,
 }
 
 impl Server {
-    /// Reads the URL; where it names several servers, finds the one that takes changes.
-    pub async fn find(url: &SecretString) -> Result<Self, Refusal> {
+    /// Parses the URL. If it lists several servers, finds the one that accepts writes.
+    pub async fn find(url: &SecretString) -> Result<Self, StartupError> {
         let (options, hosts) = hosts::parse(url)?;
         let is_local =
             options.get_socket().is_some() || hosts.iter().all(|(host, _)| hosts::is_local(host));
@@ -69,26 +72,33 @@ impl Server {
             options.ssl_mode(PgSslMode::VerifyFull)
         };
         if hosts.len() > 1
-            && let Some(((host, port), _)) = hosts::find(&options, &hosts, passed_over).await
+            && let Some(((host, port), _)) =
+                hosts::find_writable(&options, &hosts, log_unused_host).await
         {
             options = options.host(&host).port(port);
         }
         Ok(Self { options, hosts })
     }
 
-    pub fn options(&self, connections: u32, limits: &Limits, plans: Plans) -> ConnectOptions {
-        let lock_wait = match plans {
-            // Who only looks soon gives the connection to somebody else.
-            Plans::Considered => limits.connection_wait / 4,
-            Plans::ByKeys => limits.connection_wait / 2,
+    pub fn options(
+        &self,
+        connections: u32,
+        limits: &Limits,
+        plan_mode: PlanMode,
+    ) -> ConnectOptions {
+        let lock_wait = match plan_mode {
+            // A read returns its connection early, so that others can use it.
+            PlanMode::Auto => limits.connection_wait / 4,
+            PlanMode::GenericByKey => limits.connection_wait / 2,
         };
-        // What a call waits for, one after the other, is together what it may wait.
+        // A call waits for a connection and then for a lock. Together they must not exceed the
+        // limit.
         let wait = limits.connection_wait.saturating_sub(lock_wait);
         let statement_time = limits.statement_time;
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let settings = [
             ("statement_timeout", milliseconds(statement_time)),
-            // A table that is locked for long is as a database that is away.
+            // A table that stays locked for a long time is as unavailable as the database itself.
             ("lock_timeout", milliseconds(lock_wait)),
             (
                 "idle_in_transaction_session_timeout",
@@ -100,15 +110,15 @@ impl Server {
             .options
             .clone()
             .options(settings)
-            .options(plans.settings());
+            .options(plan_mode.settings());
         let mut pooled = pooled("postgres://".into(), connections, wait);
         pooled.map_sqlx_postgres_opts(move |_| options.clone().application_name("leadsmith"));
         pooled
     }
 }
 
-/// A host that is mistyped would never be used, and nobody would know.
-fn passed_over((host, port): &hosts::Host, why: &str) {
+/// Logs each host that is not used: a mistyped host would otherwise go unnoticed.
+fn log_unused_host((host, port): &hosts::Host, why: &str) {
     tracing::warn!(
         host,
         port,
@@ -117,35 +127,36 @@ fn passed_over((host, port): &hosts::Host, why: &str) {
     );
 }
 
-/// Connections that were opened before one was found dead are not used again. Only of the others those
-/// that were idle for long are asked whether they live: a host that froze would not answer.
-pub fn condemned(mut options: ConnectOptions, lost: Arc<Lost>) -> ConnectOptions {
-    let idle = Arc::clone(&lost);
-    options.map_sqlx_postgres_before_acquire(move |connection, known| {
-        let usable = !idle.condemns(known.age);
+/// Connections that became stale are not used again. Of the others, only those that were idle for a
+/// long time are pinged: a host that froze would not respond.
+pub fn reject_stale(mut options: ConnectOptions, epoch: Arc<ConnectionEpoch>) -> ConnectOptions {
+    let epoch_for_acquire = Arc::clone(&epoch);
+    options.map_sqlx_postgres_before_acquire(move |connection, metadata| {
+        let is_usable = !epoch_for_acquire.is_stale(metadata.age);
         Box::pin(async move {
-            if usable && known.idle_for > IDLE {
+            if is_usable && metadata.idle_for > PING_AFTER_IDLE {
                 connection.ping().await?;
             }
-            Ok(usable)
+            Ok(is_usable)
         })
     });
     options.map_sqlx_postgres_pool_opts(move |pool| {
-        let lost = Arc::clone(&lost);
-        // By an error it is dropped without a word, which would have to be waited for.
-        pool.after_release(move |_, known| {
-            let condemned = lost.condemns(known.age);
-            let end = || SqlxError::Io(std::io::ErrorKind::ConnectionAborted.into());
+        let epoch = Arc::clone(&epoch);
+        // An error makes the pool drop the connection. Closing it properly would wait for the
+        // server.
+        pool.after_release(move |_, metadata| {
+            let is_stale = epoch.is_stale(metadata.age);
+            let dropped = || SqlxError::Io(std::io::ErrorKind::ConnectionAborted.into());
             Box::pin(std::future::ready(
-                (!condemned).then_some(true).ok_or_else(end),
+                (!is_stale).then_some(true).ok_or_else(dropped),
             ))
         })
     });
     options
 }
 
-/// Whether a URL says itself how the connection is to be encrypted. Only a parameter counts: a
-/// password may hold the same letters.
+/// Whether the URL itself sets how the connection is encrypted. Only a parameter counts: a password
+/// may contain the same letters.
 fn names_ssl_mode(url: &str) -> bool {
     let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
     parameters
@@ -153,10 +164,10 @@ fn names_ssl_mode(url: &str) -> bool {
         .any(|parameter| parameter.starts_with("sslmode=") || parameter.starts_with("ssl-mode="))
 }
 
-/// Settings of the server under which an answered change could be lost, or text mangled.
-pub async fn check(pool: &DatabaseConnection) -> Result<(), Refusal> {
+/// Refuses servers whose settings could lose an acknowledged change, or corrupt text.
+pub async fn check(pool: &DatabaseConnection) -> Result<(), StartupError> {
     let unreadable =
-        |error| Refusal::new(format!("the database's settings cannot be read: {error}"));
+        |error| StartupError::new(format!("the database's settings cannot be read: {error}"));
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
                current_setting('full_page_writes'), current_setting('synchronous_commit'), \
                current_setting('server_encoding')";
@@ -164,10 +175,10 @@ pub async fn check(pool: &DatabaseConnection) -> Result<(), Refusal> {
         .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
         .await
         .map_err(unreadable)?
-        .ok_or_else(|| Refusal::new("the database answers nothing about its settings"))?;
+        .ok_or_else(|| StartupError::new("the database answers nothing about its settings"))?;
     let version: i32 = row.try_get_by_index(0).map_err(unreadable)?;
     if version < 150_000 {
-        return Err(Refusal::new(
+        return Err(StartupError::new(
             "the database is older than PostgreSQL 15: upgrade it",
         ));
     }
@@ -178,7 +189,7 @@ pub async fn check(pool: &DatabaseConnection) -> Result<(), Refusal> {
     ] {
         let value: String = row.try_get_by_index(index).map_err(unreadable)?;
         if value == "off" {
-            return Err(Refusal::new(format!(
+            return Err(StartupError::new(format!(
                 "the database has {setting} = off, under which an answered change can be lost: set \
                  it to on in postgresql.conf (or for the user or database) and reload"
             )));
@@ -186,35 +197,35 @@ pub async fn check(pool: &DatabaseConnection) -> Result<(), Refusal> {
     }
     let encoding: String = row.try_get_by_index(4).map_err(unreadable)?;
     if encoding != "UTF8" {
-        return Err(Refusal::new(format!(
+        return Err(StartupError::new(format!(
             "the database's encoding is {encoding}: create one with ENCODING 'UTF8'"
         )));
     }
     Ok(())
 }
 
-/// Connects to a server. At the start there is more time than a call has: the database, too, may be just
-/// starting, or the machine busy with all that does.
-pub async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, Refusal> {
-    let last = Instant::now() + OPENING;
+/// Connects to a server. At startup this may take longer than within a call: the database may be
+/// starting too, or the machine may be busy starting everything.
+pub async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, StartupError> {
+    let deadline = Instant::now() + FIRST_CONNECT_WAIT;
     loop {
         match Database::connect(options.clone()).await {
-            Err(error) if is_busy(&error) && Instant::now() < last => {}
-            connected => return connected.map_err(unopened),
+            Err(error) if is_pool_exhausted(&error) && Instant::now() < deadline => {}
+            result => return result.map_err(open_error),
         }
     }
 }
 
-/// How long a server may take to let the first in.
-const OPENING: Duration = Duration::from_secs(5);
+/// How long the first connection to a server may take.
+const FIRST_CONNECT_WAIT: Duration = Duration::from_secs(5);
 
-fn unopened(error: DbErr) -> Refusal {
-    let why = match runtime(&error) {
+fn open_error(error: DbErr) -> StartupError {
+    let why = match driver_error(&error) {
         Some(SqlxError::PoolTimedOut) => "nothing answers".to_owned(),
         Some(SqlxError::Database(error)) => error.message().to_owned(),
         _ => error.to_string(),
     };
-    Refusal::new(format!(
+    StartupError::new(format!(
         "the database cannot be opened ({why}): check that it runs where the database URL says \
              and that the URL names a user and password it takes"
     ))

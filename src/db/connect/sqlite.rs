@@ -1,4 +1,7 @@
-//! SQLite: one file, a pool that reads it and the one writer.
+//! SQLite: one file, a pool for reading and one connection for writing.
+//!
+//! The settings of a connection are made here and nowhere else, because each of them decides
+//! whether an acknowledged change is on disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,122 +14,125 @@ use sea_orm::sqlx::sqlite::{
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 use tokio::time::Instant;
 
-use super::{IDLE, pooled, runtime};
-use crate::config::Refusal;
-use crate::db::file::OpenFile;
-use crate::db::pages::StatementClock;
-use crate::db::place;
+use super::{PING_AFTER_IDLE, driver_error, pooled};
+use crate::config::StartupError;
+use crate::db::open_file::OpenFile;
+use crate::db::page_pool::StatementDeadline;
+use crate::db::sqlite_files;
 
-/// One connection to a file of SQLite's as it lies there: nothing is created, and its journal stays
-/// what it is. `read` takes it for a file that nobody changes, and leaves a log beside it alone.
-pub async fn open_file(file: &Path, read: bool) -> Result<DatabaseConnection, Refusal> {
+/// One connection to an existing SQLite file. It creates nothing and keeps the journal mode. With
+/// `read_only`, the file is treated as immutable, and a log beside it is left alone.
+pub async fn open_file(file: &Path, read_only: bool) -> Result<DatabaseConnection, StartupError> {
     let mut options = pooled("sqlite::memory:".into(), 1, Duration::from_secs(10));
     let name = file.to_path_buf();
     options.map_sqlx_sqlite_opts(move |defaults| {
-        let log = defaults;
-        SqliteConnectOptions::clone(&log)
+        SqliteConnectOptions::clone(&defaults)
             .filename(&name)
             .in_memory(false)
             .shared_cache(false)
             .create_if_missing(false)
             .busy_timeout(Duration::from_secs(1))
-            .read_only(read)
-            .immutable(read)
+            .read_only(read_only)
+            .immutable(read_only)
     });
-    let connected = Database::connect(options).await;
-    connected.map_err(|error| unopened_file(file, &error))
+    let result = Database::connect(options).await;
+    result.map_err(|error| open_error(file, &error))
 }
 
-fn unopened_file(file: &Path, error: &DbErr) -> Refusal {
-    let why = match runtime(error) {
+fn open_error(file: &Path, error: &DbErr) -> StartupError {
+    let why = match driver_error(error) {
         Some(SqlxError::Database(error)) => error.message().to_owned(),
         _ => error.to_string(),
     };
-    Refusal::new(format!(
+    StartupError::new(format!(
         "the file {} cannot be opened ({why}): check that it is a database of Leadsmith's, and that the \
          service's user may write to it and to its folder",
         file.display()
     ))
 }
 
-/// The database's file as it is now, if it may be written.
-pub fn opened(file: &Path) -> Result<OpenFile, Refusal> {
-    let writable = std::fs::OpenOptions::new().append(true).open(file);
-    writable
+/// The identity of the database file, if it is writable.
+pub fn writable_file(file: &Path) -> Result<OpenFile, StartupError> {
+    let opened = std::fs::OpenOptions::new().append(true).open(file);
+    opened
         .and_then(|_| OpenFile::new(file))
-        .map_err(|error| place::no_right(file, &error))
+        .map_err(|error| sqlite_files::not_writable(file, &error))
 }
 
-/// Opens a file. Where two processes turn a new file's journal into a write-ahead log at the same
-/// moment, SQLite tells one that it is locked, whatever the busy timeout: it is asked again.
+/// Opens a file. When two processes switch a new file to a write-ahead log at the same moment,
+/// SQLite reports to one of them that the file is locked, whatever the busy timeout is. Then
+/// opening is retried.
 pub async fn connect(
     file: &Path,
     options: ConnectOptions,
     wait: Duration,
-) -> Result<DatabaseConnection, Refusal> {
-    let last = Instant::now() + wait;
+) -> Result<DatabaseConnection, StartupError> {
+    let deadline = Instant::now() + wait;
     loop {
         match Database::connect(options.clone()).await {
-            Err(error) if is_locked(&error) && Instant::now() < last => {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(LOCKED_POLL).await;
             }
-            connected => return connected.map_err(|error| unopened_file(file, &error)),
+            result => return result.map_err(|error| open_error(file, &error)),
         }
     }
 }
 
-/// After how long a locked file is asked for again.
+/// The delay before opening a locked file again.
 const LOCKED_POLL: Duration = Duration::from_millis(20);
 
-/// Whether another connection keeps SQLite from doing this now.
+/// Whether the error says that another connection holds a lock.
 pub fn is_locked(error: &DbErr) -> bool {
-    let code = runtime(error)
+    let code = driver_error(error)
         .and_then(|error| error.as_database_error())
         .and_then(|error| error.code());
-    // SQLITE_BUSY and what extends it (SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT).
+    // SQLITE_BUSY and its extended codes (SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT).
     code.and_then(|code| code.parse::<u32>().ok())
         .is_some_and(|code| code & 0xff == 5)
 }
 
-pub fn options(file: &Path, connections: u32, wait: Duration, read: bool) -> ConnectOptions {
+pub fn options(file: &Path, connections: u32, wait: Duration, read_only: bool) -> ConnectOptions {
     let mut options = pooled("sqlite::memory:".into(), connections, wait);
-    options.test_before_acquire_if_idle_for(IDLE);
+    options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
     let file = file.to_path_buf();
     options.map_sqlx_sqlite_opts(move |defaults| {
-        let log = defaults;
-        SqliteConnectOptions::clone(&log)
+        SqliteConnectOptions::clone(&defaults)
                 .filename(&file)
                 .in_memory(false)
                 .shared_cache(false)
                 .create_if_missing(false)
                 .busy_timeout(Duration::from_secs(5))
                 .journal_mode(SqliteJournalMode::Wal)
-                // An OK is on disk: the log is synced at every commit.
+                // The log is synced at every commit, so an acknowledged change is on disk.
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .pragma("journal_size_limit", "67108864")
-                // 8 MiB a connection: what leads to the rows of millions of leads stays in memory.
+                // 8 MiB per connection: the index pages of millions of leads stay in memory.
                 .pragma("cache_size", "-8192")
-                // What is deleted or overwritten is gone from the file: people may ask to be forgotten.
+                // Deleted and overwritten data is removed from the file, because a person may ask
+                // for erasure.
                 .pragma("secure_delete", "ON")
-                .pragma("query_only", if read { "ON" } else { "OFF" })
+                .pragma("query_only", if read_only { "ON" } else { "OFF" })
     });
     options.map_sqlx_sqlite_pool_opts(|pool| {
-        pool.after_release(|connection, _| Box::pin(is_done(connection)))
+        pool.after_release(|connection, _| Box::pin(is_reusable(connection)))
     });
     options
 }
 
-/// A connection whose statements end when its clock says so.
-pub fn timed(mut options: ConnectOptions, clock: Arc<StatementClock>) -> ConnectOptions {
+/// Makes the statements of a connection end at their deadline.
+pub fn with_deadline(
+    mut options: ConnectOptions,
+    deadline: Arc<StatementDeadline>,
+) -> ConnectOptions {
     options.map_sqlx_sqlite_pool_opts(move |pool| {
-        let clock = Arc::clone(&clock);
-        let pool = pool.after_release(|connection, _| Box::pin(is_done(connection)));
+        let deadline = Arc::clone(&deadline);
+        let pool = pool.after_release(|connection, _| Box::pin(is_reusable(connection)));
         pool.after_connect(move |connection, _| {
-            let clock = Arc::clone(&clock);
+            let deadline = Arc::clone(&deadline);
             Box::pin(async move {
                 let mut handle = connection.lock_handle().await?;
-                handle.set_progress_handler(STEPS, move || clock.goes_on());
+                handle.set_progress_handler(PROGRESS_STEPS, move || deadline.is_pending());
                 Ok(())
             })
         })
@@ -134,16 +140,17 @@ pub fn timed(mut options: ConnectOptions, clock: Arc<StatementClock>) -> Connect
     options
 }
 
-/// After how many steps of SQLite's machine the clock is looked at: some ten microseconds.
-const STEPS: i32 = 1_000;
+/// The deadline is checked after this many steps of SQLite's virtual machine: about ten
+/// microseconds.
+const PROGRESS_STEPS: i32 = 1_000;
 
-/// Whether a connection that is given back may be used again. When a COMMIT fails, by a full or a failing
-/// disk, SQLite rolls the transaction back by itself, and sqlx 0.9.0 goes on counting it: to it the next
-/// transactions are savepoints inside, and what is answered OK then is never committed. Such a connection
-/// is closed.
-async fn is_done(connection: &mut SqliteConnection) -> Result<bool, SqlxError> {
+/// Whether a returned connection can be used again. When a COMMIT fails because the disk is full or
+/// faulty, SQLite rolls the transaction back itself, but sqlx 0.9.0 still counts it as open. It
+/// would then run the following transactions as savepoints inside it, and acknowledge changes that
+/// are never committed. Such a connection is closed.
+async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, SqlxError> {
     if connection.is_in_transaction() {
-        // A ROLLBACK may be on its way: what is asked now is answered after it.
+        // A ROLLBACK may be queued. The ping is executed after it.
         connection.ping().await?;
     }
     Ok(!connection.is_in_transaction())

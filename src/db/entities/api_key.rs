@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-/// An API key of a service account, by its hash.
+/// An API key of a service account, identified by its hash.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "api_keys")]
 pub struct Model {

@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-/// A change for those outside, with the whole record after it.
+/// A change that is published to other systems, with the complete record after the change.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "events")]
 pub struct Model {

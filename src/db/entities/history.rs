@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-/// An accepted change.
+/// An entry of the history: an accepted change.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "history")]
 pub struct Model {

@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-/// The first success's answer to a request id.
+/// The response of the first successful call with a request id.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "idempotency_records")]
 pub struct Model {

@@ -4,7 +4,7 @@ use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Texts by key.
+/// Custom fields: texts by key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct CustomFields(pub BTreeMap<String, String>);
 

@@ -1,5 +1,6 @@
-//! The tables, as SeaORM sees them. They never leave a room's `store.rs`; a test holds them against
-//! the migrated schema.
+//! The tables, as SeaORM entities.
+//!
+//! A feature uses them only in its `store.rs`. A test compares them with the migrated schema.
 
 pub mod action_run;
 pub mod api_key;

@@ -13,7 +13,7 @@ pub struct Model {
     pub disable_time: Option<DateTimeUtc>,
     pub create_time: DateTimeUtc,
     pub update_time: DateTimeUtc,
-    /// None of operators that shared it when keys came in.
+    /// `None` for operators that shared a key with another one when keys were introduced.
     pub username_key: Option<String>,
 }
 

@@ -14,7 +14,7 @@ pub struct Model {
     pub state: String,
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub amount: Option<Json>,
-    /// As the version before reads and writes it: 0 where there is none.
+    /// For the previous version of the service, which reads and writes this column; 0 if there is none.
     pub probability: i32,
     pub win_probability: Option<i32>,
     pub expected_close_date: Option<Date>,

@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-/// A password attempt that counts until `expire_time`.
+/// A password attempt that counts against the limits until `expire_time`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "password_attempts")]
 pub struct Model {

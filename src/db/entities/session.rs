@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-/// A session of an operator, by its token's hash.
+/// A session of an operator, identified by the hash of its token.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "sessions")]
 pub struct Model {

@@ -1,10 +1,12 @@
-//! The index that finds leads by any part of their texts. A row of `lead_search` holds the texts of one
-//! lead, folded; an index over their trigrams (runs of three characters) finds the rows that may contain a
-//! query, and the text is compared afterwards, so a collision of hashes costs time and never gives a wrong
-//! result. The service makes the trigrams for both databases, so that both find the same whatever their
-//! locale: PostgreSQL keeps them in an array with a GIN index, SQLite in sets of our own ([`index`]).
+//! The index that finds leads by any part of their texts.
 //!
-//! A query of one or two characters has no trigram: the leads are looked through, newest first.
+//! A row of `lead_search` contains the folded texts of one lead. An index over their trigrams (runs
+//! of three characters) finds the rows that may contain a query. The text is then compared, so a
+//! hash collision costs time and never gives a wrong result. The service computes the trigrams for
+//! both databases, so that both find the same leads whatever their locale is. PostgreSQL keeps them
+//! in an array with a GIN index, SQLite in sets of our own ([`index`]).
+//!
+//! A query of one or two characters has no trigram. For it the leads are scanned, newest first.
 
 pub mod index;
 
@@ -18,14 +20,14 @@ use super::Tx;
 use super::rows::{self, Rows};
 use crate::error::Result;
 
-/// How many characters a query needs before the index can answer it.
-pub const INDEXED_FROM: usize = search_index::TRIGRAM;
+/// The minimum length of a query that the index can answer, in characters.
+pub const MIN_INDEXED_CHARS: usize = search_index::TRIGRAM;
 
-/// The texts that leads are found by, folded already, by the leads' `seq`.
+/// The folded texts that leads are found by, keyed by the leads' `seq`.
 pub type Texts = BTreeMap<i64, String>;
 
-/// Indexes the texts of new leads. The rows of `lead_search` come back, to be written together with others,
-/// unless they had to be written already.
+/// Indexes the texts of new leads. Returns the rows of `lead_search`, to be written together with
+/// other rows, or `None` if they had to be written already.
 ///
 /// # Errors
 /// Those of the database.
@@ -33,8 +35,8 @@ pub async fn add(tx: &Tx, texts: Texts) -> Result<Option<Rows>> {
     write(tx, texts, false).await
 }
 
-/// Indexes texts in place of those that the leads had, as [`add`] does. When a lead loses all of its texts,
-/// nothing of it is left in the index afterwards: so it is when it is erased.
+/// Replaces the indexed texts of leads, and returns rows as [`add`] does. When a lead loses all of
+/// its texts, as when it is erased, the index contains nothing of it afterwards.
 ///
 /// # Errors
 /// Those of the database.
@@ -43,17 +45,17 @@ pub async fn change(tx: &Tx, texts: Texts) -> Result<Option<Rows>> {
     write(tx, texts, erases).await
 }
 
-async fn write(tx: &Tx, texts: Texts, at_once: bool) -> Result<Option<Rows>> {
+async fn write(tx: &Tx, texts: Texts, apply_now: bool) -> Result<Option<Rows>> {
     if tx.get_database_backend() == DbBackend::Postgres {
         return Ok(with_trigrams(texts));
     }
-    let pending = index::note(tx, &texts).await?;
+    let pending = index::enqueue(tx, &texts).await?;
     let cells = texts
         .into_iter()
         .map(|(seq, text)| vec![seq.into(), text.into()]);
     let columns = [("seq", "bigint"), ("text", "text")];
     let rows = Rows::replace("lead_search", &columns, cells.collect());
-    if pending <= index::PENDING && !at_once {
+    if pending <= index::PENDING && !apply_now {
         return Ok(rows);
     }
     rows::write(tx, rows.into_iter().collect()).await?;
@@ -61,7 +63,7 @@ async fn write(tx: &Tx, texts: Texts, at_once: bool) -> Result<Option<Rows>> {
     Ok(None)
 }
 
-/// The rows of PostgreSQL's `lead_search`.
+/// The rows of `lead_search` on PostgreSQL.
 fn with_trigrams(texts: Texts) -> Option<Rows> {
     let cells = texts.into_iter().map(|(seq, text)| {
         let numbers: Vec<String> = trigrams(&text).iter().map(ToString::to_string).collect();
@@ -83,11 +85,11 @@ pub fn key() -> Expr {
 
 /// Whether the index can answer a folded query.
 pub fn is_indexed(query: &str) -> bool {
-    query.chars().count() >= INDEXED_FROM
+    query.chars().count() >= MIN_INDEXED_CHARS
 }
 
-/// Whether a row's text contains the folded `query`, found by comparing.
-pub fn compares(backend: DbBackend, query: &str) -> Expr {
+/// The condition that a row's text contains the folded `query`, without the index.
+pub fn text_contains(backend: DbBackend, query: &str) -> Expr {
     let text = Expr::col(("lead_search", "text"));
     let position = if backend == DbBackend::Postgres {
         "strpos"
@@ -97,8 +99,8 @@ pub fn compares(backend: DbBackend, query: &str) -> Expr {
     Expr::expr(Func::cust(position).arg(text).arg(query)).gt(0)
 }
 
-/// What a row of PostgreSQL's `lead_search` must meet to contain the folded `query`, which the index can
-/// answer.
+/// The condition that a row of `lead_search` on PostgreSQL contains the folded `query`. The index
+/// must be able to answer the query.
 pub fn contains(query: &str) -> Condition {
     let indexed = Expr::cust_with_values(
         "\"lead_search\".\"trigrams\" @> $1",
@@ -106,14 +108,14 @@ pub fn contains(query: &str) -> Condition {
     );
     Condition::all()
         .add(indexed)
-        .add(compares(DbBackend::Postgres, query))
+        .add(text_contains(DbBackend::Postgres, query))
 }
 
-/// Every trigram, hashed to 32 bits (FNV-1a), each once: what PostgreSQL's index holds.
+/// The distinct trigrams, each hashed to 32 bits (FNV-1a): the content of PostgreSQL's index.
 pub fn trigrams(text: &str) -> BTreeSet<i32> {
     let characters: Vec<char> = text.chars().collect();
     characters
-        .windows(INDEXED_FROM)
+        .windows(MIN_INDEXED_CHARS)
         .map(|run| {
             let hash = run.iter().fold(0x811c_9dc5_u32, |hash, character| {
                 (hash ^ u32::from(*character)).wrapping_mul(0x0100_0193)

@@ -1,8 +1,18 @@
-//! When the database, or the time, gets into the way of passwords: what can be done again is, and what
-//! came to nothing does not count against anybody.
+//! Passwords and sessions when the database fails, or changes in the middle of a call: interrupted calls
+//! are retried, and an attempt without a result does not count.
 
-use super::*;
+use std::time::Duration as StdDuration;
+
+use chrono::Duration;
+use leadsmith::core::role::Role;
 use leadsmith::db::entities::password_attempt;
+use leadsmith_proto as proto;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use tokio::task::JoinSet;
+
+use super::{OTHER, change_email, change_password, ends, wrong_sign_in};
+use crate::harness::{Backend, Caller, Harness, PASSWORD, eventually, is_let_in, reason, sign_in};
+use crate::on_both;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_and_sessions_do_not_notice_that_connections_died() {
@@ -72,7 +82,7 @@ async fn what_died_while_it_was_committed_is_done_once() {
     );
 }
 
-/// How many attempts count for some time to come.
+/// The number of attempts that still count in five minutes.
 async fn counting(h: &Harness) -> usize {
     let soon = h.clock.now() + Duration::minutes(5);
     let attempts = password_attempt::Entity::find()
@@ -87,7 +97,7 @@ on_both! {
         let ada = h.operator("ada", Role::Sales).await;
         let lead = ada.create_lead("Lovelace").await;
         let beside = h.database.connect().await;
-        // An attempt can be claimed, and then there is no password to compare with.
+        // The attempt can be reserved, and then the stored password cannot be read.
         let hide = "ALTER TABLE operators RENAME TO hidden";
         beside.execute_unprepared(hide).await.unwrap();
         for _ in 0..5 {
@@ -99,7 +109,7 @@ on_both! {
         beside.execute_unprepared(show).await.unwrap();
         eventually("every attempt is given back", async || counting(&h).await == 0).await;
         // Many at once count for two seconds more.
-        eventually("the operator is let in", async || {
+        eventually("the operator can sign in", async || {
             sign_in(h.channel(), "ada", PASSWORD).await.is_ok()
         })
         .await;
@@ -114,14 +124,14 @@ on_both! {
         let beside = h.database.connect().await;
         let mut hashing = JoinSet::new();
         for _ in 0..40 {
-            let desk = std::sync::Arc::clone(&h.server.desk);
-            hashing.spawn(async move { desk.passwords.hash(OTHER.into()).await });
+            let auth = std::sync::Arc::clone(&h.server.app.auth);
+            hashing.spawn(async move { auth.passwords.hash(OTHER.into()).await });
         }
         let signing_in = tokio::spawn(sign_in(h.channel(), "ada", PASSWORD));
         let changer = ada.clone();
         let changing = tokio::spawn(async move { change_password(&changer, PASSWORD, OTHER).await });
         eventually("both are claimed", async || counting(&h).await == 4).await;
-        // The hash that they are verified by is read.
+        // By now both calls have read the hash that they verify against.
         tokio::time::sleep(StdDuration::from_millis(60)).await;
         let reset = "UPDATE operators SET password_hash = 'reset' WHERE username = 'ada'";
         beside.execute_unprepared(reset).await.unwrap();

@@ -1,6 +1,24 @@
-//! Keeping guessers out, and nobody else.
+//! The limits of password attempts: by operator, by username and by address. They stop guesses and do
+//! not lock out other callers.
 
-use super::*;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration as StdDuration;
+
+use chrono::Duration;
+use leadsmith::app::Running;
+use leadsmith::auth::attempts::{self, Bucket};
+use leadsmith::core::role::Role;
+use leadsmith::features::operators;
+use leadsmith_proto::Lead;
+use tokio::task::JoinSet;
+use tonic_types::StatusExt;
+
+use super::{
+    OTHER, WRONG, at, change_email, change_password, is_locked_out, replica,
+    wrong_current_password, wrong_sign_in,
+};
+use crate::harness::{Caller, Harness, PASSWORD, is_let_in, reason, sign_in, whole};
+use crate::on_both;
 
 on_both! {
     async fn after_5_wrong_current_passwords_the_right_one_is_refused(h: Harness) {
@@ -9,7 +27,7 @@ on_both! {
         for _ in 0..4 {
             wrong_current_password(&ada, &lead).await;
         }
-        // Wrong is wrong, whichever call asks for it.
+        // A wrong password counts in every call that requires it.
         let status = change_password(&ada, WRONG, OTHER).await.unwrap_err();
         assert_eq!(reason(&status), "CURRENT_PASSWORD_INVALID");
 
@@ -52,7 +70,7 @@ on_both! {
         }
         is_locked_out(change_email(&ada, &lead.id, "new", PASSWORD).await);
         is_locked_out(sign_in(h.channel(), "ada", PASSWORD).await);
-        operators::unlock(&h.server.desk.db, "Ada").await.unwrap();
+        operators::unlock(&h.server.app.db, "Ada").await.unwrap();
         change_email(&ada, &lead.id, "new", PASSWORD).await.unwrap();
         sign_in(h.channel(), "ada", PASSWORD).await.unwrap();
     }
@@ -72,7 +90,7 @@ on_both! {
             change_email(&ada, &lead.id, &format!("again{n}"), PASSWORD).await.unwrap();
             sign_in(h.channel(), "ada", PASSWORD).await.unwrap();
         }
-        // The right ones have not wiped out the wrong ones either.
+        // The correct passwords have not reset the count of wrong ones either.
         wrong_current_password(&ada, &lead).await;
         wrong_sign_in(&h, "ada").await;
         is_locked_out(change_email(&ada, &lead.id, "new", PASSWORD).await);
@@ -94,7 +112,8 @@ on_both! {
 
     async fn a_flood_with_the_right_one_in_it_gets_no_more(h: Harness) {
         let second = replica(&h).await;
-        // The right one first, so that it gets a place: it frees it while the flood is on.
+        // The correct password comes early, so that its attempt is admitted. It releases its reservation
+        // while the other attempts run.
         for (round, right) in [0, 1, 4].into_iter().enumerate() {
             let ada = h.operator(&format!("ada{round}"), Role::Sales).await;
             let lead = ada.create_lead("Lovelace").await;
@@ -106,7 +125,7 @@ on_both! {
 
     async fn signing_in_is_counted_by_username_and_address(h: Harness) {
         h.operator("ada", Role::Sales).await;
-        // However it is written, it is one username.
+        // All spellings count as one username.
         for username in ["ada", "ADA", " ada", "Ada ", "aDa"] {
             wrong_sign_in(&h, username).await;
         }
@@ -114,26 +133,26 @@ on_both! {
         is_locked_out(sign_in(h.channel(), "Ada", PASSWORD).await);
         sign_in(h.channel(), "sales", PASSWORD).await.unwrap();
         let elsewhere = Some(Ipv4Addr::new(10, 0, 0, 1).into());
-        let claim = attempts::claim(&h.server.desk, Bucket::sign_in("ada", elsewhere)).await;
-        claim.unwrap().succeeded(&h.server.desk).await.unwrap();
+        let reservation = attempts::reserve(&h.server.app.auth, Bucket::sign_in("ada", elsewhere)).await;
+        reservation.unwrap().succeeded(&h.server.app.auth).await.unwrap();
         h.clock.advance(Duration::minutes(15));
         sign_in(h.channel(), "ada", PASSWORD).await.unwrap();
     }
 
     async fn signing_in_is_counted_by_username_over_all_addresses(h: Harness) {
         let ada = h.operator("ada", Role::Sales).await;
-        let desk = &h.server.desk;
+        let auth = &h.server.app.auth;
         for host in 0..50 {
             let address: IpAddr = Ipv4Addr::new(10, 0, 0, host).into();
-            let claim = attempts::claim(desk, Bucket::sign_in("ada", Some(address))).await;
-            claim.unwrap().failed().await.unwrap();
+            let reservation = attempts::reserve(auth, Bucket::sign_in("ada", Some(address))).await;
+            reservation.unwrap().failed().await.unwrap();
             if host == 48 {
                 sign_in(h.channel(), "ada", PASSWORD).await.expect("49 are not 50");
             }
         }
         is_locked_out(sign_in(h.channel(), "ada", PASSWORD).await);
         let fresh = Some(Ipv4Addr::new(10, 0, 1, 1).into());
-        let refused = attempts::claim(desk, Bucket::sign_in("ada", fresh)).await;
+        let refused = attempts::reserve(auth, Bucket::sign_in("ada", fresh)).await;
         assert!(refused.is_err());
         sign_in(h.channel(), "sales", PASSWORD).await.unwrap();
         assert!(is_let_in(&ada).await, "a session that is open goes on");
@@ -142,17 +161,17 @@ on_both! {
     }
 
     async fn signing_in_is_counted_by_the_network_of_an_ipv6_address(h: Harness) {
-        let desk = &h.server.desk;
+        let auth = &h.server.app.auth;
         let from = async |address: &str| {
             let buckets = Bucket::sign_in("ada", Some(address.parse().unwrap()));
-            attempts::claim(desk, buckets).await
+            attempts::reserve(auth, buckets).await
         };
         for host in ["::1", "::2", ":1::1", ":ffff:ffff:ffff:ffff", "::5"] {
-            let claim = from(&format!("2001:db8:0:1{host}")).await;
-            claim.unwrap().failed().await.unwrap();
+            let reservation = from(&format!("2001:db8:0:1{host}")).await;
+            reservation.unwrap().failed().await.unwrap();
         }
         assert!(from("2001:db8:0:1::6").await.is_err(), "one customer has all of these");
-        from("2001:db8:0:2::6").await.unwrap().succeeded(desk).await.unwrap();
+        from("2001:db8:0:2::6").await.unwrap().succeeded(auth).await.unwrap();
 
         // An IPv4 address is the same however it is written.
         for _ in 0..3 {
@@ -163,32 +182,32 @@ on_both! {
         }
         assert!(from("10.0.0.1").await.is_err());
         assert!(from("::ffff:10.0.0.1").await.is_err());
-        from("::ffff:10.0.0.2").await.unwrap().succeeded(desk).await.unwrap();
+        from("::ffff:10.0.0.2").await.unwrap().succeeded(auth).await.unwrap();
     }
 
     async fn signing_in_is_counted_by_address_over_all_usernames(h: Harness) {
-        let desk = &h.server.desk;
+        let auth = &h.server.app.auth;
         let from = async |username: &str, address: &str| {
             let buckets = Bucket::sign_in(username, Some(address.parse().unwrap()));
-            attempts::claim(desk, buckets).await
+            attempts::reserve(auth, buckets).await
         };
-        // Two guesses at each of 50, from all over a network.
+        // Two guesses at each of 50 usernames, from 100 addresses of one network.
         for n in 0..100_u32 {
             let address = format!("2001:db8:0:1::{n:x}");
-            let claim = from(&format!("user{}", n % 50), &address).await;
-            claim.unwrap().failed().await.unwrap();
+            let reservation = from(&format!("user{}", n % 50), &address).await;
+            reservation.unwrap().failed().await.unwrap();
             if n == 98 {
                 let right = from("ada", &address).await.expect("99 are not 100");
-                right.succeeded(desk).await.unwrap();
+                right.succeeded(auth).await.unwrap();
             }
         }
         assert!(from("ada", "2001:db8:0:1::1").await.is_err());
         let elsewhere = from("ada", "2001:db8:0:2::1").await.unwrap();
-        elsewhere.succeeded(desk).await.unwrap();
+        elsewhere.succeeded(auth).await.unwrap();
         sign_in(h.channel(), "sales", PASSWORD).await.unwrap();
         h.clock.advance(Duration::minutes(15));
         let later = from("ada", "2001:db8:0:1::1").await.unwrap();
-        later.succeeded(desk).await.unwrap();
+        later.succeeded(auth).await.unwrap();
     }
 
     async fn unknown_usernames_are_counted_as_known_ones(h: Harness) {
@@ -224,7 +243,7 @@ on_both! {
     }
 }
 
-/// How many guesses ended how.
+/// The number of guesses by outcome.
 #[derive(Debug, Default)]
 struct Outcomes {
     wrong: usize,
@@ -232,7 +251,7 @@ struct Outcomes {
     refused: usize,
 }
 
-/// As many guesses at once, over both servers; the one of this number, if any, is right.
+/// Makes this many concurrent guesses on both servers. The guess with the number `right`, if any, is correct.
 async fn flood(
     h: &Harness,
     second: &Running,
@@ -252,7 +271,7 @@ async fn flood(
             format!("guess number {n}")
         };
         calls.spawn(async move {
-            // To an email of its own: to one that another guess has set, none is asked for.
+            // Each guess sets another email: an update that changes nothing requires no password.
             change_email(&caller, &id, &format!("guess{n}"), &password).await
         });
     }

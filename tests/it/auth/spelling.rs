@@ -2,8 +2,8 @@
 
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher as _;
-use leadsmith::auth::roles::Role;
-use leadsmith::operators;
+use leadsmith::core::role::Role;
+use leadsmith::features::operators;
 use sea_orm::ConnectionTrait;
 
 use super::{change_password, wrong_sign_in};
@@ -18,8 +18,8 @@ async fn create(
     h: &Harness,
     username: &str,
     password: &str,
-) -> Result<operators::model::Operator, String> {
-    let (db, passwords) = (&h.server.desk.db, &h.server.desk.passwords);
+) -> Result<leadsmith::auth::operators::Operator, String> {
+    let (db, passwords) = (&h.server.app.db, &h.server.app.auth.passwords);
     let password = password.to_owned().into();
     operators::create(db, passwords, username, "", Role::Sales, password)
         .await
@@ -54,7 +54,7 @@ on_both! {
         }
         let refused = sign_in(h.channel(), "jürgen", PASSWORD).await.unwrap_err();
         assert_eq!(reason(&refused), "PASSWORD_ATTEMPTS_EXCEEDED");
-        operators::unlock(&h.server.desk.db, "JU\u{308}RGEN").await.unwrap();
+        operators::unlock(&h.server.app.db, "JU\u{308}RGEN").await.unwrap();
         sign_in(h.channel(), "jürgen", PASSWORD).await.unwrap();
     }
 

@@ -1,7 +1,8 @@
 //! Operators and service accounts.
 
-use leadsmith::auth::roles::Role;
 use leadsmith::auth::tokens::{self, TokenKind};
+use leadsmith::core::role::Role;
+use leadsmith::core::text_enum::TextEnum as _;
 
 use crate::harness::{PASSWORD, eventually, is_let_in, reason, sign_in};
 use crate::on_both;
@@ -109,7 +110,7 @@ async fn roles_are_read_in_any_letter_case() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("x.db").display());
         leadsmith("migrate up").database(&url).run().await.done();
-        let word = role.word().to_lowercase();
+        let word = role.as_str().to_lowercase();
         let created = leadsmith(&format!("service-account create --name x --role {word}"))
             .database(&url)
             .run()

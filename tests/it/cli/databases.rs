@@ -1,8 +1,8 @@
-//! What commands do to a database that is not there, is not migrated, or belongs to another role.
+//! Commands on a database that does not exist, is not migrated, or belongs to another role.
 
 use std::time::Duration;
 
-use leadsmith::wire::proto;
+use leadsmith_proto as proto;
 use sea_orm::ConnectionTrait as _;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::harness::{Backend, Caller, PASSWORD, TestDatabase, channel, count, si
 use crate::on_both_empty;
 use crate::program::{Program, leadsmith};
 
-/// Every command that uses a database and is neither `migrate up` nor a server that migrates.
+/// Every command that uses a database, except `migrate up` and a server that migrates.
 const COMMANDS: [&str; 13] = [
     "serve --migrate false",
     "migrate down",
@@ -75,7 +75,7 @@ on_both_empty! {
         assert_eq!(count(&db, tables).await, 0);
         db.close().await.unwrap();
 
-        // An older schema stays what it is, too.
+        // An older schema is not changed either.
         run("migrate up").await.done();
         run("migrate down").await.done();
         for command in COMMANDS {
@@ -89,7 +89,7 @@ on_both_empty! {
     }
 }
 
-/// Somebody else's database, named by mistake.
+/// The database of another application, named by mistake.
 #[tokio::test]
 async fn a_foreign_sqlite_database_is_left_as_it_is() {
     let database = TestDatabase::create(Backend::Sqlite).await;
@@ -108,8 +108,7 @@ async fn a_foreign_sqlite_database_is_left_as_it_is() {
     assert_eq!(names(&database), ["test.db"]);
 }
 
-/// A role that may use what is there, and create nothing: as a database is set up where another role
-/// migrates.
+/// A role that may use existing objects but create none, as in a deployment in which another role migrates.
 struct Restricted {
     name: String,
     url: String,
@@ -180,7 +179,7 @@ async fn a_role_that_may_only_use_the_tables_serves() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let log = server.log();
-    assert!(log.contains("is not the owner of"), "{log}");
+    assert!(log.contains("does not own the tables"), "{log}");
     server.terminate();
     server.ended(Duration::from_secs(10)).await;
     for word in ["denied", "ERROR", "not deleted yet"] {

@@ -1,8 +1,8 @@
-//! Standard output that cannot be written: an error that is said, and never a panic.
+//! Standard output that cannot be written: an error message, and never a panic.
 
 use std::time::Duration;
 
-use leadsmith::auth::roles::Role;
+use leadsmith::core::role::Role;
 
 use crate::harness::PASSWORD;
 use crate::on_both;
@@ -11,7 +11,7 @@ use crate::program::{Ended, Program, leadsmith};
 const UNWRITTEN: &str = "standard output cannot be written (No space left on device";
 
 impl Ended {
-    /// It ended as others do whose reader has enough, and said nothing.
+    /// It ended like other programs whose reader has closed the pipe, without a message.
     fn cut_short(&self) {
         let (code, err) = (self.code, self.err.as_str());
         assert_eq!((code, err), (Some(141), ""), "{self:?}");
@@ -148,7 +148,7 @@ on_both! {
         }
         assert_eq!(run("service-account list").run().await.done(), listed, "none was made");
 
-        // That its id cannot be said on standard error is no reason to lose it.
+        // The key must not be lost because its id cannot be written to standard error.
         let ended = create().mute().run().await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(ended.out.lines().count(), 1);

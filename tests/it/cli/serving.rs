@@ -1,10 +1,10 @@
-//! A server that starts, is asked for its health, and stops.
+//! A server that starts, responds to health checks, and stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use leadsmith::wire::proto;
+use leadsmith_proto as proto;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
 use tokio::task::JoinSet;
 use tonic_health::pb::HealthCheckRequest;
@@ -68,7 +68,7 @@ on_both! {
         let address = h.server.address.to_string();
         let check = |listen: &str| leadsmith("healthcheck").env("LEADSMITH_LISTEN", listen).quiet();
         assert_eq!(check(&address).run().await.done(), "SERVING\n");
-        // A container's server listens everywhere, and so its check is told.
+        // A server in a container listens on all addresses, and its health check gets the same setting.
         let everywhere = format!("0.0.0.0:{}", h.server.address.port());
         assert_eq!(check(&everywhere).run().await.done(), "SERVING\n");
 
@@ -80,14 +80,14 @@ on_both! {
 
         h.server.stop().await.unwrap();
         check(&address).run().await.refused(&format!("no health from {address}"));
-        // What accepts but says nothing is not healthy either.
+        // A process that accepts connections but does not respond is not healthy either.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap().to_string();
         check(&address).run().await.refused(&format!("no health from {address}"));
     }
 }
 
-/// Keeps everybody from writing leads until [`release`].
+/// Blocks all writes to leads until [`release`].
 async fn hold(database: &TestDatabase) -> DatabaseConnection {
     let mut options = ConnectOptions::new(&database.url);
     options
@@ -114,7 +114,7 @@ const CALLS: usize = 12;
 on_both_empty! {
     async fn a_signal_ends_the_server_at_once_when_there_is_nothing_to_do(database: TestDatabase) {
         let mut server = leadsmith("serve").database(&database.url).serve().await;
-        // Somebody is connected, but asks for nothing.
+        // A client is connected but has no call in progress.
         let channel = harness::channel(server.address);
         let request = HealthCheckRequest::default();
         HealthClient::new(channel.clone()).check(request).await.unwrap();
@@ -154,7 +154,7 @@ on_both_empty! {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(begun.load(Ordering::SeqCst), CALLS);
-        // On the same connection, so it arrives behind the calls.
+        // On the same connection, so it arrives after the calls.
         let request = HealthCheckRequest::default();
         HealthClient::new(channel).check(request).await.unwrap();
         assert!(calls.try_join_next().is_none(), "they wait");

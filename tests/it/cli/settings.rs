@@ -1,4 +1,4 @@
-//! Settings by flags and variables: which counts, what is refused, what is hidden.
+//! Settings by flags and variables: precedence, validation, and hidden values.
 
 use super::SECRET;
 use crate::program::leadsmith;
@@ -49,9 +49,9 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
     let mut wanted = String::new();
     for (name, value, shown) in settings {
         let variable = format!("LEADSMITH_{}", name.replace('-', "_").to_uppercase());
-        // Blanks and line ends around a value come from files and shells.
+        // Files and shells leave whitespace and line ends around a value.
         environment = environment.env(&variable, &format!(" {value}\r\n"));
-        // What is said for every command is read before it is known which, so it must make sense.
+        // Settings that apply to every command are parsed before the command is known, so they must be valid.
         let other = match name {
             "log" => "error",
             "log-format" => "text",
@@ -240,7 +240,7 @@ async fn a_number_out_of_its_range_is_refused_with_the_range() {
         .refused("--listen must name the port");
 }
 
-/// The most that is taken must also be served with.
+/// A server must also work with the largest accepted values.
 #[tokio::test]
 async fn the_largest_settings_serve() {
     let folder = tempfile::tempdir().unwrap();
@@ -251,7 +251,7 @@ async fn the_largest_settings_serve() {
                 --max-deadline 3600 --drain 3600 --connection-wait 3600 --sqlite-write-wait 3600 \
                 --statement-time 3600";
     let mut server = leadsmith(most).database(&url).serve().await;
-    // Long enough for what is kept to have been looked through.
+    // Long enough for a round of the deletion of old records.
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     server.terminate();
     let status = server.ended(std::time::Duration::from_secs(10)).await;
@@ -311,7 +311,7 @@ async fn a_wrong_variable_is_named_and_not_the_flag_that_nobody_gave() {
             .to_lowercase();
         assert!(!ended.err.contains(&format!("'{flag}")), "{ended:?}");
     }
-    // The flag counts more than the variable, so it is what is wrong.
+    // The flag takes precedence over the variable, so the flag is the invalid one.
     let both = leadsmith("config --max-calls 0").env("LEADSMITH_MAX_CALLS", "7");
     both.run().await.misused("for '--max-calls <N>'");
 }
@@ -333,7 +333,7 @@ async fn blanks_around_a_database_url_name_no_other_database() {
         );
         assert!(folder.path().join("x.db").exists());
     }
-    // SQLite would take it for a URL of its own.
+    // SQLite would interpret it as a URI of its own.
     let folder = tempfile::tempdir().unwrap();
     let run = leadsmith("migrate up").database("sqlite:file:x.db");
     run.in_folder(folder.path()).run().await.done();

@@ -1,11 +1,11 @@
-//! What the command line takes, and what its help says.
+//! The accepted command lines, and the help.
 
 use std::collections::BTreeSet;
 
 use super::SECRET;
 use crate::program::leadsmith;
 
-/// The subcommands that a help text lists.
+/// The subcommands in a help text.
 fn subcommands(help: &str) -> Vec<String> {
     help.lines()
         .skip_while(|line| *line != "Commands:")
@@ -16,7 +16,7 @@ fn subcommands(help: &str) -> Vec<String> {
         .collect()
 }
 
-/// The flags that a help text lists, each with what it says about it.
+/// The flags in a help text, each with its description.
 fn flags(help: &str) -> Vec<(String, String)> {
     let mut flags: Vec<(String, String)> = Vec::new();
     let options = help.lines().skip_while(|line| *line != "Options:").skip(1);
@@ -38,7 +38,7 @@ fn flags(help: &str) -> Vec<(String, String)> {
     flags
 }
 
-/// What a command is to do this once: a variable that somebody left set must not decide it.
+/// An option that applies to a single run must not have a variable, which could be left set by mistake.
 const OF_ONE_RUN: [&str; 8] = [
     "--certificate-name",
     "--display-name",

@@ -1,9 +1,9 @@
 //! However wrong a request is, its error has a size that every client accepts, and says what was
 //! documented.
 
-use leadsmith::auth::roles::RPCS;
+use leadsmith::auth::policy::RPCS;
 use leadsmith::error::LARGEST;
-use leadsmith::wire::proto::{self, ErrorReason, Lead};
+use leadsmith_proto::{self as proto, ErrorReason, Lead};
 use prost::Message;
 use prost_reflect::{
     Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor,
@@ -165,7 +165,7 @@ fn filled(
 
 on_both! {
     async fn whatever_is_filled_with_rubbish_the_error_arrives(h: Harness) {
-        let pool = DescriptorPool::decode(leadsmith::wire::DESCRIPTORS).unwrap();
+        let pool = DescriptorPool::decode(leadsmith_proto::DESCRIPTORS).unwrap();
         let mut errors = 0;
         for service in pool.services() {
             for method in service.methods() {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use prost::Message;
 use prost::bytes::Bytes;
 use tonic::{Code, Status};
@@ -72,7 +72,7 @@ async fn send(
     assert_eq!(
         response.status(),
         200,
-        "what went wrong is told by gRPC, not by HTTP"
+        "the error is reported by gRPC, not by HTTP"
     );
     if let Some(status) = Status::from_header_map(response.headers()) {
         connection.abort();

@@ -1,26 +1,27 @@
-//! Bytes for the service to choke on, and what may come of them. cargo-fuzz (`fuzz/`) and the tests
-//! share this file, so that what one finds the other keeps.
+//! The fuzz targets and the checks of their results. cargo-fuzz (`fuzz/`) and the tests share this file, so that
+//! the tests repeat what fuzzing has found.
 //!
-//! The bytes take the way of every request: the gate, tonic, the room's `api.rs`, and a database. They
-//! must be answered with OK or with a documented reason that is not INTERNAL.
+//! The bytes take the path of every request: the layers, tonic, the feature's `api.rs`, and a database. The result
+//! must be OK or a documented reason other than INTERNAL.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use leadsmith::app::App;
 use leadsmith::auth::passwords::Passwords;
-use leadsmith::auth::roles::{RPCS, Role};
-use leadsmith::clock::Clock;
+use leadsmith::auth::policy::RPCS;
+use leadsmith::config::TlsSettings;
 use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
+use leadsmith::core::clock::Clock;
+use leadsmith::core::role::Role;
 use leadsmith::error::LARGEST;
+use leadsmith::features::{operators, service_accounts};
 use leadsmith::server::LARGEST_REQUEST;
-use leadsmith::server::tls::TlsSettings;
-use leadsmith::wire::proto::{self, ErrorReason};
-use leadsmith::{operators, server, service_accounts};
+use leadsmith_proto::{self as proto, ErrorReason};
 use prost::Message;
 use prost::bytes::Bytes;
 use tempfile::TempDir;
@@ -30,7 +31,7 @@ use tonic_types::StatusExt as _;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-/// What is fuzzed, by the names of its folders under `fuzz/corpus`.
+/// The targets, by the names of their folders under `fuzz/corpus`.
 pub const TARGETS: [&str; 7] = [
     "requests",
     "repeats",
@@ -41,7 +42,7 @@ pub const TARGETS: [&str; 7] = [
     "headers",
 ];
 
-/// Whose bodies are fuzzed as they are, frames and all.
+/// RPCs whose raw bodies are fuzzed, including the frames.
 const FRAMED: [&str; 4] = [
     "leadsmith.v1.LeadService/Get",
     "leadsmith.v1.LeadService/Search",
@@ -50,10 +51,10 @@ const FRAMED: [&str; 4] = [
 ];
 const ENCODINGS: [&str; 4] = ["", "gzip", "identity", "zstd"];
 
-/// The service, without a listener, over a database of its own.
+/// The service without a listener, on its own database.
 pub struct Fuzz {
     service: BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>,
-    /// Two who may change things: a service account, and an operator, who has a password.
+    /// Two principals that may change data: a service account, and an operator with a password.
     tokens: [String; 2],
     lead: String,
     page_token: String,
@@ -74,10 +75,8 @@ impl Fuzz {
             migrate: true,
             limits: Limits::default(),
         };
-        let desk = server::open_desk(&settings, Clock::default())
-            .await
-            .unwrap();
-        let (db, password) = (&desk.db, "a long enough password");
+        let app = App::open(&settings, Clock::default()).await.unwrap();
+        let (db, password) = (&app.db, "a long enough password");
         service_accounts::create(db, "fuzz", Role::Sales)
             .await
             .unwrap();
@@ -87,10 +86,7 @@ impl Fuzz {
         operators::create(db, &hashing, "fuzz", "", Role::Sales, hidden)
             .await
             .unwrap();
-        let desk = Arc::new(desk);
-        let service = server::without_listener(&desk, &settings.limits)
-            .await
-            .unwrap();
+        let service = app.without_listener(&settings.limits).await.unwrap();
         let mut fuzz = Self {
             service: BoxCloneSyncService::new(service),
             tokens: [key.expose().to_owned(), String::new()],
@@ -126,7 +122,7 @@ impl Fuzz {
         fuzz
     }
 
-    /// Feeds one input to a target.
+    /// Runs a target with one input.
     pub async fn feed(&self, target: &str, bytes: &[u8]) {
         match target {
             "requests" => self.requests(bytes).await,
@@ -140,7 +136,7 @@ impl Fuzz {
         }
     }
 
-    /// Any bytes as the message of any RPC, which the first line names.
+    /// Any bytes as the message of any RPC. The first line names the RPC.
     async fn requests(&self, bytes: &[u8]) {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
             return;
@@ -152,7 +148,7 @@ impl Fuzz {
         else {
             return;
         };
-        // The operator must stay signed in, and hashing would take all the time.
+        // The operator must stay signed in, and hashing would take most of the time.
         let sign_in = proto::SignInRequest::decode(body).unwrap_or_default();
         if *name == *"AuthService/SignOut"
             || *name == *"AuthService/SignIn" && !sign_in.password.is_empty()
@@ -164,9 +160,9 @@ impl Fuzz {
         }
     }
 
-    /// Many mistakes of few bytes: the message of any RPC, which the first line names. The next byte says
-    /// how many of those behind it stand in the message once; the rest is repeated as often as the largest
-    /// request takes it.
+    /// Many mistakes in few bytes: the message of any RPC, which the first line names. The next byte says how many
+    /// of the bytes after it occur in the message once. The rest is repeated up to the size of the largest
+    /// request.
     async fn repeats(&self, bytes: &[u8]) {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
             return;
@@ -182,8 +178,8 @@ impl Fuzz {
         self.requests(&request).await;
     }
 
-    /// Any bytes as a whole body: gRPC's frames, compressed or not. The first three say for which RPC,
-    /// how it is said to be compressed, and in how long pieces it comes.
+    /// Any bytes as a whole body: gRPC frames, compressed or not. The first three bytes select the RPC, the
+    /// declared compression, and the size of the chunks.
     async fn bodies(&self, bytes: &[u8]) {
         let [rpc, encoding, length, body @ ..] = bytes else {
             return;
@@ -200,13 +196,13 @@ impl Fuzz {
             .collect();
         let body = StreamBody::new(futures_util::stream::iter(pieces));
         let (status, _) = self.send(rpc, &headers, Body::new(body)).await;
-        // Health and reflection are tonic's: their errors have no reasons.
+        // tonic implements health and reflection. Their errors have no reasons.
         if rpc.starts_with("leadsmith.") && status.code() != Code::Ok {
             documented(&Err(status));
         }
     }
 
-    /// A page token that was altered, by the bytes laid over it or put in its place.
+    /// A page token that is modified by the bytes, or replaced by them.
     async fn page_tokens(&self, bytes: &[u8]) {
         let Some((how, bytes)) = bytes.split_first() else {
             return;
@@ -256,7 +252,7 @@ impl Fuzz {
         assert_eq!(answer.is_ok(), right, "{order_by:?}: {answer:?}");
     }
 
-    /// Paths, one a line.
+    /// Paths, one per line.
     async fn field_masks(&self, bytes: &[u8]) {
         let paths = String::from_utf8_lossy(bytes);
         let update = proto::UpdateLeadRequest {
@@ -272,13 +268,13 @@ impl Fuzz {
             validate_only: true,
             ..Default::default()
         };
-        // What is asked for is checked in `ask`.
+        // `ask` checks the result.
         let _ = self
             .ask::<proto::UpdateLeadResponse>("LeadService/Update", &update)
             .await;
     }
 
-    /// A `grpc-timeout`, an `authorization` and a request id, one a line.
+    /// A `grpc-timeout`, an `authorization` and a request id, one per line.
     async fn headers(&self, bytes: &[u8]) {
         let mut lines = bytes.split(|byte| *byte == b'\n');
         let mut headers = bearer(&self.tokens[0]);
@@ -302,7 +298,7 @@ impl Fuzz {
         );
     }
 
-    /// Asks as the service account.
+    /// Calls as the service account.
     async fn ask<T: Message + Default>(
         &self,
         rpc: &str,
@@ -315,7 +311,7 @@ impl Fuzz {
         answer.map(|message| T::decode(message).unwrap())
     }
 
-    /// Calls with one message, in its frame, and gives that of the answer.
+    /// Makes a call with one message in its frame, and returns the message of the response.
     async fn call(&self, rpc: &str, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
         let body = Body::new(http_body_util::Full::new(body));
         let (status, answer) = self.send(rpc, headers, body).await;
@@ -351,7 +347,7 @@ fn bearer(token: &str) -> HeaderMap {
     HeaderMap::from_iter([(http::header::AUTHORIZATION, value)])
 }
 
-/// A message in gRPC's frame.
+/// A gRPC frame with a message.
 fn frame(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap();
     [&[0][..], &length.to_be_bytes(), message].concat().into()
@@ -363,7 +359,7 @@ fn reason(status: &Status) -> String {
     info.map_or(String::new(), |info| info.reason.clone())
 }
 
-/// Whatever was sent, what the headers say of it is small enough for every client, and can be decoded.
+/// For any request, the headers of the response must be small enough for every client, and decodable.
 fn accepted_by_clients(headers: &HeaderMap, status: &Status) {
     let headers = headers.iter();
     let size: usize = headers
@@ -386,7 +382,7 @@ fn accepted_by_clients(headers: &HeaderMap, status: &Status) {
     );
 }
 
-/// OK, or a reason that callers are told of.
+/// OK, or a documented reason.
 fn documented(answer: &Result<Bytes, Status>) {
     let Err(status) = answer else { return };
     let reason = reason(status);

@@ -1,4 +1,4 @@
-//! Looking into errors.
+//! Helpers for inspecting errors.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-/// The reason of an error; every error must have one.
+/// The reason of an error. Every error must have one.
 pub fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details
@@ -16,7 +16,7 @@ pub fn reason(status: &Status) -> String {
     info.reason.clone()
 }
 
-/// A value of an error's metadata.
+/// A value in an error's metadata.
 pub fn metadata(status: &Status, key: &str) -> String {
     let details = status.get_error_details();
     let info = details.error_info().expect("an ErrorInfo");
@@ -34,7 +34,7 @@ pub fn metadata_free(status: &Status) -> bool {
         .is_some_and(|info| info.metadata.is_empty())
 }
 
-/// What is wrong with each field, by the error.
+/// The field violations of an error.
 pub fn violations(status: &Status) -> Vec<(String, String)> {
     assert_eq!(reason(status), "FIELD_INVALID", "{status:?}");
     let details = status.get_error_details();
@@ -45,8 +45,7 @@ pub fn violations(status: &Status) -> Vec<(String, String)> {
     bad.field_violations.iter().map(pair).collect()
 }
 
-/// The whole of an error for a snapshot: code, message and every detail, with ids, which differ from
-/// run to run, replaced.
+/// A complete error for a snapshot: code, message and every detail. Ids differ in each run and are replaced.
 pub fn whole(status: &Status) -> String {
     let details = status.get_error_details();
     let mut text = format!("{:?}: {}\n", status.code(), status.message());

@@ -1,12 +1,12 @@
-//! Somebody who calls, and what they often call.
+//! A caller, and helpers for frequent calls.
 
-use leadsmith::server::Running;
-use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
-use leadsmith::wire::proto::client_service_client::ClientServiceClient;
-use leadsmith::wire::proto::lead_service_client::LeadServiceClient;
-use leadsmith::wire::proto::opportunity_service_client::OpportunityServiceClient;
-use leadsmith::wire::proto::order_service_client::OrderServiceClient;
-use leadsmith::wire::proto::{self, Lead, Order};
+use leadsmith::app::Running;
+use leadsmith_proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto::client_service_client::ClientServiceClient;
+use leadsmith_proto::lead_service_client::LeadServiceClient;
+use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
+use leadsmith_proto::order_service_client::OrderServiceClient;
+use leadsmith_proto::{self as proto, Lead, Order};
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::documented::Documented;
 use super::{PASSWORD, channel};
 
-/// Somebody who calls with a token.
+/// A caller with a token.
 #[derive(Clone)]
 pub struct Caller {
     pub id: Uuid,
@@ -25,7 +25,7 @@ pub struct Caller {
     pub channel: Channel,
 }
 
-/// Puts the token into every call.
+/// Adds the token to every call.
 #[derive(Clone)]
 pub struct Bearer(String);
 
@@ -42,7 +42,7 @@ impl Interceptor for Bearer {
 type Called = InterceptedService<Documented, Bearer>;
 
 impl Caller {
-    /// The same principal, calling another server.
+    /// The same principal on another server.
     pub fn at(&self, server: &Running) -> Self {
         Self {
             channel: channel(server.address),
@@ -74,7 +74,7 @@ impl Caller {
         AuthServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
-    /// Creates a lead of this last name.
+    /// Creates a lead with this last name.
     pub async fn create_lead(&self, last_name: &str) -> Lead {
         self.create(Lead {
             last_name: last_name.into(),
@@ -145,7 +145,7 @@ impl Caller {
             .map(tonic::Response::into_inner)
     }
 
-    /// Erases a lead, by [`PASSWORD`].
+    /// Erases a lead, with [`PASSWORD`].
     pub async fn erase(&self, id: &str) -> Result<Lead, Status> {
         let request = proto::EraseLeadRequest {
             id: id.into(),
@@ -156,7 +156,7 @@ impl Caller {
         Ok(answer.into_inner().lead.unwrap())
     }
 
-    /// Creates an order with these actions; without any, with the one that provisions the client.
+    /// Creates an order with these actions. Without any, it gets the one that provisions the client.
     pub async fn create_order(&self, lead_id: &str, actions: Vec<proto::OrderAction>) -> Order {
         let order = Order {
             lead_id: lead_id.into(),
@@ -208,7 +208,7 @@ impl Caller {
     }
 }
 
-/// An update of the fields of these paths; of every populated one without any.
+/// An update of the fields of these paths; without any, of every populated field.
 pub fn update(lead: Lead, paths: &[&str]) -> proto::UpdateLeadRequest {
     let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
     let mask = prost_types::FieldMask { paths };

@@ -1,12 +1,11 @@
-//! The errors of a caller, each compared with the comment of its RPC: whatever a test provokes has to be
-//! in the manual.
+//! Compares every error in the tests with the comment of its RPC, so that the manual documents all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use leadsmith::wire::proto::ErrorReason;
+use leadsmith_proto::ErrorReason;
 use prost_reflect::DescriptorPool;
 use tonic::Status;
 use tonic::body::Body;
@@ -14,7 +13,7 @@ use tonic::transport::{Channel, Error};
 use tonic_types::StatusExt;
 use tower::Service;
 
-/// The reasons of `error_reason.proto`, but for the one that is not set.
+/// The reasons of `error_reason.proto`, except the unspecified one.
 pub fn reasons() -> BTreeSet<String> {
     let numbers = 1..1_000;
     numbers
@@ -25,7 +24,7 @@ pub fn reasons() -> BTreeSet<String> {
 
 /// The comment of each RPC, as `package.Service/Method`.
 pub fn comments() -> BTreeMap<String, String> {
-    let pool = DescriptorPool::decode(leadsmith::wire::DESCRIPTORS).unwrap();
+    let pool = DescriptorPool::decode(leadsmith_proto::DESCRIPTORS).unwrap();
     let mut comments = BTreeMap::new();
     for file in pool.files() {
         let file = file.file_descriptor_proto();
@@ -34,7 +33,7 @@ pub fn comments() -> BTreeMap<String, String> {
         };
         for (s, service) in (0..).zip(&file.service) {
             for (m, method) in (0..).zip(&service.method) {
-                // The numbers of `service` in a file and of `method` in a service.
+                // The field numbers of `service` in a file and of `method` in a service.
                 let path = [6, s, 2, m];
                 let location = info.location.iter().find(|location| location.path == path);
                 let comment = location.and_then(|location| location.leading_comments.clone());
@@ -46,12 +45,12 @@ pub fn comments() -> BTreeMap<String, String> {
     comments
 }
 
-/// What a comment says that its RPC can fail with.
+/// The reasons that a comment documents for its RPC.
 pub fn promised(comment: &str) -> BTreeSet<String> {
     let (_, reasons) = comment.split_once("Reasons:").unwrap_or_default();
     reasons
         .split(|character: char| !character.is_ascii_uppercase() && character != '_')
-        // What is left of other words: "RPC", and first letters.
+        // Excludes parts of other words: "RPC", and initial letters.
         .filter(|word| word.len() > 3)
         .map(str::to_owned)
         .collect()

@@ -1,6 +1,6 @@
-//! The RPCs that take a request id, to be called alike.
+//! The RPCs that take a request id, with a common interface.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest,
     DeactivateLeadRequest, Lead, Opportunity, Order, OrderItem, ReactivateLeadRequest,
     RunActionRequest, UpdateLeadRequest,
@@ -28,8 +28,8 @@ pub enum Call {
 const RPCS: usize = 8;
 
 impl Call {
-    /// One call of each RPC, each on a lead of its own that it works on. Beside it, that lead's id,
-    /// empty where the call creates it.
+    /// One call of each RPC, each on its own lead, with that lead's id. The id is empty if the call creates the
+    /// lead.
     pub async fn one_of_each(caller: &Caller) -> Vec<(Self, String)> {
         let mut calls = Vec::new();
         for number in 0..RPCS {
@@ -116,7 +116,7 @@ impl Call {
         self
     }
 
-    /// The same call, asking for something else.
+    /// The same call with another request body.
     pub fn with_another_body(mut self) -> Self {
         match &mut self {
             Self::CreateLead(request) => request.allow_duplicate = true,
@@ -140,7 +140,7 @@ impl Call {
         self
     }
 
-    /// Makes the call. The answer comes as its bytes.
+    /// Makes the call. Returns the encoded response.
     pub async fn send(self, caller: &Caller) -> Result<Vec<u8>, Status> {
         let (mut leads, mut orders) = (caller.leads(), caller.orders());
         Ok(match self {

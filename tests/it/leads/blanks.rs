@@ -1,12 +1,12 @@
-//! Text that shows nothing, and line ends.
+//! Invisible text, and line ends.
 
-use leadsmith::wire::proto::{self, Address, Lead};
+use leadsmith_proto::{self as proto, Address, Lead};
 
 use super::{complete, edit, named};
 use crate::harness::violations;
 use crate::on_both;
 
-/// What shows nothing, alone and together.
+/// Invisible characters, alone and together.
 const BLANK: [&str; 12] = [
     " ",
     "\t\r\n",
@@ -22,7 +22,7 @@ const BLANK: [&str; 12] = [
     " \u{200d}\u{2060} \u{ad}\u{202e}",
 ];
 
-/// A lead whose every text is `value`, and its custom fields too.
+/// A lead whose every text is `value`, including its custom fields.
 fn all(value: &str) -> Lead {
     let value = || value.to_owned();
     Lead {

@@ -1,6 +1,6 @@
-//! What is checked first, and etags.
+//! The order of the checks, and etags.
 
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::on_both;
 
 const UNKNOWN: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 
-/// A change of a lead's email, which no password comes with.
+/// A change of a lead's email without a password.
 fn new_email(id: &str, etag: &str) -> Lead {
     edit(id, |lead| {
         lead.etag = etag.into();
@@ -70,7 +70,7 @@ impl Rpc {
         Ok(lead.unwrap())
     }
 
-    /// A lead this RPC works on.
+    /// A lead on which this RPC succeeds.
     async fn lead(self, caller: &Caller) -> Lead {
         let lead = caller.create_lead("Hopper").await;
         match self {

@@ -1,6 +1,6 @@
 //! `validate_only`: every check, no effect.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     Client, ConvertLeadRequest, ConvertLeadResponse, CreateLeadRequest, DeactivateLeadRequest,
     EraseLeadRequest, Lead, LeadState, ReactivateLeadRequest, UpdateLeadRequest,
 };
@@ -129,7 +129,7 @@ on_both! {
         assert_eq!(reason(&refused), "ROLE_INSUFFICIENT");
         assert_eq!(stored(&h).await, before);
 
-        // What was only checked did not use the request id up.
+        // A dry run did not use the request id.
         let request = CreateLeadRequest {
             lead: Some(with_email("new@example.com")),
             request_id: REQUEST_ID.into(),
@@ -248,7 +248,7 @@ on_both! {
         let nobody = h
             .sales
             .clients()
-            .get(leadsmith::wire::proto::GetClientRequest { id: lead.id })
+            .get(leadsmith_proto::GetClientRequest { id: lead.id })
             .await
             .unwrap_err();
         assert_eq!(reason(&nobody), "CLIENT_NOT_FOUND");
@@ -309,7 +309,7 @@ on_both! {
         let lead = h.sales.create(complete(&h.sales.id.to_string())).await.unwrap();
         let gone = h.sales.create_lead("Hopper").await;
         let gone = h.admin.erase(&gone.id).await.unwrap();
-        let robot = h.service_account("robot", leadsmith::auth::roles::Role::Admin).await;
+        let robot = h.service_account("robot", leadsmith::core::role::Role::Admin).await;
         let before = stored(&h).await;
 
         let would_be = erase(&h.admin, &lead.id, &lead.etag, PASSWORD).await.unwrap();

@@ -1,6 +1,6 @@
 //! Another lead with the same email.
 
-use leadsmith::wire::proto::{CreateLeadRequest, Lead};
+use leadsmith_proto::{CreateLeadRequest, Lead};
 use tonic::{Code, Status};
 
 use super::{stored, with_email};
@@ -106,7 +106,7 @@ on_both! {
             leads.push(create().await);
         }
         named(&leads[5]).await;
-        // The order of their changes does not matter, that of their creation does.
+        // The order of their creation matters, not that of their changes.
         let away = [
             h.sales.deactivate(&leads[5].id).await.unwrap(),
             h.sales.deactivate(&leads[0].id).await.unwrap(),

@@ -1,8 +1,8 @@
-//! Changing the email asks for the operator's own password: each row of the domain's table.
+//! A change of the email requires the operator's own password: each row of the domain's table.
 
 use chrono::Duration;
-use leadsmith::auth::roles::Role;
-use leadsmith::wire::proto::{Lead, UpdateLeadRequest};
+use leadsmith::core::role::Role;
+use leadsmith_proto::{Lead, UpdateLeadRequest};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -35,7 +35,7 @@ async fn attempts(h: &Harness) -> i64 {
 
 on_both! {
     async fn an_email_that_stays_the_same_needs_no_password(h: Harness) {
-        // The second way to write the first letter: e and a combining accent.
+        // The decomposed form of the first letter: e and a combining accent.
         let (composed, decomposed) = ("\u{e9}va@example.com", "e\u{301}va@example.com");
         let mut lead = h.sales.create(with_email(composed)).await.unwrap();
         for email in [
@@ -132,7 +132,7 @@ on_both! {
                 })
                 .collect();
             assert_eq!(changes, [("email", from, to), ("phone", "", "1")]);
-            // So that the next round's lead is no duplicate.
+            // Otherwise the lead of the next round would be a duplicate.
             send(&h.sales, change(&lead.id, "gone@example.com", PASSWORD))
                 .await
                 .unwrap();
@@ -171,9 +171,9 @@ on_both! {
 
     async fn it_is_the_password_of_who_calls(h: Harness) {
         let lead = h.sales.create(with_email("ada@example.com")).await.unwrap();
-        let db = &h.server.desk.db;
+        let db = &h.server.app.db;
         let other = "another long password".to_owned().into();
-        leadsmith::operators::set_password(db, &h.server.desk.passwords, "admin", other)
+        leadsmith::features::operators::set_password(db, &h.server.app.auth.passwords, "admin", other)
             .await
             .unwrap();
         let refused = send(

@@ -1,7 +1,7 @@
-//! What a lead may hold: its texts at their limits, and every violation in one answer.
+//! The limits of a lead's texts, and all violations in one error.
 
-use leadsmith::leads::model::FIELDS;
-use leadsmith::wire::proto::{self, Lead, LeadState};
+use leadsmith::features::leads::model::FIELDS;
+use leadsmith_proto::{self as proto, Lead, LeadState};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::on_both;
 
 const CONTROL: &str = "must not contain control characters other than tab and newline";
 
-/// The texts whose only rule is how many characters they have, as the table of the domain has them.
+/// The texts that are limited only in length, as in the domain's table.
 const LIMITS: [(&str, usize); 11] = [
     ("first_name", 200),
     ("last_name", 200),
@@ -53,7 +53,7 @@ fn text<'a>(lead: &'a mut Lead, path: &str) -> &'a mut String {
 }
 
 fn with(path: &str, value: &str) -> Lead {
-    // So that clearing the one name does not matter here.
+    // A lead needs a name. With a company, the test may clear the last name.
     let mut lead = Lead {
         company: "Analytical Engines".into(),
         ..named()
@@ -71,7 +71,7 @@ pub async fn accepted(caller: &Caller, path: &str, value: &str) {
     assert_eq!(caller.get(&created.id).await, created);
 }
 
-/// What is wrong with a lead whose one wrong field this is.
+/// The violation for a lead with this single invalid field.
 pub async fn problems(caller: &Caller, path: &str, value: &str) -> Vec<String> {
     let Err(status) = caller.create(with(path, value)).await else {
         panic!("{path} took {value:?}");

@@ -1,7 +1,7 @@
-//! The fields of a lead that have a format: what they take and what they refuse.
+//! The fields of a lead that have a format: accepted and rejected values.
 
-use leadsmith::auth::roles::Role;
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith::core::role::Role;
+use leadsmith_proto::{self as proto, Lead};
 use uuid::Uuid;
 
 use super::fields::{accepted, custom, problems};
@@ -11,7 +11,7 @@ use crate::on_both;
 
 on_both! {
     async fn an_email_is_one_address(h: Harness) {
-        // 64 characters before the @ and labels of at most 63 behind it, 254 in all.
+        // 64 characters before the @ and labels of at most 63 after it, 254 in total.
         let domain = |last| ["d".repeat(63), "e".repeat(63), "f".repeat(last)].join(".");
         let longest = format!("{}@{}", "l".repeat(64), domain(61));
         assert_eq!(longest.len(), 254);
@@ -151,7 +151,7 @@ on_both! {
             ..Default::default()
         };
         let first = h.sales.leads().create(request.clone()).await.unwrap().into_inner();
-        leadsmith::operators::disable(&h.server.desk.db, "ada").await.unwrap();
+        leadsmith::features::operators::disable(&h.server.app.db, "ada").await.unwrap();
 
         let disabled = [(
             "lead.owner_id".to_owned(),

@@ -1,12 +1,11 @@
-//! What every accepted change leaves behind: one history entry and one event. A refused one leaves
-//! neither.
+//! Every accepted change leaves one history entry and one event. A rejected one leaves neither.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use leadsmith::auth::roles::Role;
+use leadsmith::core::role::Role;
 use leadsmith::db::entities::event;
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     DeactivateLeadRequest, HistoryEntry, Lead, ListHistoryRequest, ListHistoryResponse, Principal,
     PrincipalKind,
 };
@@ -21,7 +20,7 @@ use crate::on_both;
 type Changes = Vec<(String, String, String)>;
 
 fn changes(entry: &HistoryEntry) -> Changes {
-    let triple = |change: &leadsmith::wire::proto::FieldChange| {
+    let triple = |change: &leadsmith_proto::FieldChange| {
         (
             change.field.clone(),
             change.old_value.clone(),
@@ -37,7 +36,7 @@ fn expected<const N: usize>(changes: [(&str, &str, &str); N]) -> Changes {
         .into()
 }
 
-/// A lead through its whole life, and the lead after each of its changes.
+/// The whole life cycle of a lead, and the lead after each of its changes.
 async fn life(h: &Harness) -> Vec<Lead> {
     let robot = h.service_account("robot", Role::Sales).await;
     let created = h.sales.create(complete("")).await.unwrap();
@@ -89,7 +88,7 @@ fn actor(principal: Option<Principal>) -> Value {
     json!({ "kind": kind, "id": principal.id, "name": principal.name })
 }
 
-/// The whole lead as an event has it.
+/// The whole lead as in an event.
 fn as_json(lead: Lead) -> Value {
     let address = lead.address.clone().unwrap();
     let state = lead
@@ -136,7 +135,7 @@ fn as_json(lead: Lead) -> Value {
     json
 }
 
-/// A record before what changed in it.
+/// A record before its changes.
 fn undo(record: &mut Value, changed: &[Value]) {
     for change in changed {
         let path = change["path"].as_str().unwrap();
@@ -272,7 +271,7 @@ on_both! {
             ]
         );
         let history = h.viewer.history(&life[0].id).await;
-        // Backwards from the lead as it is now.
+        // Backwards from the current lead.
         let mut whole = as_json(life.last().unwrap().clone());
         for (event, lead) in events.iter().zip(&life).rev() {
             assert_eq!(whole, as_json(lead.clone()));

@@ -1,8 +1,8 @@
-//! Update masks: what an update touches, and what it leaves alone.
+//! Update masks: which fields an update changes, and which it leaves alone.
 
 use std::collections::BTreeMap;
 
-use leadsmith::wire::proto::{Address, Lead};
+use leadsmith_proto::{Address, Lead};
 
 use super::{complete, edit, named};
 use crate::harness::{update, violations};
@@ -14,7 +14,7 @@ fn custom<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> 
         .into()
 }
 
-/// A complete lead without an email, whose change would need a password.
+/// A complete lead without an email, because a change of it would need a password.
 fn without_email() -> Lead {
     Lead {
         email: String::new(),
@@ -22,7 +22,7 @@ fn without_email() -> Lead {
     }
 }
 
-/// What `after` must be when `change` was all that an update of `before` did.
+/// The expected lead `after` an update that changed only `change` in `before`.
 fn changed(before: &Lead, after: &Lead, change: impl FnOnce(&mut Lead)) -> Lead {
     assert!(
         (

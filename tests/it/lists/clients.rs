@@ -1,10 +1,10 @@
-//! The list of clients, by its filters.
+//! The list of clients, with its filters.
 
 use std::time::Duration;
 
-use leadsmith::clients::Filter;
-use leadsmith::clients::store::list_statement;
-use leadsmith::wire::proto::{Client, Lead, ListClientsRequest};
+use leadsmith::features::clients::Filter;
+use leadsmith::features::clients::store::list_statement;
+use leadsmith_proto::{Client, Lead, ListClientsRequest};
 use prost_types::Timestamp;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
@@ -47,7 +47,7 @@ on_both! {
             };
             leads.push(h.sales.create(lead).await.unwrap());
         }
-        // Not in the order of their creation, and by order as well as by hand.
+        // In another order than they were created, both by an order and directly.
         let mut converted = Vec::new();
         for index in [3, 9, 0, 5, 1, 8, 2] {
             h.clock.advance(chrono::Duration::seconds(1));
@@ -65,7 +65,7 @@ on_both! {
         for page_size in [0, 1, 3, 7] {
             assert_eq!(clients(&h.viewer, &of_size(page_size)).await, converted, "in pages of {page_size}");
         }
-        // Converted at the same moment: by id.
+        // Converted at the same moment: ordered by id.
         let db = h.database.connect().await;
         let at_once = "UPDATE leads SET conversion_time = \
                        (SELECT max(conversion_time) FROM leads) WHERE conversion_time IS NOT NULL";
@@ -91,7 +91,7 @@ on_both! {
         assert_ne!(client.convert_time, client.create_time);
         assert_eq!(clients(&h.viewer, &of_size(0)).await, std::slice::from_ref(&client));
 
-        // Erasing is a change of the record, not another conversion.
+        // An erasure changes the record, but is not another conversion.
         h.clock.advance(chrono::Duration::seconds(5));
         let erased = h.admin.erase(&lead.id).await.unwrap();
         let left = clients(&h.viewer, &of_size(0)).await.remove(0);
@@ -114,7 +114,7 @@ on_both! {
         }
         all.reverse();
         let moment = |index: usize| all[index].convert_time;
-        // A nanosecond behind what is kept to the microsecond.
+        // One nanosecond after the stored value, which has microseconds.
         let behind = |index: usize| moment(index).map(|time| Timestamp { nanos: time.nanos + 1, ..time });
         for owner in &owners {
             for (after, before, expected) in [
@@ -163,8 +163,8 @@ on_both! {
             db.execute_unprepared(&sql).await.unwrap();
         }
         db.execute_unprepared("ANALYZE").await.unwrap();
-        // Among so few, PostgreSQL may read all clients by the index and sort them: that is cheaper than it
-        // takes a walk to be. It never reads the other leads.
+        // With so few rows, PostgreSQL may read all clients by the index and sort them, because it estimates that
+        // as cheaper than an ordered index scan. It never reads the other leads.
         let rows = match h.database.backend {
             Backend::Sqlite => LIMIT,
             Backend::Postgres => 4_000,

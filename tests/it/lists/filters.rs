@@ -1,6 +1,6 @@
-//! LeadService.List: its filters, alone and together.
+//! LeadService.List: its filters, alone and combined.
 
-use leadsmith::wire::proto::{Lead, LeadState, ListLeadsRequest};
+use leadsmith_proto::{Lead, LeadState, ListLeadsRequest};
 use prost_types::Timestamp;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -9,7 +9,7 @@ use super::{choices_of_states, ids, list, numbers};
 use crate::harness::{Harness, reason, violations};
 use crate::on_both;
 
-/// Leads of every owner, country and source there is here, minutes apart, some changed later.
+/// Leads with every owner, country and source in this test, minutes apart, some changed later.
 async fn various_leads(h: &Harness) -> Vec<Lead> {
     let owners = [
         h.sales.id.to_string(),
@@ -49,7 +49,7 @@ fn moment(time: Option<Timestamp>) -> (i64, i32) {
     time.map_or((i64::MIN, 0), |time| (time.seconds, time.nanos))
 }
 
-/// Whether a lead meets the filters, decided here.
+/// Whether a lead matches the filters, computed here.
 fn meets(lead: &Lead, request: &ListLeadsRequest) -> bool {
     let within = |time, after: Option<Timestamp>, before: Option<Timestamp>| {
         after.is_none_or(|after| moment(time) > moment(Some(after)))
@@ -81,7 +81,7 @@ fn meets(lead: &Lead, request: &ListLeadsRequest) -> bool {
 on_both! {
     async fn every_filter_alone_and_with_every_other(h: Harness) {
         let leads = various_leads(&h).await;
-        // Bounds that are leads' own times: a bound itself is outside.
+        // The bounds are times of leads. Bounds are exclusive.
         let created = |index: usize| leads[index].create_time;
         let updated = |index: usize| leads[index].update_time;
         let owners = [String::new(), h.sales.id.to_string(), h.admin.id.to_string()];
@@ -128,7 +128,7 @@ on_both! {
                 nanos: i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap(),
             })
         };
-        // The lead's own time is a whole microsecond.
+        // The lead's time is a whole microsecond.
         for (after, before, expected) in [
             (shifted(500), None, 0),
             (shifted(0), None, 0),

@@ -1,7 +1,8 @@
-//! Lists of records that are large: a page ends by its size before its number of rows, each record comes
-//! once, and pages are as full as they may be.
+//! Lists of large records: a page is limited by its size before its number of rows, each record occurs once, and
+//! pages are as full as possible.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto as proto;
+use leadsmith_proto::{
     self, Lead, LeadState, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest,
     ListOrdersRequest, SearchLeadsRequest,
 };
@@ -13,9 +14,9 @@ use crate::harness::Backend;
 use crate::{bulk, on_both};
 
 const LEADS: usize = 60;
-/// The custom fields of a large one, in bytes.
+/// The size of a large lead's custom fields, in bytes.
 const LARGE: usize = 400_000;
-/// What a response has at most, and at least where more is to come.
+/// The maximum size of a response, and the minimum if more pages follow.
 const MOST: usize = 3 << 20;
 const LEAST: usize = 2 << 20;
 
@@ -40,7 +41,7 @@ async fn load(db: &DatabaseConnection) {
     db.execute_unprepared(&sql).await.unwrap();
 }
 
-/// Pages of messages are cut by their size: none is over it, each is as full as can be.
+/// Pages are limited by size: none exceeds the limit, and each is as full as possible.
 fn check<M: Message>(pages: &[Vec<M>], what: &str) {
     let size = |page: &Vec<M>| page.iter().map(Message::encoded_len).sum::<usize>();
     let sizes: Vec<usize> = pages.iter().map(size).collect();
@@ -126,7 +127,7 @@ on_both! {
     async fn a_lead_that_is_larger_than_a_page_comes_alone(h: Harness) {
         let db = h.database.connect().await;
         bulk::load(&db, 3).await;
-        // More than the service takes, so that one row crosses the line.
+        // More than the service accepts, so that a single row exceeds the limit.
         let value = if h.database.backend == Backend::Postgres {
             "jsonb_build_object('f', repeat('x', 3300000))"
         } else {

@@ -1,15 +1,15 @@
-//! LeadService.List: the states that are listed, and their order.
+//! LeadService.List: the listed states, and the order.
 
 use std::cmp::Ordering;
 
-use leadsmith::wire::proto::{Lead, LeadState, ListLeadsRequest};
+use leadsmith_proto::{Lead, LeadState, ListLeadsRequest};
 use sea_orm::ConnectionTrait;
 
 use super::{ORDERS, choices_of_states, ids, list, names, numbers, walk};
 use crate::harness::{Caller, Harness};
 use crate::on_both;
 
-/// Names, and what they are compared by: Unicode's case folding, written out by hand.
+/// Names and their sort keys: Unicode case folding, written by hand.
 const NAMES: &[(&str, &str)] = &[
     ("山田", "山田"),
     ("STRASSE", "strasse"),
@@ -48,11 +48,11 @@ fn key(name: &str) -> &'static str {
     found.unwrap_or_else(|| panic!("no key for {name:?}")).1
 }
 
-/// Leads of all these names in all states, some of them created and changed at the same moment.
+/// Leads with all these names in all states, some of them created and changed at the same moment.
 async fn leads_of_all_names(h: &Harness) -> Vec<Lead> {
     let mut created = Vec::new();
     for (index, (last_name, _)) in NAMES.iter().enumerate() {
-        // Another order by company than by last name.
+        // Ordered differently by company and by last name.
         let (company, _) = NAMES[(index * 7 + 3) % NAMES.len()];
         let lead = Lead {
             first_name: "X".into(),
@@ -92,7 +92,7 @@ fn time(time: Option<prost_types::Timestamp>) -> (i64, i32) {
     (time.seconds, time.nanos)
 }
 
-/// The order, computed here.
+/// The expected order, computed here.
 fn compare(order_by: &str, a: &Lead, b: &Lead) -> Ordering {
     let (by, direction) = order_by.split_once(' ').unwrap_or((order_by, ""));
     let order = match by {
@@ -126,7 +126,7 @@ async fn check(caller: &Caller, leads: &[Lead], order_by: &str, states: &[LeadSt
         ..Default::default()
     };
     for page_size in [1, 3, 7, 1000] {
-        // By single rows only where all are asked for: the merge of the most walks.
+        // Pages of one row only with all states, because that merges the most index scans.
         if page_size == 1 && states.len() < 3 {
             continue;
         }

@@ -1,6 +1,7 @@
 //! The lists of opportunities and orders, and of a lead's history and an order's runs.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto as proto;
+use leadsmith_proto::{
     self, Lead, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest, ListOrdersRequest,
     ListRunsRequest, Opportunity, Order, SearchLeadsRequest,
 };
@@ -71,14 +72,14 @@ on_both! {
                 ..Opportunity::default()
             };
             let mut created = create_opportunity(&h.sales, opportunity).await;
-            // Nothing closes an opportunity yet: the state is set where it is stored.
+            // No RPC closes an opportunity yet, so the state is set in the database.
             created.state = [1, 1, 2, 3][index / 4 % 4];
             let word = ["OPEN", "OPEN", "WON", "LOST"][index / 4 % 4];
             let close = format!("UPDATE opportunities SET state = '{word}' WHERE name = 'Sale {index}'");
             assert_eq!(db.execute_unprepared(&close).await.unwrap().rows_affected(), 1);
             all.push(created);
         }
-        // They stay in the list whatever becomes of their lead.
+        // They stay in the list in any state of their lead.
         h.sales.deactivate(&leads[0].id).await.unwrap();
         h.sales.convert(&leads[1].id).await.unwrap();
         for opportunity in &mut all {
@@ -125,7 +126,7 @@ on_both! {
         let mut all = Vec::new();
         for index in 0..24 {
             let mut order = h.sales.create_order(&leads[index % 2].id, Vec::new()).await;
-            // Nothing cancels an order yet: the state is set where it is stored.
+            // No RPC cancels an order yet, so the state is set in the database.
             order.state = [1, 2, 3][index / 2 % 3];
             let word = ["PROCESSING", "COMPLETE", "CANCELED"][index / 2 % 3];
             let newest = "SELECT id FROM orders ORDER BY id DESC LIMIT 1";
@@ -185,7 +186,7 @@ on_both! {
             let set = format!("UPDATE {table} SET state = '{state}' WHERE lead_id = {id}");
             assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 2);
         }
-        // Each list by its states and page, and how many are in the first page and in all.
+        // Each list by its states and page size, with the number of rows on the first page and in total.
         for (sent, as_if) in [(vec![0], vec![]), (vec![0, 0], vec![]), (vec![2, 0], vec![2]), (vec![0, 3, 1], vec![3, 1])] {
             let list = async |states: &[i32], page_size: i32, page_token: &str| {
                 let request = ListLeadsRequest {
@@ -203,7 +204,7 @@ on_both! {
                 (leads, found, sales, orders)
             };
             assert_eq!(list(&sent, 0, "").await, list(&as_if, 0, "").await, "{sent:?}");
-            // Also to the page token, which is bound to what was sent.
+            // Page tokens are bound to the request, and also treat both forms as equal.
             let first = list(&[1, 2, 3], 1, "").await.0;
             let next = list(&[0, 1, 2, 3], 1, &first.next_page_token).await.0;
             assert_eq!(next.leads.len(), 1);

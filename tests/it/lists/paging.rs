@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use leadsmith::wire::proto::{
+use leadsmith_proto::{
     Lead, ListLeadsRequest, SearchLeadsRequest, SearchLeadsResponse, UpdateLeadRequest,
 };
 use prost::Message;
@@ -13,7 +13,7 @@ use crate::bulk;
 use crate::harness::{reason, update};
 use crate::on_both;
 
-/// What gRPC clients take by default.
+/// The maximum message size that gRPC clients accept by default.
 const LARGEST_ANSWER: usize = 4 << 20;
 
 on_both! {
@@ -87,7 +87,7 @@ on_both! {
     async fn leads_created_and_changed_between_pages_disturb_no_other(h: Harness) {
         let mut created = 0;
         for order_by in ORDERS {
-            // Two of three stay as they are while the list is walked.
+            // Two of three leads do not change while the list is read.
             let mut untouched = BTreeSet::new();
             let mut touched = Vec::new();
             for index in 0..24 {
@@ -116,7 +116,8 @@ on_both! {
                     ..Default::default()
                 };
                 let answer = list(&h.viewer, request).await.unwrap();
-                // One before, one behind and one changed: but not for ever.
+                // Creates one lead before and one after the current position, and changes one. It stops after some
+                // pages, so that the list ends.
                 if turn < 8 {
                     for name in ["", "zzz"] {
                         let lead = Lead {
@@ -196,7 +197,7 @@ on_both! {
         assert!(searched.len() > 1);
         assert_eq!(ids(&searched.concat()), ids(&large));
 
-        // Small leads behind large ones: the page goes on being filled.
+        // Small leads after large ones: the page is filled further.
         for index in 0..5 {
             h.sales.create_lead(&format!("Small {index}")).await;
         }
@@ -206,7 +207,7 @@ on_both! {
     }
 }
 
-/// Updates that give a lead 100 fields of 4,000 bytes; one request could not hold them.
+/// Updates that give a lead 100 fields of 4,000 bytes. A single request would be too large.
 fn enlargements(id: &str) -> Vec<UpdateLeadRequest> {
     let keys: Vec<String> = (0..100).map(|index| format!("field_{index:02}")).collect();
     keys.chunks(15)

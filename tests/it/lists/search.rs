@@ -1,7 +1,7 @@
-//! LeadService.Search: what is found by which part of a text.
+//! LeadService.Search: which parts of a text find which leads.
 
-use leadsmith::leads::model::fold;
-use leadsmith::wire::proto::{Lead, LeadState, ListLeadsRequest, SearchLeadsRequest};
+use leadsmith::features::leads::model::fold;
+use leadsmith_proto::{Lead, LeadState, ListLeadsRequest, SearchLeadsRequest};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -9,7 +9,7 @@ use super::{choices_of_states, ids, numbers, pages, search, walk};
 use crate::harness::{Caller, PASSWORD, reason, update};
 use crate::on_both;
 
-/// Leads whose texts hold what is special to SQL, to FTS5 or to Unicode, oldest first.
+/// Leads whose texts contain special characters of SQL, FTS5 or Unicode, oldest first.
 fn peculiar() -> Vec<Lead> {
     let lead = |first: &str, last: &str, company: &str, email: &str, phone: &str| Lead {
         first_name: first.into(),
@@ -47,9 +47,9 @@ fn peculiar() -> Vec<Lead> {
     ]
 }
 
-/// A query, and the last names of the leads it finds, newest first.
+/// A query, and the last names of the leads that it finds, newest first.
 const FOUND: &[(&str, &[&str])] = &[
-    // The full name is one text; each other text is one of its own.
+    // The full name is one text. Each other text is separate.
     ("ada lov", &["Lovelace"]),
     ("ADA LOVELACE", &["Lovelace"]),
     ("a l", &["Lovelace"]),
@@ -67,7 +67,7 @@ const FOUND: &[(&str, &[&str])] = &[
     ("0800-1", &["Solo"]),
     ("sub.domain", &["Solo"]),
     (".test", &["Solo", "Lovelace"]),
-    // What means something to LIKE, GLOB, FTS5 or a quoting mistake is plain here.
+    // Special characters of LIKE, GLOB, FTS5 and SQL quoting have no meaning here.
     ("100%", &["Percent"]),
     ("%", &["Percent"]),
     ("0%", &["Percent"]),
@@ -99,7 +99,7 @@ const FOUND: &[(&str, &[&str])] = &[
     ("[ada]", &[]),
     ("$1", &[]),
     (";--", &[]),
-    // Beyond ASCII, with one, two and more characters.
+    // Non-ASCII queries with one, two and more characters.
     ("🦀", &["Crab"]),
     ("🎉🎉", &["Crab"]),
     ("🦀 & 🎉", &["Crab"]),
@@ -131,11 +131,11 @@ const FOUND: &[(&str, &[&str])] = &[
     ("елка", &[]),
     ("CAFÉ ZOE", &["Zoe"]),
     ("tab\ther", &["Zoe"]),
-    // One and two characters, of ASCII too.
+    // Queries of one and two characters, including ASCII.
     ("q", &[]),
     ("zo", &["Zoe"]),
     ("Lo", &["Solo", "Lovelace"]),
-    // Blank at the ends is cut off, as it is from the texts.
+    // Leading and trailing whitespace is removed, as in the texts.
     ("  lovelace\n", &["Lovelace"]),
 ];
 
@@ -196,7 +196,7 @@ on_both! {
         for index in 0..20 {
             leads.push(h.sales.create_lead(&format!("Wood {index}")).await);
         }
-        // Neither a later change nor the time on the clock makes a lead newer.
+        // Neither a later change nor the clock makes a lead newer.
         let change = Lead { phone: "1".into(), ..leads[3].clone() };
         leads[3] = h.sales.update(change, &["phone"]).await.unwrap();
         leads[7] = h.sales.deactivate(&leads[7].id).await.unwrap();
@@ -278,7 +278,7 @@ on_both! {
             assert_eq!(find(&h.viewer, old, &[]).await, [], "{path}");
             assert_eq!(find(&h.viewer, new, &[]).await, [lead.clone()], "{path}");
         }
-        // What is not searched by, finds nothing.
+        // Fields that are not searched.
         let change = Lead { source: "Fairground".into(), ..lead.clone() };
         h.sales.update(change, &["source"]).await.unwrap();
         assert_eq!(find(&h.viewer, "fairground", &[]).await, []);
@@ -323,7 +323,7 @@ on_both! {
             if lead.first_name.trim().is_empty() {
                 lead.first_name = "a".into();
             }
-            let request = leadsmith::wire::proto::CreateLeadRequest {
+            let request = leadsmith_proto::CreateLeadRequest {
                 lead: Some(lead),
                 allow_duplicate: true,
                 ..Default::default()
@@ -362,7 +362,7 @@ on_both! {
     }
 }
 
-/// Whether one of a lead's texts contains the query, decided here.
+/// Whether one of a lead's texts contains the query, computed here.
 fn contains(lead: &Lead, query: &str) -> bool {
     let full_name = format!("{} {}", lead.first_name, lead.last_name);
     let query = fold(query.trim());
@@ -375,14 +375,14 @@ fn seed() -> u64 {
     let given = std::env::var("LEADSMITH_TEST_SEED");
     given.map_or_else(
         |_| {
-            let bytes = leadsmith::clock::random_256_bits();
+            let bytes = leadsmith::core::clock::random_256_bits();
             u64::from_be_bytes(bytes[..8].try_into().unwrap())
         },
         |seed| seed.parse().unwrap(),
     )
 }
 
-/// SplitMix64: small, and the same for a seed for ever.
+/// SplitMix64: small, and deterministic for a seed.
 struct Random(u64);
 
 impl Random {
@@ -398,7 +398,7 @@ impl Random {
         usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
     }
 
-    /// Few characters, so that texts and queries meet; those that are special among them.
+    /// Few characters, including special ones, so that queries often match.
     fn text(&mut self, most: usize) -> String {
         const CHARACTERS: [&str; 24] = [
             "a", "A", "b", "B", "ä", "Ä", "ß", "SS", "é", "E\u{301}", "İ", "i", "σ", "ς", "Σ",
@@ -415,7 +415,7 @@ impl Random {
         (0..length).map(|_| self.below(3).to_string()).collect()
     }
 
-    /// A piece of some lead's text in any letter case, or a text of its own.
+    /// A part of some lead's text in any letter case, or a random text.
     fn query(&mut self, leads: &[Lead]) -> String {
         let lead = &leads[self.below(leads.len())];
         let full_name = format!("{} {}", lead.first_name, lead.last_name);

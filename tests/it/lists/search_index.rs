@@ -1,10 +1,10 @@
-//! SQLite's search index: that it holds what the texts say and nothing else, however they came about.
+//! SQLite's search index: it contains exactly what the texts require, however they were written.
 
 use std::collections::BTreeMap;
 
 use leadsmith::db::migrate;
 use leadsmith::db::search::index::PENDING;
-use leadsmith::wire::proto::{CreateLeadRequest, Lead, SearchLeadsRequest};
+use leadsmith_proto::{CreateLeadRequest, Lead, SearchLeadsRequest};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait};
 use tokio::task::JoinSet;
 
@@ -27,8 +27,8 @@ async fn sets(db: &impl ConnectionTrait) -> BTreeMap<i64, Vec<u8>> {
         .collect()
 }
 
-/// Fails unless the index is what the texts make from nothing, where a pending lead has the text that is
-/// noted in the list, and no more leads are pending than may be.
+/// Fails unless the index equals one that is rebuilt from the texts, where a pending lead has the text noted in
+/// the list, and the number of pending leads is within the limit.
 pub async fn check(db: &DatabaseConnection) {
     let kept = sets(db).await;
     assert!(count(db, PENDING_LEADS).await <= PENDING);
@@ -100,7 +100,8 @@ async fn set_next_seq(database: &TestDatabase, seq: i64) {
     db.execute_unprepared(&sql).await.unwrap();
 }
 
-/// Where blocks and segments of the index end: 4 leads and 32,768; and where a search reads more segments.
+/// The ends of blocks and segments of the index: 4 leads and 32,768; and the numbers at which a search reads more
+/// segments.
 const ENDS: [i64; 5] = [16, 32_768, 131_072, 1_179_648, 6_553_600];
 
 on_both! {
@@ -152,7 +153,7 @@ on_both! {
             let db = h.database.connect().await;
             check(&db).await;
             assert_eq!(count(&db, PENDING_LEADS).await, 21);
-            // An erasure applies what is pending, so now all of them are found by the index.
+            // An erasure applies the pending changes, so now the index finds all of them.
             let lead = create(&h.sales, "Gone", "").await;
             h.admin.erase(&lead.id).await.unwrap();
             assert_eq!(count(&db, PENDING_LEADS).await, 0);
@@ -184,7 +185,7 @@ on_both! {
         expected("even", all / 2).await;
         expected("company 549", 1).await;
 
-        // Their blocks are in the index now, with the texts before these.
+        // Their blocks are now in the index, with their earlier texts.
         let mut callers = JoinSet::new();
         for lead in leads.into_iter().take(100) {
             let caller = h.sales.clone();
@@ -207,7 +208,7 @@ on_both! {
             create(&h.sales, &format!("Before {number}"), "").await;
         }
         if h.database.backend == Backend::Sqlite {
-            // Now nothing is pending.
+            // Now there are no pending changes.
             let lead = create(&h.sales, "Gone", "").await;
             h.admin.erase(&lead.id).await.unwrap();
             let url = h.database.url.clone().into();

@@ -1,8 +1,8 @@
-//! Page tokens: bound to what they were made for, and good on every replica.
+//! Page tokens: bound to the request that they were issued for, and valid on every replica.
 
-use leadsmith::clock::Clock;
-use leadsmith::server;
-use leadsmith::wire::proto::{
+use leadsmith::app;
+use leadsmith::core::clock::Clock;
+use leadsmith_proto::{
     Lead, ListClientsRequest, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest,
     ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
 };
@@ -29,7 +29,7 @@ async fn some_leads(caller: &Caller) -> Vec<Lead> {
     leads
 }
 
-/// The first page of one lead, and the request of the next.
+/// The first page of one lead, and the request for the next.
 async fn begun(caller: &Caller, order_by: &str) -> ListLeadsRequest {
     let mut request = ListLeadsRequest {
         page_size: 1,
@@ -50,8 +50,8 @@ on_both! {
             let mut altered = Vec::new();
             for (index, character) in token.iter().enumerate() {
                 let place = BASE64.find(*character).unwrap();
-                // The neighbours differ in the lowest bits, those that the last character leaves
-                // unused too.
+                // The adjacent characters differ in the lowest bits, including those that the last character does
+                // not use.
                 let last = index + 1 == token.len();
                 let others = BASE64.chars().enumerate().filter(|(other, _)| {
                     let apart = other.abs_diff(place);
@@ -127,11 +127,11 @@ on_both! {
     async fn a_token_of_another_principal_is_refused(h: Harness) {
         some_leads(&h.sales).await;
         let asked = begun(&h.viewer, "company").await;
-        let program = h.service_account("importer", leadsmith::auth::roles::Role::Viewer).await;
+        let program = h.service_account("importer", leadsmith::core::role::Role::Viewer).await;
         for other in [&h.sales, &h.admin, &program] {
             assert_invalid(list(other, asked.clone()).await, "another principal's token");
         }
-        // The same principal in another session is no other.
+        // Another session has the same principal.
         let token = sign_in(h.channel(), "viewer", PASSWORD).await.unwrap();
         let again = h.with_token(&token);
         let here = list(&h.viewer, asked.clone()).await.unwrap();
@@ -155,7 +155,7 @@ on_both! {
             ..Default::default()
         };
         assert_invalid(viewer.leads().list_history(request).await, "ListHistory");
-        // These two requests are the same bytes as the one the token was made for.
+        // These two requests have the same encoding as the one that the token was issued for.
         let request = ListClientsRequest { page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.clients().list(request).await, "ClientService");
         let request = ListOpportunitiesRequest { page_token: page_token.clone(), ..Default::default() };
@@ -169,7 +169,7 @@ on_both! {
 
     async fn a_token_works_on_another_server_of_the_same_database(h: Harness) {
         let leads = some_leads(&h.sales).await;
-        let other = server::start(&h.database.settings(), Clock::default()).await.unwrap();
+        let other = app::start(&h.database.settings(), Clock::default()).await.unwrap();
         let there = Caller { channel: channel(other.address), ..h.viewer.clone() };
         let asked = begun(&h.viewer, "last_name").await;
         let answer = list(&there, asked).await.unwrap();

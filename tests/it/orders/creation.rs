@@ -1,17 +1,16 @@
-//! OrderService.Create: what an order gets by itself, and what is refused.
+//! OrderService.Create: default values, and rejected ones.
 
-use leadsmith::wire::proto::{
+use leadsmith_proto as proto;
+use leadsmith_proto::{
     self, ActionState, CreateOrderRequest, LeadState, Money, Opportunity, Order, OrderAction,
     OrderItem, OrderState, RunOutcome,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{MANUAL, PROVISION, action, automatic, create, get, runs, states, written};
+use super::{MANUAL, NOBODY, PROVISION, action, automatic, create, get, runs, states, written};
 use crate::harness::{Caller, reason};
 use crate::on_both;
-
-const NOBODY: &str = "0190a5f2-0000-7000-8000-000000000000";
 
 async fn opportunity(caller: &Caller, lead_id: &str) -> Opportunity {
     let request = proto::CreateOpportunityRequest {
@@ -42,7 +41,7 @@ fn euros(units: i64, nanos: i32) -> Option<Money> {
     })
 }
 
-/// The fields a request was refused for, each once, in alphabetical order.
+/// The fields with violations in an error, each once, in alphabetical order.
 fn fields(outcome: Result<Order, Status>) -> Vec<String> {
     let status = outcome.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
@@ -86,7 +85,7 @@ on_both! {
         let lead = h.sales.create_lead("Lovelace").await;
         let sale = opportunity(&h.sales, &lead.id).await;
         let given = Order {
-            // What is set of the output-only fields is ignored.
+            // Values of output-only fields are ignored.
             id: NOBODY.into(),
             state: OrderState::Complete.into(),
             etag: "\"7\"".into(),
@@ -223,7 +222,7 @@ on_both! {
         for circle in circles {
             assert_eq!(fields(create(&h.sales, order(circle)).await), ["order.actions"], "{circle:?}");
         }
-        // A diamond is no circle.
+        // A diamond is not a cycle.
         let diamond: &[(&str, &[&str])] =
             &[("d", &["b", "c"]), ("c", &["a"]), ("b", &["a"]), ("a", &[])];
         create(&h.sales, order(diamond)).await.unwrap();
@@ -323,7 +322,7 @@ on_both! {
         assert_eq!(ledger[0].error_reason, "LEAD_DEACTIVATED");
         assert!(ledger[0].automatic);
 
-        // Reactivating runs nothing by itself; a person then does, and what waited follows.
+        // Reactivating runs no action. After a person runs one, the actions that depend on it run automatically.
         h.sales.reactivate(&lead.id).await.unwrap();
         assert_eq!(get(&h.viewer, &order.id).await, order);
         let ran = h.sales.run(&order.id, "provision").await.unwrap();

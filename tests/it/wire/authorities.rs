@@ -1,5 +1,5 @@
-//! Authorities as clients send them: none keeps a call from being served. Written below every HTTP library,
-//! because those refuse to send most of them.
+//! The values of `:authority` that clients send: all calls are served. Written without an HTTP library, because
+//! libraries refuse to send most of them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{bearer, frame};
 use crate::on_both;
-use leadsmith::wire::proto::GetLeadRequest;
+use leadsmith_proto::GetLeadRequest;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -18,21 +18,21 @@ const RST_STREAM: u8 = 3;
 const END_HEADERS: u8 = 4;
 const END_STREAM: u8 = 1;
 
-/// A connection by HTTP/2, a frame at a time.
+/// An HTTP/2 connection, used frame by frame.
 struct Wire {
     stream: TcpStream,
     next: u32,
 }
 
-/// How a request says its authority.
+/// How a request encodes its authority.
 #[derive(Clone, Copy)]
 enum Says<'a> {
     Nothing,
-    /// By the name's index in the static table; kept in the dynamic table as entry 62.
+    /// With the name's index in the static table; stored in the dynamic table as entry 62.
     Kept(&'a str),
-    /// By the name in full, and not kept.
+    /// With a literal name, not stored.
     Named(&'a str),
-    /// As the request before did, which kept it.
+    /// As a reference to the entry that an earlier request stored.
     Again,
 }
 
@@ -57,7 +57,7 @@ impl Wire {
         wire
     }
 
-    /// Writes a frame, so many bytes at a time.
+    /// Writes a frame in chunks of this many bytes.
     async fn write(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8], piece: usize) {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
@@ -72,7 +72,7 @@ impl Wire {
         }
     }
 
-    /// Makes a call; its response's bytes, or the number of the error that its stream was reset with.
+    /// Makes a call. Returns the bytes of its response, or the error code of the stream's reset.
     async fn call(
         &mut self,
         says: Says<'_>,
@@ -83,7 +83,7 @@ impl Wire {
     ) -> Result<Vec<u8>, u32> {
         let id = self.next;
         self.next += 2;
-        // POST, http, the path, which is not kept.
+        // POST, http, and the path, which is not stored.
         let mut block = vec![0x83, 0x86, 0x04];
         literal(&mut block, path);
         match says {
@@ -144,10 +144,10 @@ on_both! {
             for authority in [
                 "localhost", "localhost:50051", "127.0.0.1:50051", "[::1]", "[::1]:50051", "LEADS.example.com.",
                 "user@leads.example.com:50051", "user:secret@leads.example.com",
-                // Of several addresses, by grpc-python before and since 1.60.
+                // For several addresses, by grpc-python before and since 1.60.
                 "127.0.0.1:50051,127.0.0.1:50052", "127.0.0.1:50051%2C127.0.0.1:50052",
                 "[::1]:50051,[::1]:50052", "%5B::1%5D:50051%2C%5B::1%5D:50052", "a,b", "a%2Cb",
-                // Of a Unix socket.
+                // For a Unix socket.
                 "/run/leadsmith.sock", "run%2Fleadsmith.sock", "unix:/run/leadsmith.sock", "@abstract",
                 "leads.example.com:", "leads.example.com:port", "::1", "a:1:2", "[::1", "a/b", "a?b#c", "a\\b^c`{|}<>\"",
                 "%", "%zz", &"x".repeat(200), &",:".repeat(100),
@@ -157,7 +157,7 @@ on_both! {
                     served(wire.call(says, path, &token, &message, 1_000).await, authority);
                 }
             }
-            // However it comes in pieces.
+            // With all sizes of chunks.
             for piece in [1, 2, 3, 7, 50] {
                 let mut wire = Wire::open(h.server.address).await;
                 for says in [Says::Kept("a:1,b:2"), Says::Again, Says::Nothing] {

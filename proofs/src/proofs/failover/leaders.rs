@@ -1,5 +1,5 @@
-//! Three members under Patroni with synchronous replication lose their leader: its machine dies, its
-//! machine freezes, or its PostgreSQL is killed. Another takes over, and the lost one comes back.
+//! Three members under Patroni with synchronous replication lose their leader: its machine fails, its machine
+//! freezes, or its PostgreSQL is killed. Another member is promoted, and the lost one returns.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use crate::harness::patroni::{Loss, Patroni, TTL};
 use crate::harness::report::Findings;
 
 const SERVING_AGAIN: Duration = TTL.saturating_add(Duration::from_secs(10));
-/// Writing between two losses.
+/// How long the writers write between two losses.
 const BETWEEN: Duration = Duration::from_secs(2);
-const DATABASE: &str = "desk";
+const DATABASE: &str = "leadsmith";
 
 pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     let mut random = context.random(100);
     let mut patroni = Patroni::start().await?;
     patroni.admin(&format!("CREATE DATABASE {DATABASE}"))?;
-    let desk = context.desk_in(Database::Elsewhere(patroni.url(DATABASE)))?;
-    let servers = context.replicas(&desk, 2, &[]).await?;
+    let fixture = context.fixture_in(Database::Elsewhere(patroni.url(DATABASE)))?;
+    let servers = context.replicas(&fixture, 2, &[]).await?;
     let callers = [
-        desk.caller(&servers[0]).await?,
-        desk.caller(&servers[1]).await?,
+        fixture.caller(&servers[0]).await?,
+        fixture.caller(&servers[1]).await?,
     ];
     let writers = Writers::start(context, &callers);
     let kinds = [Loss::Machine, Loss::Freeze, Loss::Server];
     let mut slowest: BTreeMap<Loss, Vec<Duration>> = BTreeMap::new();
-    // Each kind in its turn, from one that the seed chooses.
+    // All kinds of loss in rotation. The seed chooses the first.
     let first = random.usize(..kinds.len());
-    for turn in 0..context.size(kinds.len(), 20) {
-        let how = kinds[(first + turn) % kinds.len()];
+    for number in 0..context.size(kinds.len(), 20) {
+        let how = kinds[(first + number) % kinds.len()];
         tokio::time::sleep(BETWEEN).await;
         let silence = lose(&mut patroni, &writers, how).await?;
         slowest.entry(how).or_default().push(silence);
@@ -57,16 +57,16 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// Loses the leader, waits until another serves, and brings the lost one back. Gives the longest time
-/// without an acknowledged change.
+/// Makes the leader fail, waits for the failover, and restores the failed member. Returns the longest time without
+/// an acknowledged change.
 async fn lose(patroni: &mut Patroni, writers: &Writers, how: Loss) -> Result<Duration> {
-    let leader = patroni.leader().context("nobody leads")?;
+    let leader = patroni.leader().context("there is no leader")?;
     writers.longest_silence();
     patroni.lose(leader, how)?;
-    patroni.succeeded(leader).await?;
+    patroni.wait_for_failover(leader).await?;
     tokio::time::sleep(BETWEEN).await;
     let silence = writers.longest_silence();
     patroni.recover(leader, how)?;
-    patroni.whole().await?;
+    patroni.wait_ready().await?;
     Ok(silence)
 }

@@ -1,7 +1,6 @@
-//! PostgreSQL fails while callers write: it restarts, it loses its leader to another, or it shows what
-//! its standby does not have yet. Nothing answered OK is lost, nothing is done twice, and who was not
-//! answered OK was told why by a code of the contract. Shown to fail by `outage-is-fault` and
-//! `seen-is-safe`.
+//! PostgreSQL fails during writes: it restarts, it fails over to a standby, or it shows a commit that its standby
+//! does not have yet. No acknowledged change may be lost, none may be made twice, and every failed call must have
+//! a code that the contract allows. Shown to fail by `outage-is-fault` and `seen-is-safe`.
 
 mod leaders;
 mod restarts;

@@ -1,4 +1,4 @@
-//! PostgreSQL is restarted every few seconds, as an administrator does and as a crash does.
+//! PostgreSQL is restarted every few seconds, either as an administrator does or as after a crash.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use crate::harness::report::Findings;
 
 const BETWEEN: Duration = Duration::from_secs(5);
 const SERVING_AGAIN: Duration = Duration::from_secs(5);
-/// How long it is looked whether it serves again.
+/// How long to wait for the service to work again.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
 pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     let mut random = context.random(0);
-    let desk = context.desk()?;
-    let (cluster, _) = desk.database.cluster()?;
-    let servers = context.replicas(&desk, 2, &[]).await?;
+    let fixture = context.fixture()?;
+    let (cluster, _) = fixture.database.cluster()?;
+    let servers = context.replicas(&fixture, 2, &[]).await?;
     let callers = [
-        desk.caller(&servers[0]).await?,
-        desk.caller(&servers[1]).await?,
+        fixture.caller(&servers[0]).await?,
+        fixture.caller(&servers[1]).await?,
     ];
     let writers = Writers::start(context, &callers);
     let restarts = context.size(3, 100);
@@ -29,14 +29,14 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
         tokio::time::sleep(BETWEEN.mul_f64(random.f64() / 2.0 + 0.5)).await;
         cluster.end(["fast", "immediate"][random.usize(..2)])?;
         cluster.begin()?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let probe = format!("Probe {restart}");
-        while callers[0].create(&probe, "").await.is_err() && begun.elapsed() < GIVE_UP {
+        while callers[0].create(&probe, "").await.is_err() && started.elapsed() < GIVE_UP {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        slowest = slowest.max(begun.elapsed());
+        slowest = slowest.max(started.elapsed());
     }
-    writers.stop(&desk.database, findings).await?;
+    writers.stop(&fixture.database, findings).await?;
     findings.fact("restarts", restarts);
     findings.fact(
         "slowest to serve again",

@@ -1,6 +1,6 @@
-//! A change that the primary has committed and its standby does not have: its connection is ended while
-//! it waits for the standby, and PostgreSQL shows it from then on. It must not be answered OK before the
-//! standby has it, neither to who made it nor to who repeats it, since a failover now would lose it.
+//! A change that the primary has committed but its standby does not have: its connection is terminated while it
+//! waits for the standby, and from then on other transactions see the change. It must not be acknowledged before
+//! the standby has it, neither to the first call nor to a retry, because a failover at this moment would lose it.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use uuid::Uuid;
 use crate::harness::context::Context;
 use crate::harness::report::Findings;
 
-/// How long an answer that must not come is waited for.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long one that must come is.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to check that no response arrives.
+const QUIET_TIME: Duration = Duration::from_secs(2);
+/// How long to wait for an expected response.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
-    let desk = context.desk()?;
-    let (cluster, name) = desk.database.cluster()?;
-    let server = context.serve(&desk, &[]).await?;
-    let caller = desk.caller(&server).await?;
+    let fixture = context.fixture()?;
+    let (cluster, name) = fixture.database.cluster()?;
+    let server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
     caller.create("Before", "").await?;
-    // A standby that is away.
+    // A synchronous standby that is not connected.
     let standby = |names: &str| {
         cluster.admin(&format!(
             "ALTER SYSTEM SET synchronous_standby_names = '{names}'"
@@ -35,23 +35,24 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
         let request = id.clone();
         let first = tokio::spawn(async move { first.create("Waits", &request).await });
         end_waiting(cluster, name).await?;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(QUIET_TIME).await;
         findings.expect(!first.is_finished(), || {
-            "a change was answered that the standby does not have".into()
+            "a change was acknowledged that the standby does not have".into()
         });
         let again = tokio::spawn(async move { again.create("Waits", &id).await });
-        tokio::time::sleep(LOOK).await;
-        let answered = again.is_finished() && again.await.is_ok_and(|answer| answer.is_ok());
-        findings.expect(!answered, || {
-            "a repeat was answered by a change that the standby does not have".into()
+        tokio::time::sleep(QUIET_TIME).await;
+        let acknowledged =
+            again.is_finished() && again.await.is_ok_and(|response| response.is_ok());
+        findings.expect(!acknowledged, || {
+            "a retry was acknowledged although the standby does not have the change".into()
         });
         anyhow::Ok(first)
     }
     .await;
     standby("")?;
-    let first = tokio::time::timeout(PATIENCE, made?).await??;
+    let first = tokio::time::timeout(TIMEOUT, made?).await??;
     findings.expect(first.is_ok(), || format!("the change failed: {first:?}"));
-    let made = desk
+    let made = fixture
         .database
         .count("SELECT count(*) FROM leads WHERE last_name = 'Waits'")
         .await?;
@@ -60,7 +61,7 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// Ends the connection that waits for the standby.
+/// Terminates the connection that waits for the standby.
 async fn end_waiting(cluster: &crate::harness::cluster::Cluster, name: &str) -> Result<()> {
     let sql = format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \

@@ -1,4 +1,4 @@
-//! Authorities, and the files of a server and of those who call it.
+//! Certificate authorities, and the certificate files of a server and its clients.
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,12 +35,12 @@ impl Authority {
         self.0.pem()
     }
 
-    /// The certificate of a server on this machine.
+    /// A server certificate for this machine.
     pub fn server(&self) -> Result<Identity> {
         self.sign(SanType::DnsName("localhost".try_into()?), false)
     }
 
-    /// The certificate of a program that calls.
+    /// A client certificate.
     pub fn client(&self, name: &str, expired: bool) -> Result<Identity> {
         self.sign(SanType::URI(name.try_into()?), expired)
     }
@@ -94,7 +94,7 @@ impl Files {
         Ok(())
     }
 
-    /// The flags of `leadsmith serve`; mutual TLS asks those who call for certificates too.
+    /// The flags of `leadsmith serve`. With mutual TLS the server requires client certificates too.
     pub fn flags(&self, mutual: bool) -> Vec<String> {
         let file = |name: &str| self.path(name).display().to_string();
         let mut flags = vec![

@@ -1,43 +1,44 @@
-//! What becomes of those who call with certificates, while those, the registrations and the files of
-//! the server change.
+//! Clients with certificates, while the certificates, the registrations and the server's files change.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use leadsmith::wire::proto;
-use leadsmith::wire::proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto as proto;
+use leadsmith_proto::auth_service_client::AuthServiceClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::certificates::{Authority, Files, Identity, REGISTERED};
 use crate::harness::client::reason;
-use crate::harness::context::{Context, Desk};
+use crate::harness::context::{Context, Fixture};
 use crate::harness::program::Serving;
 use crate::harness::report::Findings;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often the server looks at its files, with some time to do it.
-const LOOKS: Duration = Duration::from_secs(7);
-/// Within which time a registration that was taken back is honoured.
-const HONOURED: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the server checks its files, with a margin for loading them.
+const RELOAD: Duration = Duration::from_secs(7);
+/// How soon the removal of a registration must take effect.
+const REVOCATION: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a caller without a certificate that was verified gets, and one whose name nobody has.
-const REFUSED: &str = "refused";
-const NOBODY: &str = "Unauthenticated TOKEN_INVALID";
-const LET_IN: &str = "let in as first";
+/// The outcome without a valid certificate, and with a valid certificate whose name is not registered.
+const REJECTED: &str = "rejected";
+const NOT_REGISTERED: &str = "Unauthenticated TOKEN_INVALID";
+const ADMITTED: &str = "admitted as first";
 
-/// Registers a name for the first service account, or takes it back.
-pub fn register(context: &Context<'_>, desk: &Desk, name: Option<&str>) -> Result<()> {
+/// Sets or removes the certificate name of the first service account.
+pub fn register(context: &Context<'_>, fixture: &Fixture, name: Option<&str>) -> Result<()> {
     let mut arguments = vec!["service-account", "set-certificate", "--name", "first"];
     let name = name.map(|name| format!("URI:{name}"));
     if let Some(name) = &name {
         arguments.extend(["--certificate-name", name]);
     }
-    context.program.command(&desk.database.url(), &arguments)?;
+    context
+        .program
+        .command(&fixture.database.url(), &arguments)?;
     Ok(())
 }
 
-/// Who may call, before anything changes.
+/// Tries all kinds of client certificates.
 pub async fn try_all(
     server: &Serving,
     (ours, clients): (&Authority, &Authority),
@@ -45,35 +46,35 @@ pub async fn try_all(
 ) -> Result<()> {
     let strangers = Authority::new()?;
     let tried = [
-        ("none", None, REFUSED),
+        ("none", None, REJECTED),
         (
             "of another authority",
             Some(strangers.client(REGISTERED, false)?),
-            REFUSED,
+            REJECTED,
         ),
-        ("expired", Some(clients.client(REGISTERED, true)?), REFUSED),
+        ("expired", Some(clients.client(REGISTERED, true)?), REJECTED),
         (
             "not registered",
             Some(clients.client("spiffe://proofs/nobody", false)?),
-            NOBODY,
+            NOT_REGISTERED,
         ),
         (
             "registered",
             Some(clients.client(REGISTERED, false)?),
-            LET_IN,
+            ADMITTED,
         ),
     ];
     findings.fact("client certificates tried", tried.len());
     for (which, identity, expected) in tried {
-        let told = told(connect(server, ours, identity).await).await;
-        findings.expect(told == expected, || {
-            format!("client certificate {which}: {told}, not {expected}")
+        let outcome = outcome(connect(server, ours, identity).await).await;
+        findings.expect(outcome == expected, || {
+            format!("client certificate {which}: {outcome}, not {expected}")
         });
     }
     Ok(())
 }
 
-/// New files are taken, broken ones are not, and whom the new authority did not sign stays outside.
+/// The server loads new files and ignores broken ones. It rejects clients that the new authority did not sign.
 pub async fn renew(
     server: &Serving,
     files: &Files,
@@ -85,85 +86,85 @@ pub async fn renew(
         certificate: "half a file".to_owned(),
         key: String::new(),
     })?;
-    let wait = Wait::new(LOOKS);
-    while !server.log()?.contains("cannot be used") && wait.goes_on().await {}
+    let wait = Wait::new(RELOAD);
+    while !server.log()?.contains("cannot be used") && wait.wait_more().await {}
     findings.expect(!wait.is_over(), || {
-        "broken files are not told in the log".into()
+        "broken files are not reported in the log".into()
     });
-    let still = told(connect(server, ours, Some(client.clone())).await).await;
-    findings.expect(still == LET_IN, || format!("with broken files: {still}"));
+    let still = outcome(connect(server, ours, Some(client.clone())).await).await;
+    findings.expect(still == ADMITTED, || format!("with broken files: {still}"));
 
     let (new, new_clients) = (Authority::new()?, Authority::new()?);
     let new_client = new_clients.client(REGISTERED, false)?;
     files.put_server(&new.server()?)?;
     files.put_clients(&new_clients)?;
-    let wait = Wait::new(LOOKS);
-    while told(connect(server, &new, Some(new_client.clone())).await).await != LET_IN
-        && wait.goes_on().await
+    let wait = Wait::new(RELOAD);
+    while outcome(connect(server, &new, Some(new_client.clone())).await).await != ADMITTED
+        && wait.wait_more().await
     {}
-    findings.expect(!wait.is_over(), || "new files are not taken".into());
-    findings.fact("new files are taken after", wait.took());
-    let old = told(connect(server, &new, Some(client)).await).await;
-    findings.expect(old == REFUSED, || {
-        format!("signed by the authority of before: {old}")
+    findings.expect(!wait.is_over(), || "new files are not loaded".into());
+    findings.fact("new files are loaded after", wait.took());
+    let old = outcome(connect(server, &new, Some(client)).await).await;
+    findings.expect(old == REJECTED, || {
+        format!("signed by the previous authority: {old}")
     });
-    let old = told(connect(server, ours, Some(new_client)).await).await;
-    findings.expect(old == REFUSED, || {
-        format!("the certificate of before: {old}")
+    let old = outcome(connect(server, ours, Some(new_client)).await).await;
+    findings.expect(old == REJECTED, || {
+        format!("the previous certificate: {old}")
     });
-    // As it was.
+    // Restores the original files.
     files.put_server(&ours.server()?)?;
     files.put_clients(clients)
 }
 
-/// A registration that is taken back is honoured, on a connection that is open too.
+/// The removal of a registration takes effect, also on an open connection.
 pub async fn unregister(
     context: &Context<'_>,
-    desk: &Desk,
+    fixture: &Fixture,
     server: &Serving,
     (ours, clients): (&Authority, &Authority),
     findings: &mut Findings,
 ) -> Result<()> {
     let client = clients.client(REGISTERED, false)?;
     let channel = connect(server, ours, Some(client)).await?;
-    let before = told(Ok(channel.clone())).await;
-    findings.expect(before == LET_IN, || format!("before: {before}"));
-    register(context, desk, None)?;
-    let wait = Wait::new(HONOURED);
-    while told(Ok(channel.clone())).await != NOBODY && wait.goes_on().await {}
+    let before = outcome(Ok(channel.clone())).await;
+    findings.expect(before == ADMITTED, || format!("before: {before}"));
+    register(context, fixture, None)?;
+    let wait = Wait::new(REVOCATION);
+    while outcome(Ok(channel.clone())).await != NOT_REGISTERED && wait.wait_more().await {}
     findings.expect(!wait.is_over(), || {
-        "a registration that was taken back still counts after 5 s".into()
+        "a removed registration is still in effect after 5 s".into()
     });
-    findings.fact("taken back, honoured after", wait.took());
+    findings.fact("a removed registration takes effect after", wait.took());
     Ok(())
 }
 
-/// Waiting for something, for so long.
+/// Waits for a condition with a time limit.
 struct Wait {
-    begun: Instant,
-    patience: Duration,
+    started: Instant,
+    time_limit: Duration,
 }
 
 impl Wait {
-    fn new(patience: Duration) -> Self {
+    fn new(time_limit: Duration) -> Self {
         Self {
-            begun: Instant::now(),
-            patience,
+            started: Instant::now(),
+            time_limit,
         }
     }
 
     fn is_over(&self) -> bool {
-        self.begun.elapsed() >= self.patience
+        self.started.elapsed() >= self.time_limit
     }
 
-    /// Waits a little; false when that was long enough.
-    async fn goes_on(&self) -> bool {
+    /// Sleeps briefly. Returns false if the time is over.
+    async fn wait_more(&self) -> bool {
         tokio::time::sleep(PAUSE).await;
         !self.is_over()
     }
 
     fn took(&self) -> String {
-        format!("{:.1?}", self.begun.elapsed())
+        format!("{:.1?}", self.started.elapsed())
     }
 }
 
@@ -180,24 +181,24 @@ async fn connect(
     }
     Endpoint::from_shared(format!("https://{}", server.address))?
         .tls_config(tls)?
-        .timeout(PATIENCE)
+        .timeout(TIMEOUT)
         .connect()
         .await
 }
 
-/// What a caller is told. Who is refused may learn it with the first call only; what a server says
-/// that lets in has a reason.
-async fn told(channel: Result<Channel, tonic::transport::Error>) -> String {
+/// The outcome of a call. A rejected client may notice it only at its first call. An error without a reason does
+/// not come from the service, so the connection was rejected.
+async fn outcome(channel: Result<Channel, tonic::transport::Error>) -> String {
     let Ok(channel) = channel else {
-        return REFUSED.to_owned();
+        return REJECTED.to_owned();
     };
     let mut auth = AuthServiceClient::new(channel);
     match auth.who_am_i(proto::WhoAmIRequest {}).await {
-        Ok(answer) => {
-            let principal = answer.into_inner().principal.unwrap_or_default();
-            format!("let in as {}", principal.name)
+        Ok(response) => {
+            let principal = response.into_inner().principal.unwrap_or_default();
+            format!("admitted as {}", principal.name)
         }
-        Err(status) if reason(&status).is_empty() => REFUSED.to_owned(),
+        Err(status) if reason(&status).is_empty() => REJECTED.to_owned(),
         Err(status) => format!("{:?} {}", status.code(), reason(&status)),
     }
 }

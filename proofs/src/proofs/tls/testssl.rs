@@ -1,4 +1,4 @@
-//! What testssl.sh, which knows the known faults of TLS, finds on the port.
+//! The findings of testssl.sh, which checks for known TLS vulnerabilities, on the port.
 
 use std::fs;
 use std::process::Stdio;
@@ -9,8 +9,8 @@ use tokio::process::Command;
 
 use crate::harness::report::Findings;
 
-const PATIENCE: Duration = Duration::from_secs(600);
-/// What has to be found of each version.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// The expected finding for each version.
 const VERSIONS: [(&str, &str); 6] = [
     ("SSLv2", "not offered"),
     ("SSLv3", "not offered"),
@@ -19,16 +19,16 @@ const VERSIONS: [(&str, &str); 6] = [
     ("TLS1_2", "offered"),
     ("TLS1_3", "offered"),
 ];
-/// Of the certificate, which the proof has made for itself: no public authority has signed it, nobody
-/// can ask whether it was revoked, and it does not end.
-const OURS: [&str; 4] = [
+/// Findings about the certificate, which the proof created itself: no public authority signed it, its revocation
+/// cannot be checked, and it does not expire.
+const ALLOWED: [&str; 4] = [
     "cert_trust",
     "cert_chain_of_trust",
     "cert_revocation",
     "cert_validityPeriod",
 ];
 
-/// Has it look, and judges what it finds.
+/// Runs testssl and checks its findings.
 pub async fn look(address: &str, findings: &mut Findings) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("findings.csv");
@@ -49,24 +49,24 @@ pub async fn look(address: &str, findings: &mut Findings) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    // It ends with how many findings it made: what they are decides.
-    tokio::time::timeout(PATIENCE, command.status())
+    // Its exit code is the number of findings. Only their severity matters.
+    tokio::time::timeout(TIMEOUT, command.status())
         .await
         .context("testssl takes too long")?
         .context("the long form needs testssl: install Debian's package testssl.sh")?;
-    let text = fs::read_to_string(&file).context("testssl has written nothing down")?;
+    let text = fs::read_to_string(&file).context("testssl has written no findings")?;
     let rows: Vec<Row<'_>> = text.lines().skip(1).filter_map(row).collect();
-    ensure!(rows.len() > 50, "testssl did not get far: {text}");
-    for (version, told) in VERSIONS {
+    ensure!(rows.len() > 50, "testssl did not complete: {text}");
+    for (version, expected) in VERSIONS {
         let found = rows.iter().find(|row| row.id == version);
         findings.expect(
-            found.is_some_and(|row| row.finding.starts_with(told)),
-            || format!("testssl on {version}: {found:?}, not {told}"),
+            found.is_some_and(|row| row.finding.starts_with(expected)),
+            || format!("testssl on {version}: {found:?}, not {expected}"),
         );
     }
-    let grave = |row: &&Row<'_>| ["HIGH", "CRITICAL"].contains(&row.severity);
-    for row in rows.iter().filter(grave) {
-        findings.expect(OURS.contains(&row.id), || format!("testssl: {row:?}"));
+    let serious = |row: &&Row<'_>| ["HIGH", "CRITICAL"].contains(&row.severity);
+    for row in rows.iter().filter(serious) {
+        findings.expect(ALLOWED.contains(&row.id), || format!("testssl: {row:?}"));
     }
     findings.fact("findings of testssl", rows.len());
     Ok(())
@@ -79,7 +79,7 @@ struct Row<'a> {
     finding: &'a str,
 }
 
-/// Of "id","fqdn/ip","port","severity","finding","cve","cwe".
+/// Parses "id","fqdn/ip","port","severity","finding","cve","cwe".
 fn row(line: &str) -> Option<Row<'_>> {
     let mut fields = line.trim_matches('"').split("\",\"");
     let id = fields.next()?;

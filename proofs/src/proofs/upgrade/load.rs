@@ -1,5 +1,5 @@
-//! Callers who take leads through their lives, whichever servers there are just then, and repeat what was
-//! not answered under the same request id.
+//! Callers that take leads through their whole life cycle on whichever servers are running, and retry failed calls
+//! with the same request id.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use fastrand::Rng;
-use leadsmith::wire::proto::{self, Lead};
+use leadsmith_proto::{self as proto, Lead};
 use prost::Message;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -16,13 +16,13 @@ use uuid::Uuid;
 use crate::harness::client::{Caller, reason, version};
 use crate::harness::requests;
 
-/// A caller whom nobody stops ends by itself.
+/// An upper limit, so that a caller that is never stopped ends.
 const LEADS: usize = 100_000;
-/// How often a call is repeated, and with which pause: until a server has taken over from another.
+/// How often a call is retried, and with which pause. The total must cover the change from one server to another.
 const REPEATS: usize = 300;
 const PAUSE: Duration = Duration::from_millis(20);
-/// The reasons that a caller retries (docs/src/errors.md). An error without a reason comes from the caller's
-/// gRPC library.
+/// The reasons that a caller retries (docs/src/errors.md). An error without a reason comes from the caller's gRPC
+/// library.
 const RETRYABLE: &[&str] = &[
     "",
     "DATABASE_UNAVAILABLE",
@@ -32,39 +32,39 @@ const RETRYABLE: &[&str] = &[
     "WRITE_CONFLICT",
 ];
 
-/// A change that was answered.
+/// An acknowledged change.
 #[derive(Clone)]
-pub struct Answered {
+pub struct Acknowledged {
     pub rpc: &'static str,
     pub body: Vec<u8>,
-    pub answer: Vec<u8>,
+    pub response: Vec<u8>,
 }
 
-/// What callers saw.
+/// What all callers observed.
 #[derive(Default)]
 pub struct Seen {
-    pub changes: Vec<Answered>,
-    /// The newest version of each lead that was answered.
+    pub changes: Vec<Acknowledged>,
+    /// The newest acknowledged version of each lead.
     pub leads: HashMap<Uuid, Lead>,
-    /// How often they were told to repeat, by the reason.
-    pub told: BTreeMap<String, usize>,
+    /// The number of retries, by the reason of the error.
+    pub retries: BTreeMap<String, usize>,
     pub broken: Vec<String>,
 }
 
-/// What callers share.
+/// The shared state of the callers.
 #[derive(Default)]
 pub struct Load {
-    /// The servers there are, each by its number.
+    /// The running servers, each with a number.
     servers: Mutex<Vec<(u32, Caller)>>,
     next: AtomicUsize,
-    /// Whether servers come or go just now, so that a call may be refused.
-    restless: AtomicBool,
+    /// Whether servers are starting or stopping now, so that a call may fail.
+    servers_changing: AtomicBool,
     stop: AtomicBool,
     seen: Mutex<Seen>,
 }
 
 impl Load {
-    /// Begins, with so many callers.
+    /// Starts this many callers.
     pub fn start(self: &Arc<Self>, callers: usize, random: &mut Rng) -> JoinSet<()> {
         let mut running = JoinSet::new();
         for number in 0..callers {
@@ -82,9 +82,9 @@ impl Load {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// From now on servers come or go, or do not any more.
-    pub fn restless(&self, is: bool) {
-        self.restless.store(is, Ordering::SeqCst);
+    /// Sets whether servers are starting or stopping.
+    pub fn servers_changing(&self, is: bool) {
+        self.servers_changing.store(is, Ordering::SeqCst);
     }
 
     pub fn open(&self, server: u32, caller: Caller) {
@@ -103,7 +103,7 @@ impl Load {
         self.seen().broken.push(why);
     }
 
-    /// One server after the other.
+    /// The next server in rotation.
     fn caller(&self) -> Option<Caller> {
         let servers = lock(&self.servers);
         let next = self.next.fetch_add(1, Ordering::Relaxed);
@@ -111,48 +111,52 @@ impl Load {
         Some(caller.clone())
     }
 
-    /// A call, repeated as callers are told to. A refusal that has no cause is noted.
+    /// Makes a call and retries it as the documentation requires. An error that nothing explains is recorded.
     async fn call(&self, rpc: &str, body: &[u8]) -> Result<Vec<u8>, String> {
         for _ in 0..REPEATS {
             let Some(caller) = self.caller() else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let restless = self.restless.load(Ordering::SeqCst);
+            let servers_changing = self.servers_changing.load(Ordering::SeqCst);
             let status = match caller.call(rpc, body.to_vec()).await {
-                Ok(answer) => return Ok(answer),
+                Ok(response) => return Ok(response),
                 Err(status) => status,
             };
             let reason = reason(&status);
-            let refused = format!("{rpc} was answered {reason} {status}");
+            let rejected = format!("{rpc} failed with {reason} {status}");
             if !RETRYABLE.contains(&reason.as_str()) {
-                return Err(refused);
+                return Err(rejected);
             }
-            if !restless && !self.restless.load(Ordering::SeqCst) {
-                self.broke(format!("while servers neither came nor went, {refused}"));
+            if !servers_changing && !self.servers_changing.load(Ordering::SeqCst) {
+                self.broke(format!("while no server started or stopped, {rejected}"));
             }
-            *self.seen().told.entry(reason).or_default() += 1;
+            *self.seen().retries.entry(reason).or_default() += 1;
             tokio::time::sleep(PAUSE).await;
         }
-        Err(format!("{rpc} was never answered"))
+        Err(format!("{rpc} never succeeded"))
     }
 
-    /// A change.
+    /// Makes a change and records it.
     async fn change<R: Message + Default>(
         &self,
         rpc: &'static str,
         request: impl Message,
     ) -> Result<R, String> {
         let body = request.encode_to_vec();
-        let answer = self.call(rpc, &body).await?;
-        let read = R::decode(answer.as_slice()).map_err(|error| error.to_string())?;
-        self.seen().changes.push(Answered { rpc, body, answer });
+        let response = self.call(rpc, &body).await?;
+        let read = R::decode(response.as_slice()).map_err(|error| error.to_string())?;
+        self.seen().changes.push(Acknowledged {
+            rpc,
+            body,
+            response,
+        });
         Ok(read)
     }
 
-    /// Notes what a lead is now.
+    /// Records the current state of a lead.
     fn note(&self, lead: Option<Lead>) -> Result<Lead, String> {
-        let lead = lead.ok_or("an answer has no lead")?;
+        let lead = lead.ok_or("a response has no lead")?;
         let id = lead.id.parse().map_err(|_| "a lead has no id")?;
         self.seen().leads.insert(id, lead.clone());
         Ok(lead)
@@ -164,13 +168,19 @@ impl Load {
                 break;
             }
             let name = format!("Lead {caller} {number}");
-            self.life(name, number, &mut random).await?;
+            self.run_life_cycle(name, number, &mut random).await?;
         }
         Ok(())
     }
 
-    /// Creates a lead, changes it, sets some aside for a moment, and converts it, by hand or by its order.
-    async fn life(&self, name: String, number: usize, random: &mut Rng) -> Result<(), String> {
+    /// Creates a lead, changes it, deactivates and reactivates every third one, and converts it, directly or
+    /// through its order.
+    async fn run_life_cycle(
+        &self,
+        name: String,
+        number: usize,
+        random: &mut Rng,
+    ) -> Result<(), String> {
         let mut request_id = || Uuid::from_u128(random.u128(..)).to_string();
         let create = requests::create(&name, request_id());
         let created: proto::CreateLeadResponse = self.change("LeadService/Create", create).await?;
@@ -214,13 +224,13 @@ impl Load {
         self.look(&self.note(converted)?).await
     }
 
-    /// Whether a lead is what was answered last, whoever is asked.
+    /// Checks that a lead is as last acknowledged, whichever server responds.
     async fn look(&self, wanted: &Lead) -> Result<(), String> {
         let get = proto::GetLeadRequest {
             id: wanted.id.clone(),
         };
-        let answer = self.call("LeadService/Get", &get.encode_to_vec()).await?;
-        let found = proto::GetLeadResponse::decode(answer.as_slice());
+        let response = self.call("LeadService/Get", &get.encode_to_vec()).await?;
+        let found = proto::GetLeadResponse::decode(response.as_slice());
         let found = found
             .map_err(|error| error.to_string())?
             .lead
@@ -228,7 +238,7 @@ impl Load {
         if found != *wanted {
             let (found, wanted) = (version(&found), version(wanted));
             self.broke(format!(
-                "a lead at version {wanted} was shown otherwise, at {found}"
+                "a lead was expected at version {wanted}, but is different, at version {found}"
             ));
         }
         Ok(())

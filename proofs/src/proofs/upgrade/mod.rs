@@ -1,9 +1,9 @@
-//! Replicas of one version start together on an empty database ([`together`]); and this version follows the
-//! one before on one schema, under load ([`beside`]).
+//! Replicas of one version start together on an empty database ([`together`]). This version replaces the previous
+//! one on the same database, under load ([`beside`]).
 //!
-//! The first is shown to fail by `migrate-unlocked`. The second, on PostgreSQL, where both versions
-//! serve for a while, by `retyped-column`, which breaks the older one; on SQLite, where the newer one
-//! takes the file over, by `rows-left-behind`, which loses what the older one kept.
+//! The first is shown to fail by `migrate-unlocked`. The second is shown to fail on PostgreSQL, where both
+//! versions serve at the same time, by `retyped-column`, which breaks the previous version; and on SQLite, where
+//! this version takes over the file, by `rows-left-behind`, which loses the previous version's data.
 
 mod beside;
 mod load;

@@ -1,5 +1,5 @@
-//! Two replicas start on one empty database at the same moment, and the one that migrates it is killed
-//! meanwhile. The other serves, and the schema is there once.
+//! Two replicas start on an empty database at the same moment, and the one that runs the migrations is killed. The
+//! other must serve, and the schema must be complete.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::harness::database::{Connection, Database, Kind};
 use crate::harness::program::Serving;
 use crate::harness::report::Findings;
 
-/// So many differences are told.
-const TOLD: usize = 5;
-/// How long the lock is looked for.
-const LOOK: Duration = Duration::from_secs(5);
+/// At most this many differences are printed.
+const PRINTED: usize = 5;
+/// How long to look for the holder of the lock.
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     let mut random = context.random(0);
@@ -34,11 +34,11 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
         for url in &urls {
             servers.push(context.program.launch(url, &[])?);
         }
-        // In every third round both live.
+        // In every third round no replica is killed.
         if round % 3 < 2
             && let Some(holder) = holder(watch.as_ref(), &mut servers).await?
         {
-            // At no special moment of the migration.
+            // At a random moment of the migration.
             tokio::time::sleep(Duration::from_micros(random.u64(..20_000))).await;
             servers.remove(holder).kill()?;
             kills += 1;
@@ -59,7 +59,7 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     findings.fact("pairs of replicas", rounds);
     findings.fact("killed while it held the lock", kills);
     findings.fact("columns, indexes and migrations compared", wanted.len());
-    // Then nothing was tried, unless it broke for another reason.
+    // Without a kill nothing was tested, unless a promise was already broken.
     ensure!(
         kills > 0 || findings.is_broken(),
         "no replica was seen to hold the lock"
@@ -67,7 +67,7 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// Two users of PostgreSQL, so that it can be told who holds the lock.
+/// Two PostgreSQL users, so that the holder of the lock can be identified.
 const USERS: [&str; 2] = ["replica_a", "replica_b"];
 
 fn urls(database: &Database) -> Result<[String; 2]> {
@@ -76,16 +76,16 @@ fn urls(database: &Database) -> Result<[String; 2]> {
     }
     let (cluster, name) = database.cluster()?;
     for user in USERS {
-        // It is there from the second round on.
+        // From the second round on it exists.
         let _ = cluster.admin(&format!("CREATE ROLE {user} SUPERUSER LOGIN"));
     }
     Ok(USERS.map(|user| cluster.url_as(user, name)))
 }
 
-/// Which of the servers holds the lock; none when both serve already or have ended.
+/// Which server holds the lock; none if both already serve or have ended.
 async fn holder(watch: Option<&Connection>, servers: &mut [Serving]) -> Result<Option<usize>> {
-    let begun = Instant::now();
-    while begun.elapsed() < LOOK {
+    let started = Instant::now();
+    while started.elapsed() < LOOK_TIME {
         let found = match watch {
             Some(watch) => {
                 let users = watch.texts(HOLDS).await?;
@@ -118,16 +118,16 @@ async fn holder(watch: Option<&Connection>, servers: &mut [Serving]) -> Result<O
 const HOLDS: &str = "SELECT a.usename::text FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
                      WHERE l.locktype = 'advisory' AND l.granted";
 
-/// Whether a line of /proc/locks tells of a whole file that this process has locked.
+/// Whether a line of /proc/locks describes a lock on a whole file by this process.
 fn is_held(line: &str, id: u32) -> bool {
     let mut words = line.split_whitespace();
     words.nth(1) == Some("FLOCK") && words.nth(2) == Some(id.to_string().as_str())
 }
 
-/// Everything in the schema, a line each.
+/// The whole schema, one line per object.
 async fn schema(database: &Database) -> Result<Vec<String>> {
     let db = database.connect().await?;
-    let questions: &[&str] = match database.kind() {
+    let queries: &[&str] = match database.kind() {
         Kind::Sqlite => &[
             "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_master ORDER BY 1",
         ],
@@ -140,8 +140,8 @@ async fn schema(database: &Database) -> Result<Vec<String>> {
     let mut lines = db
         .texts("SELECT version FROM seaql_migrations ORDER BY 1")
         .await?;
-    for question in questions {
-        lines.extend(db.texts(question).await?);
+    for query in queries {
+        lines.extend(db.texts(query).await?);
     }
     db.close().await?;
     Ok(lines)
@@ -150,5 +150,5 @@ async fn schema(database: &Database) -> Result<Vec<String>> {
 fn differences(found: &[String], wanted: &[String]) -> Vec<String> {
     let missing = wanted.iter().filter(|line| !found.contains(line));
     let surplus = found.iter().filter(|line| !wanted.contains(line));
-    missing.chain(surplus).take(TOLD).cloned().collect()
+    missing.chain(surplus).take(PRINTED).cloned().collect()
 }

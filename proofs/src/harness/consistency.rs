@@ -1,0 +1,48 @@
+//! The consistency of a database: leads, history and events must match one to one.
+
+use anyhow::Result;
+
+use super::database::{Database, Kind};
+use super::report::Findings;
+
+/// Queries that count inconsistencies. Each count must be zero.
+const CHECKS: &[(&str, &str)] = &[
+    (
+        "leads without exactly one history row per version",
+        "SELECT count(*) FROM leads l WHERE l.version <> \
+         (SELECT count(*) FROM history h WHERE h.subject_id = l.id)",
+    ),
+    (
+        "leads without exactly one event per version",
+        "SELECT count(*) FROM leads l WHERE l.version <> \
+         (SELECT count(*) FROM events e WHERE e.subject_id = l.id)",
+    ),
+    (
+        "history rows without a lead",
+        "SELECT count(*) FROM history h WHERE NOT EXISTS \
+         (SELECT 1 FROM leads l WHERE l.id = h.lead_id)",
+    ),
+    (
+        "events without a lead",
+        "SELECT count(*) FROM events e WHERE NOT EXISTS \
+         (SELECT 1 FROM leads l WHERE l.id = e.lead_id)",
+    ),
+    (
+        "leads without a row in the search index",
+        "SELECT (SELECT count(*) FROM leads) - (SELECT count(*) FROM lead_search)",
+    ),
+];
+
+/// Checks a whole database.
+pub async fn check(database: &Database, findings: &mut Findings) -> Result<()> {
+    let db = database.connect().await?;
+    for (what, sql) in CHECKS {
+        let count = db.count(sql).await?;
+        findings.expect(count == 0, || format!("{count} {what}"));
+    }
+    if database.kind() == Kind::Sqlite {
+        let said = db.texts("PRAGMA integrity_check").await?;
+        findings.expect(said == ["ok"], || format!("integrity_check: {said:?}"));
+    }
+    db.close().await
+}

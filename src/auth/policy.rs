@@ -1,0 +1,77 @@
+//! The authorisation policy: one table of every RPC and the access it requires.
+//!
+//! An RPC that is missing from the table is refused, and fails the tests. The table depends on no feature, so that
+//! the policy can be reviewed in one place.
+
+use std::collections::BTreeSet;
+
+use crate::core::role::Role;
+
+/// The access that an RPC requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No credential: anyone may call.
+    Open,
+    /// A valid credential of any role.
+    Principal,
+    /// A valid credential of this role or a higher one.
+    AtLeast(Role),
+}
+
+const OPEN: Access = Access::Open;
+const AUTHENTICATED: Access = Access::Principal;
+const VIEWER: Access = Access::AtLeast(Role::Viewer);
+const SALES: Access = Access::AtLeast(Role::Sales);
+const ADMIN: Access = Access::AtLeast(Role::Admin);
+
+/// Every RPC that the server serves.
+pub const RPCS: &[(&str, Access)] = &[
+    ("leadsmith.v1.LeadService/Create", SALES),
+    ("leadsmith.v1.LeadService/Get", VIEWER),
+    ("leadsmith.v1.LeadService/List", VIEWER),
+    ("leadsmith.v1.LeadService/Search", VIEWER),
+    ("leadsmith.v1.LeadService/Update", SALES),
+    ("leadsmith.v1.LeadService/Deactivate", SALES),
+    ("leadsmith.v1.LeadService/Reactivate", SALES),
+    ("leadsmith.v1.LeadService/Convert", SALES),
+    ("leadsmith.v1.LeadService/Erase", ADMIN),
+    ("leadsmith.v1.LeadService/ListHistory", VIEWER),
+    ("leadsmith.v1.ClientService/Get", VIEWER),
+    ("leadsmith.v1.ClientService/List", VIEWER),
+    ("leadsmith.v1.OpportunityService/Create", SALES),
+    ("leadsmith.v1.OpportunityService/Get", VIEWER),
+    ("leadsmith.v1.OpportunityService/List", VIEWER),
+    ("leadsmith.v1.OrderService/Create", SALES),
+    ("leadsmith.v1.OrderService/Get", VIEWER),
+    ("leadsmith.v1.OrderService/List", VIEWER),
+    ("leadsmith.v1.OrderService/RunAction", SALES),
+    ("leadsmith.v1.OrderService/ListRuns", VIEWER),
+    ("leadsmith.v1.AuthService/SignIn", OPEN),
+    ("leadsmith.v1.AuthService/SignOut", AUTHENTICATED),
+    ("leadsmith.v1.AuthService/WhoAmI", AUTHENTICATED),
+    ("leadsmith.v1.AuthService/ChangePassword", AUTHENTICATED),
+    ("grpc.health.v1.Health/Check", OPEN),
+    ("grpc.health.v1.Health/Watch", OPEN),
+    (
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        OPEN,
+    ),
+    (
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        OPEN,
+    ),
+];
+
+/// The policy of an RPC, which is given as `package.Service/Method`.
+pub fn lookup(rpc: &str) -> Option<(&'static str, Access)> {
+    RPCS.iter().find(|(name, _)| *name == rpc).copied()
+}
+
+/// The full names of the Leadsmith services in the table.
+pub fn services() -> BTreeSet<&'static str> {
+    let names = RPCS.iter().filter_map(|(rpc, _)| rpc.split_once('/'));
+    let services = names.map(|(service, _)| service);
+    services
+        .filter(|service| service.starts_with("leadsmith."))
+        .collect()
+}

@@ -1,0 +1,170 @@
+//! The example data of the demo, as values. Nothing here touches the database: `demo.rs` creates the records.
+
+use crate::commit::Mutation;
+use crate::core::money::Money;
+use crate::features::leads::model::{Details, Lead};
+use crate::features::operators::Ownership;
+use crate::features::opportunities::model::{Details as OpportunityDetails, Stage, View};
+use crate::features::orders::model::Action;
+use crate::features::{opportunities, orders};
+
+/// First name, last name, company, email, country, source.
+pub(super) const LEADS: [[&str; 6]; 12] = [
+    [
+        "Maria",
+        "Gonçalves",
+        "Padaria Aurora",
+        "maria@aurora.example",
+        "PT",
+        "fair",
+    ],
+    [
+        "Jonas",
+        "Weber",
+        "Weber Hosting",
+        "jonas@weber.example",
+        "DE",
+        "website",
+    ],
+    [
+        "Aiko",
+        "Tanaka",
+        "Tanaka Studio",
+        "aiko@tanaka.example",
+        "JP",
+        "referral",
+    ],
+    [
+        "Liam",
+        "O'Brien",
+        "Green Isle Data",
+        "liam@greenisle.example",
+        "IE",
+        "website",
+    ],
+    [
+        "Zofia",
+        "Nowak",
+        "",
+        "zofia.nowak@mail.example",
+        "PL",
+        "newsletter",
+    ],
+    [
+        "",
+        "",
+        "Müller & Söhne",
+        "info@mueller.example",
+        "AT",
+        "fair",
+    ],
+    [
+        "Noah",
+        "Smith",
+        "Smithworks",
+        "noah@smithworks.example",
+        "US",
+        "website",
+    ],
+    [
+        "Emma",
+        "Dubois",
+        "Atelier Dubois",
+        "emma@dubois.example",
+        "FR",
+        "referral",
+    ],
+    [
+        "Mateo",
+        "García",
+        "Viento Sur",
+        "mateo@vientosur.example",
+        "ES",
+        "website",
+    ],
+    [
+        "Olga",
+        "Ivanova",
+        "Polar Networks",
+        "olga@polar.example",
+        "FI",
+        "fair",
+    ],
+    [
+        "Priya",
+        "Sharma",
+        "Lotus Systems",
+        "priya@lotus.example",
+        "IN",
+        "website",
+    ],
+    [
+        "Lucas",
+        "Jensen",
+        "Nordlys ApS",
+        "lucas@nordlys.example",
+        "DK",
+        "newsletter",
+    ],
+];
+
+pub(super) fn details(
+    [first_name, last_name, company, email, country, source]: [&str; 6],
+    owner: &str,
+) -> Details {
+    let mut details = Details {
+        first_name: first_name.to_owned(),
+        last_name: last_name.to_owned(),
+        company: company.to_owned(),
+        email: email.to_owned(),
+        owner_id: owner.to_owned(),
+        source: source.to_owned(),
+        ..Details::default()
+    };
+    details.address.country_code = country.to_owned();
+    details
+        .custom_fields
+        .insert("tier".to_owned(), "silver".to_owned());
+    details
+}
+
+pub(super) fn opportunity(lead: &Lead, name: &str, stage: Stage, units: i64) -> Mutation<View> {
+    let details = OpportunityDetails {
+        name: name.to_owned(),
+        stage,
+        amount: Some(Money {
+            currency_code: "EUR".to_owned(),
+            units,
+            nanos: 0,
+        }),
+        probability: Some(40),
+        expected_close_date: None,
+        owner_id: lead.details.owner_id.clone(),
+        next_step: "Call back".to_owned(),
+        description: String::new(),
+    };
+    opportunities::create(opportunities::NewOpportunity {
+        lead_id: lead.id,
+        details,
+        owner: Ownership::Allowed,
+        validate_only: false,
+    })
+}
+
+pub(super) fn order(lead: &Lead) -> Mutation<orders::CreatedOrder> {
+    orders::create(orders::NewOrder {
+        lead_id: lead.id,
+        opportunity_id: None,
+        items: vec![orders::model::Item {
+            description: "Virtual server, per month".to_owned(),
+            quantity: 2,
+            unit_price: Some(Money {
+                currency_code: "EUR".to_owned(),
+                units: 19,
+                nanos: 900_000_000,
+            }),
+        }],
+        actions: vec![Action::provision_client()],
+        validate_only: false,
+    })
+}

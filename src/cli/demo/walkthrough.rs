@@ -1,0 +1,126 @@
+//! The text of the demo: commands to paste, from top to bottom. A test runs every one of them.
+
+use std::net::SocketAddr;
+
+use uuid::Uuid;
+
+use super::OPERATOR;
+
+/// The values that the printed commands contain.
+pub(super) struct Walkthrough {
+    pub token: String,
+    pub password: String,
+    /// The lead that is edited, deactivated, reactivated and converted manually.
+    pub lead_id: Uuid,
+    /// The order whose action converts another lead.
+    pub order_id: String,
+}
+
+impl Walkthrough {
+    /// The text that the demo prints, with one grpcurl command for each step.
+    pub(super) fn text(&self, address: SocketAddr) -> String {
+        let lead = self.lead_id;
+        let (order, password, token) = (&self.order_id, &self.password, &self.token);
+        let mut text = format!(
+            "Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities\n\
+             and orders, in a temporary database. Ctrl-C ends it and everything in it.\n\n\
+             You are the operator {OPERATOR}; your password is {password}\n\
+             Paste these lines, top to bottom, into another terminal that has grpcurl:\n\n\
+             export TOKEN={token}\n"
+        );
+        let steps = [
+            ("Who am I?", "AuthService/WhoAmI", "{}".to_owned()),
+            (
+                "The open leads, by company",
+                "LeadService/List",
+                r#"{"order_by":"company"}"#.to_owned(),
+            ),
+            (
+                "Search for a lead by a part of its name",
+                "LeadService/Search",
+                r#"{"query":"gonç"}"#.to_owned(),
+            ),
+            (
+                "Get one lead",
+                "LeadService/Get",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Edit it: the phone and one custom field",
+                "LeadService/Update",
+                format!(
+                    r#"{{"lead":{{"id":"{lead}","phone":"+351 21 000 000","custom_fields":{{"tier":"gold"}}}}}}"#
+                ),
+            ),
+            (
+                "Change its email: refused, because that needs your own password",
+                "LeadService/Update",
+                format!(r#"{{"lead":{{"id":"{lead}","email":"maria.g@aurora.example"}}}}"#),
+            ),
+            (
+                "With the password it works",
+                "LeadService/Update",
+                format!(
+                    r#"{{"lead":{{"id":"{lead}","email":"maria.g@aurora.example"}},"current_password":"{password}"}}"#
+                ),
+            ),
+            (
+                "Deactivate it",
+                "LeadService/Deactivate",
+                format!(r#"{{"id":"{lead}","reason":"On leave until spring"}}"#),
+            ),
+            (
+                "It is gone from the list, but Search still finds it",
+                "LeadService/Search",
+                r#"{"query":"AURORA"}"#.to_owned(),
+            ),
+            (
+                "And so do the open opportunities",
+                "OpportunityService/List",
+                "{}".to_owned(),
+            ),
+            (
+                "Converting it is refused now, and the error says why",
+                "LeadService/Convert",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Reactivate it",
+                "LeadService/Reactivate",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Convert it manually",
+                "LeadService/Convert",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "The client has the lead's id",
+                "ClientService/Get",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Its history",
+                "LeadService/ListHistory",
+                format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Convert another lead by running its order's Provision Client action",
+                "OrderService/RunAction",
+                format!(r#"{{"order_id":"{order}","action":"provision-client"}}"#),
+            ),
+            (
+                "The runs of the order's actions",
+                "OrderService/ListRuns",
+                format!(r#"{{"order_id":"{order}"}}"#),
+            ),
+        ];
+        for (title, rpc, body) in steps {
+            text.push_str(&format!(
+                "\n# {title}\n\
+                 grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{body}' {address} leadsmith.v1.{rpc}\n"
+            ));
+        }
+        text
+    }
+}

@@ -1,0 +1,65 @@
+//! Which records a change needs.
+
+use std::any::TypeId;
+
+use uuid::Uuid;
+
+use super::Record;
+
+/// Which records a change needs. They are locked until the change is committed.
+#[derive(Clone, Debug, Default)]
+pub struct LockSet(pub(super) Vec<Lock>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Lock {
+    pub kind: TypeId,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Record(Uuid),
+    WithRoot(Uuid),
+    WithAttached(Uuid),
+    Key(String),
+}
+
+impl LockSet {
+    /// Adds a record.
+    #[must_use]
+    pub fn record<R: Record>(self, id: Uuid) -> Self {
+        self.add::<R>(Target::Record(id))
+    }
+
+    /// Adds a record and its root.
+    #[must_use]
+    pub fn with_root<R: Record>(self, id: Uuid) -> Self {
+        self.add::<R>(Target::WithRoot(id))
+    }
+
+    /// Adds a root and every record that belongs to it.
+    #[must_use]
+    pub fn with_attached<R: Record>(self, id: Uuid) -> Self {
+        self.add::<R>(Target::WithAttached(id))
+    }
+
+    /// Adds a key: nobody else creates a record with it meanwhile, and the one that has it is found.
+    #[must_use]
+    pub fn key<R: Record>(self, key: String) -> Self {
+        self.add::<R>(Target::Key(key))
+    }
+
+    fn add<R: Record>(mut self, target: Target) -> Self {
+        let kind = TypeId::of::<R>();
+        self.0.push(Lock { kind, target });
+        self
+    }
+
+    /// The record that is locked together with its root, if there is one.
+    pub(super) fn record_with_root(&self) -> Option<Uuid> {
+        self.0.iter().find_map(|lock| match lock.target {
+            Target::WithRoot(id) => Some(id),
+            Target::Record(_) | Target::WithAttached(_) | Target::Key(_) => None,
+        })
+    }
+}

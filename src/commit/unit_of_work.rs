@@ -1,0 +1,141 @@
+//! The description of a change by a use case, and the unit of work that its decision runs on.
+//!
+//! A decision is a plain function: it reads the locked records that the change named, and collects what is
+//! to be written. It runs no queries and never waits. So a transaction can run many decisions in sequence,
+//! each on the result of those before it.
+
+use sea_orm::ActiveModelTrait;
+use uuid::Uuid;
+
+use super::erase::{ErasedRoot, ErasedSubject};
+use super::lock_set::LockSet;
+use super::snapshot::Snapshot;
+use super::table::Put;
+use super::{Change, Record};
+use crate::core::call::Call;
+use crate::core::clock::Clock;
+use crate::db::rows::Rows;
+use crate::error::{Error, Result};
+
+type Decide<T> = Box<dyn Fn(&mut UnitOfWork<'_>) -> Result<Decision<T>> + Send>;
+
+/// A change to make.
+pub struct Mutation<T> {
+    pub(super) locks: LockSet,
+    pub(super) root: fn(&T) -> Uuid,
+    pub(super) decide: Decide<T>,
+}
+
+impl<T> Mutation<T> {
+    /// Describes a change that needs `locks`. `root` returns the id of the root that an outcome belongs to.
+    /// `decide` may run several times; only the last run counts.
+    pub fn new(
+        locks: LockSet,
+        root: fn(&T) -> Uuid,
+        decide: impl Fn(&mut UnitOfWork<'_>) -> Result<Decision<T>> + Send + 'static,
+    ) -> Self {
+        Self {
+            locks,
+            root,
+            decide: Box::new(decide),
+        }
+    }
+}
+
+/// The result of a decision. An error writes nothing.
+pub enum Decision<T> {
+    /// Commit, and respond with this value.
+    Commit(T),
+    /// Commit the writes, which only record the refusal, and fail with this error.
+    Refuse(Error),
+    /// Write nothing, and respond with the value that a commit would return (`validate_only`).
+    Preview(T),
+    /// Write nothing: the data that the change was prepared on has changed. It must be prepared again.
+    Stale,
+}
+
+/// The writes of one change.
+#[derive(Default)]
+pub(super) struct WriteSet {
+    pub puts: Vec<Put>,
+    pub changes: Vec<Change>,
+    pub appended: Vec<Appended>,
+    pub erased: Vec<ErasedRoot>,
+}
+
+/// A row of an append-only log, which is not a [`Record`].
+pub(super) struct Appended {
+    pub id: Uuid,
+    pub rows: Rows,
+}
+
+/// One change while it is decided.
+pub struct UnitOfWork<'a> {
+    /// The call that makes the change.
+    pub call: &'a Call,
+    /// The source of times and ids.
+    pub clock: &'a Clock,
+    snapshot: &'a Snapshot,
+    pub(super) writes: WriteSet,
+}
+
+impl<'a> UnitOfWork<'a> {
+    pub(super) fn new(call: &'a Call, clock: &'a Clock, snapshot: &'a Snapshot) -> Self {
+        Self {
+            call,
+            clock,
+            snapshot,
+            writes: WriteSet::default(),
+        }
+    }
+
+    /// Returns a locked record.
+    pub fn get<R: Record>(&self, id: Uuid) -> Option<&'a R> {
+        self.snapshot.get(id)
+    }
+
+    /// Returns the record that has this locked key.
+    pub fn find<R: Record>(&self, key: &str) -> Option<&'a R> {
+        self.snapshot.find(key)
+    }
+
+    /// Writes a new record, or the next version of one.
+    pub fn put<R: Record>(&mut self, record: R) {
+        self.writes.puts.push(Put::of(record));
+    }
+
+    /// Appends a row with this id to a log.
+    ///
+    /// # Errors
+    /// `INTERNAL` if a column has a type that rows do not support.
+    pub fn append<A: ActiveModelTrait>(&mut self, id: Uuid, row: A) -> Result<()> {
+        let rows = Rows::insert(vec![row])?;
+        self.writes
+            .appended
+            .extend(rows.map(|rows| Appended { id, rows }));
+        Ok(())
+    }
+
+    /// Writes the history row and the event of an accepted change.
+    pub fn record(&mut self, change: Change) {
+        self.writes.changes.push(change);
+    }
+
+    /// Erases free text in all records of a root that was locked with [`LockSet::with_attached`], and the
+    /// values in its history, events and stored responses.
+    ///
+    /// # Errors
+    /// `INTERNAL` if a record cannot be serialised as JSON.
+    pub fn erase_attached_and_past<R: Record>(&mut self, root_id: Uuid) -> Result<()> {
+        let erased = self.snapshot.erase_attached(root_id, self.clock)?;
+        self.writes.puts.extend(erased.puts);
+        self.writes.changes.extend(erased.changes);
+        let mut subjects = erased.subjects;
+        subjects.push(ErasedSubject::of::<R>(root_id));
+        self.writes.erased.push(ErasedRoot {
+            id: root_id,
+            subjects,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! Renders settings as text for `leadsmith config` and the log. Secrets are hidden here, so that no caller can
+//! forget to do so.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::core::text;
+
+/// One setting per line, the names padded to one column.
+pub(super) fn lines(settings: &[(&str, String)]) -> String {
+    let line = |(name, value): &(&str, String)| format!("{name:<30}{}\n", text::printable(value));
+    settings.iter().map(line).collect()
+}
+
+/// Hides the password and the parameters of a database URL, because both may contain secrets.
+pub(super) fn redact_url(url: &SecretString) -> String {
+    let url = url.expose_secret();
+    let (url, parameters) = match url.split_once('?') {
+        Some((url, _)) => (url, "?…"),
+        None => (url, ""),
+    };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    // The last @ is the separator, because a password may contain an unencoded @.
+    match rest.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user
+                .split_once(':')
+                .map_or(user.to_owned(), |(name, _)| format!("{name}:…"));
+            format!("{scheme}://{user}@{host}{parameters}")
+        }
+        None => format!("{scheme}://{rest}{parameters}"),
+    }
+}
+
+pub(super) fn file(path: &Option<PathBuf>) -> String {
+    path.as_ref()
+        .map_or_else(String::new, |path| path.display().to_string())
+}
+
+pub(super) fn in_seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}

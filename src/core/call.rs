@@ -1,0 +1,84 @@
+//! An authenticated call: its principal, its RPC and its request id.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::role::Role;
+
+/// The stored form of a session token, an API key or a client certificate: its SHA-256.
+pub type TokenHash = [u8; 32];
+
+/// A request id and the fingerprint of the request that was sent with it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestKey {
+    /// The UUID that the caller chose.
+    pub id: Uuid,
+    /// SHA-256 of the RPC's name and of the request without secrets.
+    pub fingerprint: [u8; 32],
+}
+
+/// The kind of a principal.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub enum PrincipalKind {
+    /// A person who signs in.
+    Operator,
+    /// A backend service with an API key.
+    ServiceAccount,
+}
+
+/// The principal of a call, as stored with its changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// Operator or service account.
+    pub kind: PrincipalKind,
+    /// The id of the operator or service account.
+    pub id: Uuid,
+    /// The username or the account's name at that time.
+    pub name: String,
+}
+
+/// An authenticated call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The caller.
+    pub principal: Principal,
+    /// The caller's role.
+    pub role: Role,
+    /// The RPC, as `package.Service/Method`.
+    pub rpc: &'static str,
+    /// The session of the call; `None` for a service account.
+    pub session: Option<TokenHash>,
+    /// The request id and the fingerprint; `None` without a request id.
+    pub key: Option<RequestKey>,
+    /// How long authentication took. It is part of the time that the call may wait for the database.
+    pub waited: Duration,
+}
+
+impl Call {
+    /// The id of the calling operator; `None` for a service account.
+    pub fn operator(&self) -> Option<Uuid> {
+        match self.principal.kind {
+            PrincipalKind::Operator => Some(self.principal.id),
+            PrincipalKind::ServiceAccount => None,
+        }
+    }
+}

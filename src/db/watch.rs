@@ -1,0 +1,52 @@
+//! The readiness check of the database.
+//!
+//! It only reports whether the database is available. `server/` decides how often to check and what to do then.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+
+use super::open_file::OpenFile;
+use super::reader::Reader;
+use super::{Db, connect, hosts};
+
+impl Db {
+    /// The check that reports whether the database is available.
+    pub fn watch(&self) -> Watch {
+        if self.backend() != DbBackend::Postgres {
+            return Watch::Sqlite(self.readers.clone(), self.file.clone());
+        }
+        let pools = [&self.readers.pool, &self.writer];
+        let pools = pools.map(|pool| pool.get_postgres_connection_pool().clone());
+        let epoch = Arc::clone(&self.readers.epoch);
+        Watch::Postgres(hosts::PrimaryWatch::new(pools, self.hosts.clone(), epoch))
+    }
+}
+
+/// Reports whether the database is available. On PostgreSQL it also keeps the pools connected to
+/// the server that accepts writes.
+pub enum Watch {
+    /// A SQLite file.
+    Sqlite(Reader, Option<Arc<OpenFile>>),
+    /// One or more PostgreSQL servers.
+    Postgres(hosts::PrimaryWatch),
+}
+
+impl Watch {
+    /// Whether the database is available. On SQLite, when every connection is in use, the check
+    /// cannot tell and returns true.
+    pub async fn is_available(&mut self) -> bool {
+        match self {
+            Self::Postgres(watch) => watch.is_available().await,
+            Self::Sqlite(_, Some(file)) if file.check().is_err() => false,
+            Self::Sqlite(reader, _) => {
+                let sql = "SELECT count(*) FROM seaql_migrations";
+                let query = Statement::from_string(DbBackend::Sqlite, sql);
+                match reader.query_one_raw(query).await {
+                    Ok(_) => true,
+                    Err(error) => connect::is_pool_exhausted(&error),
+                }
+            }
+        }
+    }
+}

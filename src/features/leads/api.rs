@@ -1,0 +1,324 @@
+//! `LeadService`: conversion between messages and domain types.
+
+mod parse;
+pub mod render;
+
+use secrecy::SecretString;
+use tonic::{Request, Response, Status};
+
+use super::model::{Filter, LeadState, Ordering};
+use super::{Leads, NewLead, StateChange, Update, model};
+use crate::commit::GroupCommit;
+use crate::core::violations::{Reason, Violations};
+use crate::db::Db;
+use crate::features::operators::{self, Ownership};
+use crate::grpc::enums::WireEnum as _;
+use crate::grpc::page::{PageTokens, paged};
+use crate::grpc::{self, read};
+use crate::grpc::{mutate, prepare_and_mutate, request_key};
+use leadsmith_proto::{self as proto, lead_service_server::LeadService};
+
+/// See `lead_service.proto`.
+pub struct LeadApi {
+    /// The use cases.
+    pub leads: Leads,
+    /// Commits the changes.
+    pub commit: GroupCommit,
+    /// Used to look up owners.
+    pub db: Db,
+    /// Signs page tokens.
+    pub page_tokens: PageTokens,
+}
+
+/// The maximum number of characters of a reason.
+const MAX_REASON: usize = 1_000;
+/// The maximum number of characters of a query.
+const MAX_QUERY: usize = 200;
+
+paged!(ListLeadsRequest, SearchLeadsRequest, ListHistoryRequest);
+
+#[tonic::async_trait]
+impl LeadService for LeadApi {
+    async fn create(
+        &self,
+        request: Request<proto::CreateLeadRequest>,
+    ) -> Result<Response<proto::CreateLeadResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = request_key(request_id, call.rpc, &body);
+        let details = parse::details(&mut violations, body.lead);
+        let owner = ("lead.owner_id", details.owner_id.as_str());
+        let owner = operators::check_owner(&self.db, &mut violations, owner).await?;
+        violations.finish()?;
+        let render: fn(model::Lead) -> _ = if body.validate_only {
+            |lead| proto::CreateLeadResponse {
+                lead: Some(render::preview(lead)),
+            }
+        } else {
+            |lead| proto::CreateLeadResponse {
+                lead: Some(render::lead(lead)),
+            }
+        };
+        let new = NewLead {
+            details,
+            owner,
+            allow_duplicate: body.allow_duplicate,
+            validate_only: body.validate_only,
+        };
+        mutate(&self.commit, call, super::create(new), render).await
+    }
+
+    async fn get(
+        &self,
+        request: Request<proto::GetLeadRequest>,
+    ) -> Result<Response<proto::GetLeadResponse>, Status> {
+        let (_, body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let lead = self.leads.get(id).await?;
+        Ok(Response::new(proto::GetLeadResponse {
+            lead: Some(render::lead(lead)),
+        }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListLeadsRequest>,
+    ) -> Result<Response<proto::ListLeadsResponse>, Status> {
+        let (call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let states = states(&mut violations, &mut body.states);
+        let page = self.page_tokens.page(&mut violations, &call, &mut body);
+        let ordering = ordering(&mut violations, &body.order_by);
+        let filter = filter(&mut violations, states, body);
+        violations.finish()?;
+        let rows = self.leads.list(&filter, ordering, page.input()?).await?;
+        let page = page.build(rows, |last| ordering.position(last), render::lead)?;
+        Ok(Response::new(proto::ListLeadsResponse {
+            leads: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn search(
+        &self,
+        request: Request<proto::SearchLeadsRequest>,
+    ) -> Result<Response<proto::SearchLeadsResponse>, Status> {
+        let (call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let states = states(&mut violations, &mut body.states);
+        let page = self.page_tokens.page(&mut violations, &call, &mut body);
+        let query = read::text(&mut violations, "query", &body.query, MAX_QUERY);
+        if query.is_empty() {
+            violations.add(
+                "query",
+                Reason::Required,
+                "is required: give a part of a name, company, email or phone",
+            );
+        }
+        violations.finish()?;
+        let rows = self.leads.search(&query, &states, page.input()?).await?;
+        let page = page.build(rows, |last| last.seq, render::lead)?;
+        Ok(Response::new(proto::SearchLeadsResponse {
+            leads: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<proto::UpdateLeadRequest>,
+    ) -> Result<Response<proto::UpdateLeadResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let password = std::mem::take(&mut body.current_password);
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = request_key(request_id, call.rpc, &body);
+        let lead = body.lead.unwrap_or_else(|| {
+            violations.add("lead", Reason::Required, "is required");
+            proto::Lead::default()
+        });
+        let id = read::id(&mut violations, "lead.id", &lead.id);
+        let etag = lead.etag.clone();
+        let patch = parse::patch(&mut violations, lead, body.update_mask);
+        let mut owner = Ownership::Allowed;
+        if patch.names("owner_id") {
+            let given = ("lead.owner_id", patch.values.owner_id.as_str());
+            owner = operators::check_owner(&self.db, &mut violations, given).await?;
+        }
+        violations.finish()?;
+        let update = Update {
+            id,
+            etag,
+            patch,
+            owner,
+            current_password: (!password.is_empty()).then(|| password.into()),
+            validate_only: body.validate_only,
+        };
+        let render = |lead| proto::UpdateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
+        if !update.names_email() {
+            return mutate(&self.commit, call, update.mutation(false), render).await;
+        }
+        let prepare = || self.leads.prepare_update(&call, update.clone());
+        prepare_and_mutate(&self.commit, &call, prepare, render).await
+    }
+
+    async fn deactivate(
+        &self,
+        request: Request<proto::DeactivateLeadRequest>,
+    ) -> Result<Response<proto::DeactivateLeadResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = request_key(request_id, call.rpc, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        let reason = read::text(&mut violations, "reason", &body.reason, MAX_REASON);
+        violations.finish()?;
+        let render = |lead| proto::DeactivateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
+        let change = StateChange {
+            id,
+            etag: body.etag,
+            validate_only: body.validate_only,
+        };
+        mutate(
+            &self.commit,
+            call,
+            super::deactivate(change, reason),
+            render,
+        )
+        .await
+    }
+
+    async fn reactivate(
+        &self,
+        request: Request<proto::ReactivateLeadRequest>,
+    ) -> Result<Response<proto::ReactivateLeadResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = request_key(request_id, call.rpc, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let render = |lead| proto::ReactivateLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
+        let change = StateChange {
+            id,
+            etag: body.etag,
+            validate_only: body.validate_only,
+        };
+        mutate(&self.commit, call, super::reactivate(change), render).await
+    }
+
+    async fn convert(
+        &self,
+        request: Request<proto::ConvertLeadRequest>,
+    ) -> Result<Response<proto::ConvertLeadResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = request_key(request_id, call.rpc, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let render = |lead: model::Lead| proto::ConvertLeadResponse {
+            client: render::client(lead.clone()),
+            lead: Some(render::lead(lead)),
+        };
+        let change = StateChange {
+            id,
+            etag: body.etag,
+            validate_only: body.validate_only,
+        };
+        mutate(&self.commit, call, super::convert_by_hand(change), render).await
+    }
+
+    async fn erase(
+        &self,
+        request: Request<proto::EraseLeadRequest>,
+    ) -> Result<Response<proto::EraseLeadResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let password = std::mem::take(&mut body.current_password);
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        call.key = request_key(request_id, call.rpc, &body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let change = StateChange {
+            id,
+            etag: body.etag,
+            validate_only: body.validate_only,
+        };
+        let password: Option<SecretString> = (!password.is_empty()).then(|| password.into());
+        let render = |lead| proto::EraseLeadResponse {
+            lead: Some(render::lead(lead)),
+        };
+        let prepare = || {
+            let change = change.clone();
+            self.leads.prepare_erasure(&call, change, password.as_ref())
+        };
+        prepare_and_mutate(&self.commit, &call, prepare, render).await
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<proto::ListHistoryRequest>,
+    ) -> Result<Response<proto::ListHistoryResponse>, Status> {
+        let (call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let page = self.page_tokens.page(&mut violations, &call, &mut body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        let rows = self.leads.history(id, page.input()?).await?;
+        let page = page.build(rows, |last| last.version, render::entry)?;
+        Ok(Response::new(proto::ListHistoryResponse {
+            entries: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+}
+
+fn ordering(violations: &mut Violations, order_by: &str) -> Ordering {
+    Ordering::parse(order_by).unwrap_or_else(|| {
+        violations.add(
+            "order_by",
+            Reason::ValueUnknown,
+            "must be create_time, update_time, last_name or company, with \" desc\" behind it for \
+             the reverse",
+        );
+        Ordering {
+            key: model::OrderKey::CreateTime,
+            descending: true,
+        }
+    })
+}
+
+fn states(violations: &mut Violations, states: &mut Vec<i32>) -> Vec<LeadState> {
+    read::enums(violations, "states", states, LeadState::from_wire)
+}
+
+fn filter(
+    violations: &mut Violations,
+    mut states: Vec<LeadState>,
+    body: proto::ListLeadsRequest,
+) -> Filter {
+    if states.is_empty() {
+        states.push(LeadState::Open);
+    }
+    read::country(violations, "country_code", &body.country_code);
+    Filter {
+        states,
+        owner_id: read::optional_id(violations, "owner_id", &body.owner_id),
+        country_code: body.country_code,
+        source: read::text(violations, "source", &body.source, 100),
+        create_time_after: read::time(violations, "create_time_after", body.create_time_after),
+        create_time_before: read::time(violations, "create_time_before", body.create_time_before),
+        update_time_after: read::time(violations, "update_time_after", body.update_time_after),
+        update_time_before: read::time(violations, "update_time_before", body.update_time_before),
+    }
+}

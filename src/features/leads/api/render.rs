@@ -1,0 +1,153 @@
+//! Renders leads, clients and history entries as messages.
+
+use crate::commit::history::Entry;
+use crate::core::field_change::FieldChange;
+use crate::features::leads::model::{
+    Address, Conversion, Erasure, Lead, LeadState, Status, Trigger,
+};
+use crate::grpc::enums::{WireEnum as _, wire_enum};
+use crate::grpc::render::{principal, time};
+use leadsmith_proto as proto;
+
+/// Renders a lead.
+pub fn lead(lead: Lead) -> proto::Lead {
+    let state = lead.state().to_wire();
+    let etag = lead.etag();
+    let (deactivation, conversion) = match lead.status {
+        Status::Open => (None, None),
+        Status::Deactivated { deactivation } => (
+            Some(proto::Deactivation {
+                time: Some(time(deactivation.time)),
+                actor: Some(principal(deactivation.actor)),
+                reason: deactivation.reason,
+            }),
+            None,
+        ),
+        Status::Converted { conversion } => (None, Some(self::conversion(conversion))),
+    };
+    let details = lead.details;
+    proto::Lead {
+        id: lead.id.to_string(),
+        first_name: details.first_name,
+        last_name: details.last_name,
+        company: details.company,
+        email: details.email,
+        phone: details.phone,
+        fax: details.fax,
+        vat_id: details.vat_id,
+        address: address(details.address),
+        language: details.language,
+        owner_id: details.owner_id,
+        source: details.source,
+        custom_fields: details.custom_fields,
+        state,
+        etag,
+        create_time: Some(time(lead.create_time)),
+        update_time: Some(time(lead.update_time)),
+        deactivation,
+        conversion,
+        erasure: lead.erasure.map(erasure),
+    }
+}
+
+/// Renders a lead that was only validated, without the fields that are set when it is stored.
+pub fn preview(lead: Lead) -> proto::Lead {
+    proto::Lead {
+        id: String::new(),
+        etag: String::new(),
+        create_time: None,
+        update_time: None,
+        ..self::lead(lead)
+    }
+}
+
+/// The client of a lead; `None` if it is not converted.
+pub fn client(lead: Lead) -> Option<proto::Client> {
+    let etag = lead.etag();
+    let Status::Converted { conversion } = lead.status else {
+        return None;
+    };
+    let details = lead.details;
+    Some(proto::Client {
+        id: lead.id.to_string(),
+        first_name: details.first_name,
+        last_name: details.last_name,
+        company: details.company,
+        email: details.email,
+        phone: details.phone,
+        fax: details.fax,
+        vat_id: details.vat_id,
+        address: address(details.address),
+        language: details.language,
+        owner_id: details.owner_id,
+        source: details.source,
+        custom_fields: details.custom_fields,
+        convert_time: Some(time(conversion.time)),
+        conversion: Some(self::conversion(conversion)),
+        erasure: lead.erasure.map(erasure),
+        etag,
+        create_time: Some(time(lead.create_time)),
+        update_time: Some(time(lead.update_time)),
+    })
+}
+
+/// Renders a history entry.
+pub fn entry(entry: Entry) -> proto::HistoryEntry {
+    let change = |change: FieldChange| proto::FieldChange {
+        field: change.field,
+        old_value: change.old_value,
+        new_value: change.new_value,
+    };
+    proto::HistoryEntry {
+        id: entry.id.to_string(),
+        time: Some(time(entry.time)),
+        actor: Some(principal(entry.actor)),
+        rpc: entry.rpc,
+        changes: entry.changes.into_iter().map(change).collect(),
+    }
+}
+
+fn conversion(conversion: Conversion) -> proto::Conversion {
+    proto::Conversion {
+        time: Some(time(conversion.time)),
+        actor: Some(principal(conversion.actor)),
+        client_id: conversion.client_id.to_string(),
+        order_id: conversion
+            .order_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        trigger: conversion.trigger.to_wire(),
+    }
+}
+
+fn erasure(erasure: Erasure) -> proto::Erasure {
+    proto::Erasure {
+        time: Some(time(erasure.time)),
+        actor: Some(principal(erasure.actor)),
+    }
+}
+
+/// `None` if all fields of the address are empty.
+fn address(address: Address) -> Option<proto::Address> {
+    (address != Address::default()).then_some(proto::Address {
+        street: address.street,
+        city: address.city,
+        region: address.region,
+        postal_code: address.postal_code,
+        country_code: address.country_code,
+    })
+}
+
+wire_enum!(
+    LeadState = proto::LeadState {
+        Open,
+        Deactivated,
+        Converted
+    }
+);
+wire_enum!(
+    Trigger = proto::ConversionTrigger {
+        Manual,
+        OrderAction
+    }
+);

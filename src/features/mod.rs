@@ -1,0 +1,24 @@
+//! The features: one folder for each kind of record, with the same files. `api.rs` converts between
+//! messages and domain types, `mod.rs` contains the use cases, `model.rs` the rules (pure functions), and
+//! `store.rs` the queries.
+
+pub mod clients;
+pub mod leads;
+pub mod operators;
+pub mod opportunities;
+pub mod orders;
+pub mod service_accounts;
+pub mod sessions;
+
+use crate::commit::Kind;
+use leads::model::Lead;
+use opportunities::model::Opportunity;
+use orders::model::Order;
+
+/// The kinds of records that can be changed, in lock order. A kind comes before the kinds that its records
+/// refer to.
+pub const RECORDS: &[Kind] = &[
+    Kind::of::<Order>(),
+    Kind::of::<Opportunity>(),
+    Kind::of::<Lead>(),
+];

@@ -1,0 +1,234 @@
+//! The queries about opportunities.
+
+use crate::core::text_enum::TextEnum as _;
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait,
+};
+use uuid::Uuid;
+
+use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage, View};
+use crate::commit::Record;
+use crate::core::field_change::FieldChange;
+use crate::db::entities::lead;
+use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
+use crate::db::json::{from_json, to_json};
+use crate::db::rows::{self, Rows};
+use crate::db::select::{self, Fields, Part};
+use crate::db::{self, LockWait, Locked, Tx};
+use crate::error::{Error, Result};
+use crate::features::leads::model::LeadState;
+
+/// Reads an opportunity with its lead's name and state.
+pub async fn view_of(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>> {
+    let row = Entity::find_by_id(id)
+        .find_also_related(lead::Entity)
+        .one(db)
+        .await?;
+    let Some((row, lead)) = row else {
+        return Ok(None);
+    };
+    let lead = lead
+        .map(crate::features::leads::store::from_row)
+        .transpose()?;
+    let lead = lead.map(|lead| (lead.details.display_name(), lead.state()));
+    view(row, lead).map(Some)
+}
+
+/// Lists opportunities by filter, newest first, below the number `before`.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Part<View>> {
+    let mut query = Entity::find()
+        .filter(Column::State.is_in(filter.states.iter().map(|state| state.as_str())))
+        .order_by_desc(Column::Seq)
+        .limit(limit);
+    if let Some(lead_id) = filter.lead_id {
+        query = query.filter(Column::LeadId.eq(lead_id));
+    }
+    if let Some(owner_id) = filter.owner_id {
+        query = query
+            .filter(Column::OwnerId.eq(owner_id.to_string()))
+            // A literal, because with a bound value SQLite does not detect that it can use the partial
+            // index without empty owners.
+            .filter(Expr::cust("owner_id <> ''"));
+    }
+    if let Some(before) = before {
+        query = query.filter(Column::Seq.lt(before));
+    }
+    let statement = query.build(db.get_database_backend());
+    let large = [Column::NextStep, Column::Description, Column::CloseReason];
+    let part = select::page::<Entity>(db, statement, limit, &large, model).await?;
+    let ids = part.rows.iter().map(|row| row.lead_id).collect();
+    let leads = crate::features::leads::store::names(db, ids).await?;
+    part.map(|row| {
+        let lead = leads.get(&row.lead_id).cloned();
+        view(row, lead)
+    })
+}
+
+impl Record for Opportunity {
+    const SUBJECT: &'static str = "OPPORTUNITY";
+    const NAME: &'static str = "opportunity";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn root_id(&self) -> Uuid {
+        self.lead_id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn update_time(&self) -> DateTime<Utc> {
+        self.update_time
+    }
+
+    async fn get<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<Option<Self>> {
+        let row = Entity::find_by_id(id).one(db).await?;
+        row.map(from_row).transpose()
+    }
+
+    async fn lock(tx: &Tx, ids: BTreeSet<Uuid>, wait: LockWait) -> Result<Locked<Self>> {
+        db::lock::<Entity, _>(tx, Column::Id, ids, wait, from_row, |record| record.id).await
+    }
+
+    async fn write(_tx: &Tx, created: Vec<Self>, changed: Vec<(Self, Self)>) -> Result<Vec<Rows>> {
+        let created = created.iter().map(to_row).collect::<Result<_>>()?;
+        let changed = changed.iter().map(|(before, after)| {
+            let row = rows::difference(&to_row(before)?, to_row(after)?);
+            Ok((before.id, before.version, row))
+        });
+        let mut all = Rows::update(changed.collect::<Result<_>>()?)?;
+        all.extend(Rows::insert(created)?);
+        Ok(all)
+    }
+
+    async fn attached_to(tx: &Tx, root_id: Uuid) -> Result<BTreeSet<Uuid>> {
+        let rows = Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::LeadId.eq(root_id));
+        let ids: Vec<Uuid> = rows.into_tuple().all(&**tx).await?;
+        Ok(ids.into_iter().collect())
+    }
+
+    fn without_texts(&self, time: DateTime<Utc>) -> Option<(Self, Vec<FieldChange>)> {
+        self.erased(time)
+    }
+}
+
+/// The row of an opportunity.
+fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
+    let details = opportunity.details.clone();
+    let close = opportunity.close.as_ref();
+    Ok(ActiveModel {
+        seq: NotSet,
+        id: Set(opportunity.id),
+        lead_id: Set(opportunity.lead_id),
+        version: Set(opportunity.version),
+        name: Set(details.name),
+        stage: Set(details.stage.as_str().to_owned()),
+        state: Set(opportunity.state.as_str().to_owned()),
+        amount: Set(details.amount.map(|amount| to_json(&amount)).transpose()?),
+        probability: Set(details.probability.unwrap_or(0)),
+        win_probability: Set(details.probability),
+        expected_close_date: Set(details.expected_close_date),
+        owner_id: Set(details.owner_id),
+        next_step: Set(details.next_step),
+        description: Set(details.description),
+        close_time: Set(close.map(|close| close.time)),
+        close_actor: Set(close.map(|close| to_json(&close.actor)).transpose()?),
+        close_reason: Set(close.map(|close| close.reason.clone())),
+        create_time: Set(opportunity.create_time),
+        update_time: Set(opportunity.update_time),
+    })
+}
+
+/// Reads a row from its fields. Their order must be the same here and in the entity.
+fn model(row: &mut Fields<'_>) -> Option<Model> {
+    Some(Model {
+        seq: row.take()?,
+        id: row.take()?,
+        lead_id: row.take()?,
+        version: row.take()?,
+        name: row.take()?,
+        stage: row.take()?,
+        state: row.take()?,
+        amount: row.take()?,
+        probability: row.take()?,
+        win_probability: row.take()?,
+        expected_close_date: row.take()?,
+        owner_id: row.take()?,
+        next_step: row.take()?,
+        description: row.take()?,
+        close_time: row.take()?,
+        close_actor: row.take()?,
+        close_reason: row.take()?,
+        create_time: row.take()?,
+        update_time: row.take()?,
+    })
+}
+
+/// An opportunity with its lead's name and state.
+fn view(row: Model, lead: Option<(String, LeadState)>) -> Result<View> {
+    let without = || Error::internal(format!("opportunity {} has no lead", row.id));
+    let (lead_display_name, lead_state) = lead.ok_or_else(without)?;
+    Ok(View {
+        opportunity: from_row(row)?,
+        lead_display_name,
+        lead_state,
+    })
+}
+
+fn from_row(row: Model) -> Result<Opportunity> {
+    let broken = || {
+        Error::internal(format!(
+            "the row of opportunity {} contradicts itself",
+            row.id
+        ))
+    };
+    let close = match (row.close_time, row.close_actor.clone()) {
+        (Some(time), Some(actor)) => Some(Close {
+            time,
+            actor: from_json(actor)?,
+            reason: row.close_reason.clone().unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    let state = OpportunityState::from_text(&row.state).ok_or_else(broken)?;
+    let stage = Stage::from_text(&row.stage).ok_or_else(broken)?;
+    Ok(Opportunity {
+        id: row.id,
+        seq: row.seq,
+        lead_id: row.lead_id,
+        version: row.version,
+        state,
+        details: Details {
+            name: row.name,
+            stage,
+            amount: row.amount.map(from_json).transpose()?,
+            // The previous version wrote only this column, with 0 for no value.
+            probability: row
+                .win_probability
+                .or_else(|| (row.probability != 0).then_some(row.probability)),
+            expected_close_date: row.expected_close_date,
+            owner_id: row.owner_id,
+            next_step: row.next_step,
+            description: row.description,
+        },
+        close,
+        create_time: row.create_time,
+        update_time: row.update_time,
+    })
+}

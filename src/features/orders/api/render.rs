@@ -1,0 +1,128 @@
+//! Renders orders and runs as messages.
+
+use crate::features::leads::api::render as leads;
+use crate::features::orders::model::{
+    Action, ActionRun, ActionState, ActionType, Item, Order, OrderState, RunOutcome,
+};
+use crate::features::orders::{CreatedOrder, RunActionOutcome};
+use crate::grpc::enums::{WireEnum as _, wire_enum};
+use crate::grpc::money;
+use crate::grpc::render::{principal, time};
+use leadsmith_proto as proto;
+
+/// Renders the outcome of Create. `render_order` renders the order.
+pub(super) fn created(
+    created: CreatedOrder,
+    render_order: fn(Order) -> proto::Order,
+) -> proto::CreateOrderResponse {
+    proto::CreateOrderResponse {
+        order: Some(render_order(created.order)),
+        runs: created.runs.into_iter().map(run).collect(),
+        client: leads::client(created.lead.clone()),
+        lead: Some(leads::lead(created.lead)),
+    }
+}
+
+/// Renders the outcome of RunAction. `render_run` renders the run.
+pub(super) fn run_action(
+    outcome: RunActionOutcome,
+    render_run: fn(ActionRun) -> proto::ActionRun,
+) -> proto::RunActionResponse {
+    proto::RunActionResponse {
+        order: Some(order(outcome.order)),
+        run: Some(render_run(outcome.run)),
+        client: leads::client(outcome.lead.clone()),
+        lead: Some(leads::lead(outcome.lead)),
+    }
+}
+
+/// Renders an order.
+pub(super) fn order(order: Order) -> proto::Order {
+    let etag = order.etag();
+    let item = |item: Item| proto::OrderItem {
+        description: item.description,
+        quantity: item.quantity,
+        unit_price: item.unit_price.map(money::render),
+    };
+    let action = |action: Action| proto::OrderAction {
+        key: action.key,
+        r#type: action.r#type.to_wire(),
+        name: action.name,
+        automatic: action.automatic,
+        prerequisites: action.prerequisites,
+        state: action.state.to_wire(),
+    };
+    proto::Order {
+        id: order.id.to_string(),
+        lead_id: order.lead_id.to_string(),
+        opportunity_id: order
+            .opportunity_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        state: order.state.to_wire(),
+        items: order.items.into_iter().map(item).collect(),
+        actions: order.actions.into_iter().map(action).collect(),
+        etag,
+        create_time: Some(time(order.create_time)),
+        update_time: Some(time(order.update_time)),
+    }
+}
+
+/// Renders an order that was only validated, without the fields that are set when it is stored.
+pub(super) fn preview(order: Order) -> proto::Order {
+    proto::Order {
+        id: String::new(),
+        etag: String::new(),
+        create_time: None,
+        update_time: None,
+        ..self::order(order)
+    }
+}
+
+/// Renders a run that was only validated, without the fields that are set when it is stored.
+pub(super) fn preview_run(run: ActionRun) -> proto::ActionRun {
+    proto::ActionRun {
+        id: String::new(),
+        time: None,
+        ..self::run(run)
+    }
+}
+
+/// Renders a run.
+pub(super) fn run(run: ActionRun) -> proto::ActionRun {
+    proto::ActionRun {
+        id: run.id.to_string(),
+        order_id: run.order_id.to_string(),
+        action: run.action,
+        time: Some(time(run.time)),
+        actor: Some(principal(run.actor)),
+        outcome: run.outcome.to_wire(),
+        no_change: run.no_change,
+        automatic: run.automatic,
+        error_reason: run.error_reason,
+        error_message: run.error_message,
+    }
+}
+
+wire_enum!(
+    OrderState = proto::OrderState {
+        Processing,
+        Complete,
+        Canceled
+    }
+);
+wire_enum!(
+    ActionType = proto::ActionType {
+        ProvisionClient,
+        Manual
+    }
+);
+wire_enum!(
+    ActionState = proto::ActionState {
+        Pending,
+        Done,
+        Failed,
+        Skipped
+    }
+);
+wire_enum!(RunOutcome = proto::RunOutcome { Succeeded, Failed });

@@ -1,0 +1,70 @@
+//! The errors of orders.
+
+use tonic::Code;
+use uuid::Uuid;
+
+use super::model::Action;
+use crate::core::bounded::{Bare, Echo, listed};
+use crate::error::{Error, ErrorReason};
+
+/// The maximum number of bytes of action keys in a message.
+const MAX_KEYS_LENGTH: usize = 256;
+
+pub(super) fn not_found(id: Uuid) -> Error {
+    Error::not_found(ErrorReason::OrderNotFound, "order", "Order", "order_id", id)
+}
+
+pub(super) fn action_not_found(action: &str, actions: &[String]) -> Error {
+    let (some, omitted) = listed(actions, ", ", MAX_KEYS_LENGTH);
+    let more = match omitted {
+        0 => "",
+        _ => ", or get the order to see all",
+    };
+    let message = format_args!(
+        "The order has no action {}: run one that it has, {some}{more}.",
+        Echo(action)
+    );
+    Error::new(Code::NotFound, ErrorReason::ActionNotFound, message)
+        .with("action", Bare(action))
+        .with_list("actions", "actions_omitted", actions)
+        .resource("Action", Bare(action))
+}
+
+/// The prerequisites `open` are not done.
+pub(super) fn action_prerequisite(action: &str, open: &[String]) -> Error {
+    let (some, omitted) = listed(open, ", ", MAX_KEYS_LENGTH);
+    let more = match omitted {
+        0 => String::new(),
+        omitted => format!(" and {omitted} more"),
+    };
+    let message = format_args!("The action {action:?} has to wait: run {some}{more} first.");
+    Error::new(
+        Code::FailedPrecondition,
+        ErrorReason::ActionPrerequisite,
+        message,
+    )
+    .with("action", action)
+    .with_list("prerequisites", "prerequisites_omitted", open)
+    .precondition(action)
+}
+
+pub(super) fn action_done(action: &Action) -> Error {
+    let (key, state) = (&action.key, action.state);
+    let message =
+        format_args!("The action {key:?} is {state} already: go on with the order's next action.");
+    Error::new(Code::FailedPrecondition, ErrorReason::ActionDone, message)
+        .with("action", key)
+        .with("action_state", state)
+        .precondition(key)
+}
+
+pub(super) fn order_canceled(id: Uuid) -> Error {
+    let message = "The order is CANCELED, which is final: create a new order.";
+    Error::new(
+        Code::FailedPrecondition,
+        ErrorReason::OrderCanceled,
+        message,
+    )
+    .with("order_id", id)
+    .precondition(id)
+}

@@ -1,0 +1,42 @@
+//! What the `api.rs` files of the features share: parsing requests, rendering responses, pagination and
+//! changes.
+
+pub mod enums;
+pub mod money;
+mod mutate;
+pub mod page;
+pub mod read;
+pub mod render;
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tonic::Request;
+use uuid::Uuid;
+
+use crate::core::call::{Call, RequestKey};
+use crate::error::{Error, Result};
+
+pub use mutate::{mutate, prepare_and_mutate};
+
+/// Splits a request into the call, which the authentication layer has added, and its message.
+///
+/// # Errors
+/// `TOKEN_INVALID` if the caller is not authenticated.
+pub fn open<T>(mut request: Request<T>) -> Result<(Call, T)> {
+    let call = request.extensions_mut().remove();
+    Ok((call.ok_or_else(Error::token_invalid)?, request.into_inner()))
+}
+
+/// The key of a request with this id. `bare` is the request without its secrets: a password is not part of
+/// the fingerprint, so that nothing of it is stored.
+pub fn request_key(id: Option<Uuid>, rpc: &str, bare: &impl Message) -> Option<RequestKey> {
+    let id = id?;
+    let mut digest = Sha256::new();
+    digest.update(rpc);
+    digest.update([0]);
+    digest.update(bare.encode_to_vec());
+    Some(RequestKey {
+        id,
+        fingerprint: digest.finalize().into(),
+    })
+}

@@ -1,0 +1,66 @@
+//! How an RPC makes a change and responds.
+
+use prost::Message;
+use tonic::{Response, Status};
+
+use crate::commit::{GroupCommit, Mutation};
+use crate::core::call::Call;
+use crate::error::{Error, Result};
+
+/// How often a change is prepared if its records change concurrently.
+const MAX_ATTEMPTS: usize = 3;
+
+/// Makes a change and renders its outcome.
+///
+/// # Errors
+/// Those of [`GroupCommit::run`].
+pub async fn mutate<T, R>(
+    commit: &GroupCommit,
+    call: Call,
+    mutation: Mutation<T>,
+    render: fn(T) -> R,
+) -> Result<Response<R>, Status>
+where
+    T: 'static,
+    R: Message + Default + 'static,
+{
+    let response = commit.run(call, mutation, render).await?;
+    let response = response.ok_or_else(Error::write_conflict)?;
+    Ok(Response::new(response))
+}
+
+/// [`mutate`] for a change that is prepared by reading its records or verifying a password. It is prepared
+/// only if the call has no stored response, and again if the records have changed in the meantime.
+///
+/// # Errors
+/// Those of `prepare` and of [`GroupCommit::run`].
+pub async fn prepare_and_mutate<T, R, P>(
+    commit: &GroupCommit,
+    call: &Call,
+    prepare: impl Fn() -> P,
+    render: fn(T) -> R,
+) -> Result<Response<R>, Status>
+where
+    T: 'static,
+    R: Message + Default + 'static,
+    P: Future<Output = Result<Mutation<T>>>,
+{
+    for _ in 0..MAX_ATTEMPTS {
+        if let Some(stored) = commit.replay(call).await? {
+            return Ok(Response::new(stored));
+        }
+        let mutation = match prepare().await {
+            Ok(mutation) => mutation,
+            // The refusal may be a consequence of the first call with this request id, which has committed
+            // in the meantime.
+            Err(refusal) => {
+                let stored = commit.replay(call).await?;
+                return Ok(Response::new(stored.ok_or(refusal)?));
+            }
+        };
+        if let Some(response) = commit.run(call.clone(), mutation, render).await? {
+            return Ok(Response::new(response));
+        }
+    }
+    Err(Error::write_conflict().into())
+}

@@ -1,0 +1,232 @@
+//! Pagination of lists. A page token contains the position of the next page as the keys of the last row, so
+//! that a late page costs about as much as the first. It is signed together with the call that it belongs
+//! to, so that it cannot be altered or sent with another call. All replicas share the signing key. This is
+//! our own code because no maintained library signs cursors.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use prost::Message;
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::Sha256;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::core::call::Call;
+use crate::core::page::PageInput;
+use crate::core::violations::{Reason, Violations};
+use crate::db::select::Part;
+use crate::error::{Error, ErrorReason, Result};
+
+const DEFAULT_SIZE: u64 = 50;
+const MAX_SIZE: u64 = 1_000;
+/// HMAC-SHA-256, truncated to 128 bits.
+const TAG_LENGTH: usize = 16;
+/// The maximum number of bytes of a page, below the default limit of 4 MiB of gRPC clients.
+const MAX_PAGE_BYTES: usize = 3 << 20;
+/// Longer tokens cannot be valid: a key is at most 200 characters of at most 4 bytes each, in JSON.
+const MAX_TOKEN_LENGTH: usize = 4_096;
+
+/// The number of rows of a page.
+fn size(violations: &mut Violations, page_size: i32) -> u64 {
+    match u64::try_from(page_size) {
+        Ok(0) => DEFAULT_SIZE,
+        Ok(size) => size.min(MAX_SIZE),
+        Err(_) => {
+            violations.add(
+                "page_size",
+                Reason::OutOfRange,
+                "must not be negative: 0 means 50, at most 1,000",
+            );
+            DEFAULT_SIZE
+        }
+    }
+}
+
+/// A request for a page of a list.
+pub trait Paged: Message {
+    /// Takes the `page_token` and the `page_size` out of the request.
+    fn take_page(&mut self) -> (String, i32);
+}
+
+/// Implements [`Paged`] for requests that have a `page_token` and a `page_size`.
+macro_rules! paged {
+    ($($request:ident),+ $(,)?) => {$(
+        impl $crate::grpc::page::Paged for leadsmith_proto::$request {
+            fn take_page(&mut self) -> (String, i32) {
+                (std::mem::take(&mut self.page_token), std::mem::take(&mut self.page_size))
+            }
+        }
+    )+};
+}
+
+pub(crate) use paged;
+
+/// Signs and verifies page tokens.
+#[derive(Clone)]
+pub struct PageTokens {
+    key: [u8; 32],
+}
+
+impl std::fmt::Debug for PageTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PageTokens")
+    }
+}
+
+impl PageTokens {
+    /// Uses the key that all replicas share.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self { key }
+    }
+
+    /// Reads the requested page. Takes the page fields out of the request, because the token is bound to
+    /// the rest of it.
+    pub fn page(
+        &self,
+        violations: &mut Violations,
+        call: &Call,
+        request: &mut impl Paged,
+    ) -> PageRequest {
+        let (token, page_size) = request.take_page();
+        PageRequest {
+            principal: call.principal.id,
+            scope: self.scope(call, request),
+            size: size(violations, page_size),
+            token,
+        }
+    }
+
+    /// The scope of a token: the caller, the RPC, the filters and the order.
+    fn scope(&self, call: &Call, bare: &impl Message) -> Scope {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length");
+        mac.update(call.rpc.as_bytes());
+        mac.update(&[0]);
+        mac.update(call.principal.id.as_bytes());
+        mac.update(&bare.encode_to_vec());
+        mac.update(&[0]);
+        Scope(mac)
+    }
+}
+
+/// The call that a token is bound to.
+#[derive(Clone)]
+struct Scope(Hmac<Sha256>);
+
+impl Scope {
+    /// The token of the page after `cursor`.
+    fn sign(&self, cursor: &impl Serialize) -> Result<String> {
+        let mut token = serde_json::to_vec(cursor).map_err(Error::internal)?;
+        let mut mac = self.0.clone();
+        mac.update(&token);
+        token.extend_from_slice(&mac.finalize().into_bytes()[..TAG_LENGTH]);
+        Ok(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// The cursor in a token; `None` for the first page, which has no token.
+    ///
+    /// # Errors
+    /// `PAGE_TOKEN_INVALID` if the token was altered or belongs to another call.
+    fn open<C: DeserializeOwned>(&self, token: &str) -> Result<Option<C>> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        if token.len() > MAX_TOKEN_LENGTH {
+            return Err(page_token_invalid());
+        }
+        let bytes = URL_SAFE_NO_PAD
+            .decode(token)
+            .map_err(|_| page_token_invalid())?;
+        let split = bytes
+            .len()
+            .checked_sub(TAG_LENGTH)
+            .ok_or_else(page_token_invalid)?;
+        let (cursor, tag) = bytes.split_at(split);
+        let mut mac = self.0.clone();
+        mac.update(cursor);
+        mac.verify_truncated_left(tag)
+            .map_err(|_| page_token_invalid())?;
+        serde_json::from_slice(cursor)
+            .map(Some)
+            .map_err(|_| page_token_invalid())
+    }
+}
+
+fn page_token_invalid() -> Error {
+    let message = "The page token does not belong to this call: send the next_page_token of the answer before with \
+                   the same filters and order, or start again without one.";
+    Error::new(
+        Code::InvalidArgument,
+        ErrorReason::PageTokenInvalid,
+        message,
+    )
+    .field("page_token", "does not belong to this call")
+}
+
+/// The rows of a page and the token of the next one.
+pub struct Page<R> {
+    /// The rows as messages.
+    pub rows: Vec<R>,
+    /// The token of the next page; empty if there is none.
+    pub next_page_token: String,
+}
+
+/// A requested page.
+pub struct PageRequest {
+    principal: Uuid,
+    scope: Scope,
+    size: u64,
+    token: String,
+}
+
+impl PageRequest {
+    /// The page as input of a use case.
+    ///
+    /// # Errors
+    /// `PAGE_TOKEN_INVALID`.
+    pub fn input<C: DeserializeOwned>(&self) -> Result<PageInput<C>> {
+        Ok(PageInput {
+            principal: self.principal,
+            after: self.scope.open(&self.token)?,
+            limit: self.size + 1,
+        })
+    }
+
+    /// Makes the page. If rows are very large, the page ends early, so that the response is never too large
+    /// for the client.
+    pub fn build<T, C: Serialize, R: Message>(
+        &self,
+        part: Part<T>,
+        cursor: impl Fn(&T) -> C,
+        render: fn(T) -> R,
+    ) -> Result<Page<R>> {
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        let mut page = Vec::with_capacity(part.rows.len().min(size));
+        let mut bytes = 0;
+        let mut last = None;
+        for row in part.rows {
+            let position = cursor(&row);
+            let row = render(row);
+            bytes += row.encoded_len();
+            let full = page.len() == size || bytes > MAX_PAGE_BYTES;
+            if let (true, Some(last)) = (full, &last) {
+                let next_page_token = self.scope.sign(last)?;
+                return Ok(Page {
+                    rows: page,
+                    next_page_token,
+                });
+            }
+            page.push(row);
+            last = Some(position);
+        }
+        let next_page_token = match last {
+            Some(last) if part.is_truncated => self.scope.sign(&last)?,
+            _ => String::new(),
+        };
+        Ok(Page {
+            rows: page,
+            next_page_token,
+        })
+    }
+}

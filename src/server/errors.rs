@@ -1,0 +1,82 @@
+//! The errors of the layers before the services. Each is built here and nowhere else, so that a reason always has the
+//! same code and message. It must not know the errors of a feature.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use crate::error::{Error, ErrorReason};
+
+pub(super) fn message_malformed() -> Error {
+    let message = "The request cannot be read as this RPC's message: build it with stubs from the current .proto \
+                   files; text must be valid UTF-8.";
+    Error::new(
+        Code::InvalidArgument,
+        ErrorReason::MessageMalformed,
+        message,
+    )
+}
+
+pub(super) fn message_too_large(limit: usize) -> Error {
+    let message = format_args!("The request is larger than {limit} bytes: send less at once.");
+    Error::new(
+        Code::ResourceExhausted,
+        ErrorReason::MessageTooLarge,
+        message,
+    )
+    .with("limit_bytes", limit)
+}
+
+pub(super) fn method_unknown() -> Error {
+    let message =
+        "There is no such RPC: list what there is by reflection (grpcurl HOST:PORT list).";
+    Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message)
+}
+
+pub(super) fn encoding_unsupported(encoding: &str, supported: &str) -> Error {
+    let message = format_args!(
+        "The encoding {encoding:?} of the request is not supported: send it without compression or with gzip."
+    );
+    Error::new(
+        Code::Unimplemented,
+        ErrorReason::EncodingUnsupported,
+        message,
+    )
+    .with("encoding", encoding)
+    .with("supported", supported)
+}
+
+pub(super) fn symbol_not_found() -> Error {
+    let message = "The server has no service, file or symbol of this name: list what there is by reflection (grpcurl \
+                   HOST:PORT list).";
+    Error::new(Code::NotFound, ErrorReason::SymbolNotFound, message)
+}
+
+/// More than `limit` bytes of a principal's responses are unread.
+pub(super) fn responses_unread(limit: usize) -> Error {
+    let message = "Too many bytes of responses wait to be read: read them, then repeat the call, with fewer calls at \
+                   once. A change may have been made: repeat it with the same request_id to learn.";
+    Error::new(
+        Code::ResourceExhausted,
+        ErrorReason::ResponsesUnread,
+        message,
+    )
+    .with("limit_bytes", limit)
+    .retry_after(Duration::from_secs(1))
+}
+
+pub(super) fn rate_limited(retry_after: Duration) -> Error {
+    let message = "You make more calls a second than you may, and this one was not begun: repeat it after the delay, \
+                   and make fewer.";
+    Error::new(Code::ResourceExhausted, ErrorReason::RateLimited, message).retry_after(retry_after)
+}
+
+pub(super) fn deadline_exceeded() -> Error {
+    let message = "The call took longer than its deadline. A change may still have been made: repeat the call with \
+                   the same request_id to learn.";
+    Error::new(
+        Code::DeadlineExceeded,
+        ErrorReason::DeadlineExceeded,
+        message,
+    )
+}

@@ -1,0 +1,347 @@
+//! For each error reason, a call that fails with it.
+
+use std::time::Duration;
+
+use leadsmith::app::Running;
+use leadsmith::core::role::Role;
+use leadsmith_proto::{self as proto, ErrorReason, Lead};
+use sea_orm::ConnectionTrait;
+use tonic::Status;
+
+use super::raw::{CREATE, GET, frame, raw};
+use super::{UNKNOWN, name, named, refused, with_email};
+use crate::harness::{Backend, Caller, Harness, PASSWORD, sign_in, update};
+use crate::slow::page_beyond_what_is_unread;
+
+/// Makes a call that fails with this reason and returns its error. Where no call can, says why.
+///
+/// The match has no wildcard: each new reason must be added here, with a call that causes it.
+pub async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'static str> {
+    use ErrorReason as R;
+    Ok(match reason {
+        R::Unspecified => return Err("the service never sends it"),
+        R::FieldInvalid => refused(h.sales.create(two_mistakes()).await),
+        R::PageTokenInvalid => {
+            let request = proto::ListLeadsRequest {
+                page_token: "x".into(),
+                ..Default::default()
+            };
+            refused(h.viewer.leads().list(request).await)
+        }
+        R::RequestIdReused => {
+            let mut request = proto::CreateLeadRequest {
+                lead: Some(named()),
+                request_id: UNKNOWN.into(),
+                ..Default::default()
+            };
+            h.sales.leads().create(request.clone()).await.unwrap();
+            request.allow_duplicate = true;
+            refused(h.sales.leads().create(request).await)
+        }
+        R::RequestInFlight => first_of_two(h, &h.server, &h.sales.id.to_string()).await,
+        R::EtagMismatch => {
+            let lead = h.sales.create_lead("Hopper").await;
+            let stale = Lead {
+                etag: "\"9\"".into(),
+                ..lead
+            };
+            refused(h.sales.update(stale, &["phone"]).await)
+        }
+        R::WriteConflict if h.database.backend == Backend::Sqlite => {
+            return Err("SQLite has one writer, who loses no race");
+        }
+        R::WriteConflict => write_conflict(h).await,
+        R::MessageMalformed => raw(h, GET, &[], frame(b"\xff\xff\xff")).await,
+        R::MessageTooLarge => raw(h, CREATE, &[], frame(&vec![0; 65_537])).await,
+        R::EncodingUnsupported => raw(h, GET, &[("grpc-encoding", "zstd")], frame(b"")).await,
+        // A health check of an unknown service.
+        R::SymbolNotFound => raw(h, "/grpc.health.v1.Health/Check", &[], frame(b"\x0a\x01x")).await,
+        R::MethodUnknown => raw(h, "/leadsmith.v1.LeadService/Delete", &[], frame(b"")).await,
+        R::TokenInvalid
+        | R::SignInFailed
+        | R::RoleInsufficient
+        | R::OperatorRequired
+        | R::CurrentPasswordRequired
+        | R::CurrentPasswordInvalid
+        | R::PasswordAttemptsExceeded => of_who_calls(h, reason).await,
+        R::LeadNotFound => refused(h.sales.deactivate(UNKNOWN).await),
+        R::DuplicateLead => {
+            h.sales.create(with_email("ada@example.com")).await.unwrap();
+            refused(h.sales.create(with_email("ada@example.com")).await)
+        }
+        R::LeadDeactivated => {
+            let lead = h.sales.create_lead("Hopper").await;
+            h.sales.deactivate(&lead.id).await.unwrap();
+            refused(h.sales.convert(&lead.id).await)
+        }
+        R::LeadConverted => {
+            let lead = h.sales.create_lead("Hopper").await;
+            h.sales.convert(&lead.id).await.unwrap();
+            refused(h.sales.deactivate(&lead.id).await)
+        }
+        R::LeadNotDeactivated => {
+            let lead = h.sales.create_lead("Hopper").await;
+            refused(h.sales.reactivate(&lead.id).await)
+        }
+        R::LeadErased => {
+            let lead = h.sales.create_lead("Hopper").await;
+            h.admin.erase(&lead.id).await.unwrap();
+            refused(h.sales.deactivate(&lead.id).await)
+        }
+        R::ClientNotFound => {
+            let request = proto::GetClientRequest { id: UNKNOWN.into() };
+            refused(h.viewer.clients().get(request).await)
+        }
+        R::OpportunityNotFound => {
+            let request = proto::GetOpportunityRequest { id: UNKNOWN.into() };
+            refused(h.viewer.opportunities().get(request).await)
+        }
+        R::OrderNotFound
+        | R::ActionNotFound
+        | R::ActionPrerequisite
+        | R::ActionDone
+        | R::OrderCanceled => of_an_order(h, reason).await,
+        R::QueryTooSlow => query_too_slow(h).await,
+        R::RateLimited => {
+            let server = h
+                .another_server(|settings| settings.limits.calls_per_second = 1)
+                .await;
+            let caller = h.viewer.at(&server);
+            let who = async || caller.auth().who_am_i(proto::WhoAmIRequest {}).await;
+            // The one call per second that is allowed, and another within the same second.
+            let (one, other) = tokio::join!(who(), who());
+            let status = refused(one.and(other));
+            caller
+                .auth()
+                .sign_out(proto::SignOutRequest::default())
+                .await
+                .unwrap();
+            server.stop().await.unwrap();
+            status
+        }
+        R::ServerOverloaded => {
+            let server = h
+                .another_server(|settings| settings.limits.max_calls = 1)
+                .await;
+            let status = first_of_two(h, &server, "").await;
+            server.stop().await.unwrap();
+            status
+        }
+        R::ResponsesUnread => {
+            let server = h
+                .another_server(|settings| {
+                    settings.limits.unread_bytes_per_principal = 4 << 20;
+                })
+                .await;
+            let status = page_beyond_what_is_unread(h, server.address).await;
+            server.stop().await.unwrap();
+            status
+        }
+        R::DeadlineExceeded => {
+            let short = Duration::from_millis(300);
+            let server = h.another_server(|settings| settings.limits.default_deadline = short);
+            let server = server.await;
+            let lead = h.sales.create_lead("Hopper").await;
+            let held = h.hold_changes().await;
+            let status = refused(h.sales.at(&server).deactivate(&lead.id).await);
+            held.release().await;
+            server.stop().await.unwrap();
+            status
+        }
+        R::DatabaseUnavailable => {
+            let server = h.another_server(|settings| {
+                settings.limits.sqlite_write_wait = Duration::from_secs(1);
+            });
+            let server = server.await;
+            let status = no_database(h, &server).await;
+            server.stop().await.unwrap();
+            status
+        }
+        R::Internal => {
+            let lead = h.sales.create_lead("Hopper").await;
+            break_row(h, &lead.id).await;
+            let request = proto::GetLeadRequest { id: lead.id };
+            refused(h.viewer.leads().get(request).await)
+        }
+    })
+}
+
+fn two_mistakes() -> Lead {
+    Lead {
+        language: "?".into(),
+        ..with_email("ada")
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some come here")]
+async fn of_who_calls(h: &Harness, reason: ErrorReason) -> Status {
+    use ErrorReason as R;
+    let name = name(reason).to_lowercase();
+    let caller = h.operator(&name, Role::Sales).await;
+    let robot = h.service_account(&name, Role::Sales).await;
+    let lead = caller.create_lead("Hopper").await;
+    let new_email = |password: &str| proto::UpdateLeadRequest {
+        current_password: password.into(),
+        ..update(
+            Lead {
+                id: lead.id.clone(),
+                ..with_email("ada@example.org")
+            },
+            &["email"],
+        )
+    };
+    let change = async |caller: &Caller, password: &str| {
+        refused(caller.leads().update(new_email(password)).await)
+    };
+    match reason {
+        R::TokenInvalid => refused(h.with_token("").create(named()).await),
+        R::SignInFailed => refused(sign_in(h.channel(), "nobody", "not my password").await),
+        R::RoleInsufficient => refused(h.viewer.create(named()).await),
+        R::OperatorRequired => change(&robot, PASSWORD).await,
+        R::CurrentPasswordRequired => change(&caller, "").await,
+        R::CurrentPasswordInvalid => change(&caller, "not my password").await,
+        R::PasswordAttemptsExceeded => {
+            for _ in 0..5 {
+                change(&caller, "not my password").await;
+            }
+            change(&caller, PASSWORD).await
+        }
+        reason => panic!("{reason:?} is not about the caller"),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some come here")]
+async fn of_an_order(h: &Harness, reason: ErrorReason) -> Status {
+    use ErrorReason as R;
+    let action = |key: &str, prerequisites: &[&str]| proto::OrderAction {
+        key: key.into(),
+        r#type: proto::ActionType::Manual.into(),
+        prerequisites: prerequisites.iter().map(|key| (*key).to_owned()).collect(),
+        ..Default::default()
+    };
+    let lead = h.sales.create_lead("Hopper").await;
+    let actions = vec![action("invoice", &[]), action("activate", &["invoice"])];
+    let order = h.sales.create_order(&lead.id, actions).await;
+    match reason {
+        R::OrderNotFound => refused(h.sales.run(UNKNOWN, "invoice").await),
+        R::ActionNotFound => refused(h.sales.run(&order.id, "deliver").await),
+        R::ActionPrerequisite => refused(h.sales.run(&order.id, "activate").await),
+        R::ActionDone => {
+            h.sales.run(&order.id, "invoice").await.unwrap();
+            refused(h.sales.run(&order.id, "invoice").await)
+        }
+        R::OrderCanceled => {
+            let sql = "UPDATE orders SET state = 'CANCELED'";
+            h.database
+                .connect()
+                .await
+                .execute_unprepared(sql)
+                .await
+                .unwrap();
+            refused(h.sales.run(&order.id, "invoice").await)
+        }
+        reason => panic!("{reason:?} is not about orders"),
+    }
+}
+
+/// Makes the same call twice concurrently while changes are blocked, so that neither can succeed.
+/// Returns the error of the one that is refused.
+async fn first_of_two(h: &Harness, server: &Running, request_id: &str) -> Status {
+    let lead = h.sales.create_lead("Hopper").await;
+    let held = h.hold_changes().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let caller = h.sales.at(server);
+        let request = proto::DeactivateLeadRequest {
+            id: lead.id.clone(),
+            request_id: request_id.into(),
+            ..Default::default()
+        };
+        calls.spawn(async move { caller.leads().deactivate(request).await });
+    }
+    let first = tokio::time::timeout(Duration::from_secs(4), calls.join_next()).await;
+    held.release().await;
+    let status = refused(first.expect("one is refused").unwrap().unwrap());
+    let other = calls.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(other.into_inner().lead.unwrap().id, lead.id);
+    status
+}
+
+/// Makes the database unavailable: SQLite by its one write lock, PostgreSQL by a lock that blocks
+/// readers.
+async fn no_database(h: &Harness, server: &Running) -> Status {
+    let lead = h.sales.create_lead("Hopper").await;
+    let held = h.hold_changes().await;
+    let caller = h.sales.at(server);
+    let status = match h.database.backend {
+        Backend::Sqlite => refused(caller.deactivate(&lead.id).await),
+        Backend::Postgres => {
+            held.lock_out_readers().await;
+            let request = proto::GetLeadRequest { id: lead.id };
+            refused(caller.leads().get(request).await)
+        }
+    };
+    held.release().await;
+    status
+}
+
+/// A list that exceeds the time limit of a statement: on SQLite any list that is not tiny, on PostgreSQL
+/// one that waits for a lock.
+async fn query_too_slow(h: &Harness) -> Status {
+    let (time, held) = match h.database.backend {
+        Backend::Sqlite => {
+            for _ in 0..30 {
+                h.sales.create_lead("Hopper").await;
+            }
+            (Duration::ZERO, None)
+        }
+        Backend::Postgres => {
+            let held = h.hold_changes().await;
+            held.lock_out_readers().await;
+            (Duration::from_millis(50), Some(held))
+        }
+    };
+    let server = h
+        .another_server(|settings| settings.limits.statement_time = time)
+        .await;
+    let request = proto::ListLeadsRequest::default();
+    let status = refused(h.sales.at(&server).leads().list(request).await);
+    if let Some(held) = held {
+        held.release().await;
+    }
+    server.stop().await.unwrap();
+    status
+}
+
+/// The row stays locked for as long as the service waits for it.
+async fn write_conflict(h: &Harness) -> Status {
+    let short = Duration::from_secs(1);
+    let server = h
+        .another_server(|settings| settings.limits.statement_time = short)
+        .await;
+    let lead = h.sales.create_lead("Hopper").await;
+    let held = h.hold_changes().await;
+    let status = refused(h.sales.at(&server).deactivate(&lead.id).await);
+    held.release().await;
+    server.stop().await.unwrap();
+    status
+}
+
+/// Stores a value that the service never writes.
+async fn break_row(h: &Harness, id: &str) {
+    let sql = match h.database.backend {
+        Backend::Postgres => format!("UPDATE leads SET state = 'LOST' WHERE id = '{id}'"),
+        Backend::Sqlite => {
+            let id = id.replace('-', "");
+            format!("UPDATE leads SET state = 'LOST' WHERE id = X'{id}'")
+        }
+    };
+    let done = h
+        .database
+        .connect()
+        .await
+        .execute_unprepared(&sql)
+        .await
+        .unwrap();
+    assert_eq!(done.rows_affected(), 1);
+}

@@ -1,0 +1,74 @@
+//! The schema when the program starts: on a new database, with pending migrations, and with a schema that
+//! is newer than the program.
+
+use std::collections::BTreeSet;
+
+use sea_orm::ConnectionTrait;
+use tokio::task::JoinSet;
+
+use super::{MIGRATIONS, down, schema, tables, up};
+use crate::harness::{Backend, count};
+use crate::on_both_empty;
+use crate::program::{Ended, leadsmith};
+
+/// The program failed with an error message of one line.
+fn refused(ended: &Ended, why: &str) {
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
+    assert!(ended.err.starts_with("leadsmith: "), "{ended:?}");
+    assert!(ended.err.contains(why), "{ended:?}");
+}
+
+on_both_empty! {
+    async fn several_that_start_at_once_on_a_new_database_all_serve(database: TestDatabase) {
+        let mut starts = JoinSet::new();
+        for _ in 0..4 {
+            starts.spawn(leadsmith("serve").database(&database.url).serve());
+        }
+        let serving = starts.join_all().await;
+        assert_eq!(serving.len(), 4);
+        let db = database.connect().await;
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, i64::from(MIGRATIONS));
+        assert_eq!(count(&db, "SELECT count(*) FROM server_keys").await, 1);
+    }
+
+    async fn a_schema_newer_than_the_program_is_refused(database: TestDatabase) {
+        up(&database).await.unwrap();
+        let db = database.connect().await;
+        db.execute_unprepared("INSERT INTO seaql_migrations VALUES ('m9999_future', 0)")
+            .await
+            .unwrap();
+        let before = schema(&db).await;
+        for command in [
+            "serve",
+            "serve --migrate false",
+            "migrate up",
+            "migrate status",
+            "migrate down",
+            "operator list",
+        ] {
+            let ended = leadsmith(command).quiet().database(&database.url).run().await;
+            refused(&ended, "newer than this program");
+            assert!(ended.err.contains("m9999_future"), "{ended:?}");
+            assert_eq!(ended.out, "", "{command}");
+        }
+        assert_eq!(schema(&db).await, before);
+        assert_eq!(count(&db, "SELECT count(*) FROM seaql_migrations").await, i64::from(MIGRATIONS) + 1);
+    }
+
+    async fn serving_without_migrating_needs_a_whole_schema(database: TestDatabase) {
+        let serve = || leadsmith("serve --migrate false").database(&database.url);
+        if database.backend == Backend::Sqlite {
+            refused(&serve().quiet().run().await, "there is no database file");
+            std::fs::write(database.folder.path().join("test.db"), "").unwrap();
+        }
+        refused(&serve().quiet().run().await, &format!("lacks {MIGRATIONS} migrations: run leadsmith migrate up"));
+        let db = database.connect().await;
+        assert_eq!(tables(&db).await, BTreeSet::new());
+        up(&database).await.unwrap();
+        down(&database, 1).await.unwrap();
+        refused(&serve().quiet().run().await, "lacks 1 migration");
+        up(&database).await.unwrap();
+        serve().serve().await;
+    }
+}

@@ -1,0 +1,243 @@
+//! Calls with secrets in them that succeed, and that fail in every way. The response of each is recorded
+//! for the search.
+
+use leadsmith_proto::{self as proto, Lead};
+use tonic::Status;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+use super::search::Search;
+use crate::harness::{Caller, update};
+use crate::raw;
+
+async fn sign_in(
+    channel: &Channel,
+    username: &str,
+    password: &str,
+) -> Result<proto::SignInResponse, Status> {
+    let caller = Caller {
+        id: Uuid::nil(),
+        token: String::new(),
+        channel: channel.clone(),
+    };
+    let request = proto::SignInRequest {
+        username: username.into(),
+        password: password.into(),
+        ..Default::default()
+    };
+    let answer = caller.auth().sign_in(request).await?;
+    Ok(answer.into_inner())
+}
+
+/// An update of the email with a current password.
+pub fn email(lead: &Lead, to: &str, password: &str) -> proto::UpdateLeadRequest {
+    let change = Lead {
+        id: lead.id.clone(),
+        email: to.into(),
+        ..Lead::default()
+    };
+    proto::UpdateLeadRequest {
+        current_password: password.into(),
+        ..update(change, &["email"])
+    }
+}
+
+pub async fn send(caller: &Caller, request: proto::UpdateLeadRequest) -> Result<Lead, Status> {
+    let answer = caller.leads().update(request).await?;
+    Ok(answer.into_inner().lead.unwrap())
+}
+
+/// Sign-ins that succeed and that fail.
+pub async fn signing_in(search: &mut Search, channel: &Channel, password: &str) -> [Caller; 2] {
+    let mut callers = Vec::new();
+    for name in ["a session's token", "another session's token"] {
+        let answer = sign_in(channel, "ada", password).await;
+        let token = search.answer("signing in", answer).unwrap().token;
+        search.hide_token(name, &token);
+        callers.push(Caller {
+            id: Uuid::nil(),
+            token,
+            channel: channel.clone(),
+        });
+    }
+    let wrong = search.secret("a wrong password");
+    search.refusal("SIGN_IN_FAILED", sign_in(channel, "ada", &wrong).await);
+    let typed = search.secret("a password typed as username");
+    search.refusal("SIGN_IN_FAILED", sign_in(channel, &typed, &wrong).await);
+    search.refusal(
+        "SIGN_IN_FAILED",
+        sign_in(channel, &typed.to_uppercase(), &typed).await,
+    );
+    let long = search.secret("a long password").repeat(40);
+    search.refusal("FIELD_INVALID", sign_in(channel, "", &wrong).await);
+    search.refusal("FIELD_INVALID", sign_in(channel, "ada", &long).await);
+    search.refusal("FIELD_INVALID", sign_in(channel, &long, &wrong).await);
+    search.refusal("FIELD_INVALID", sign_in(channel, &long, "").await);
+    let huge = search
+        .secret("a password in a message too large")
+        .repeat(3000);
+    search.refusal("MESSAGE_TOO_LARGE", sign_in(channel, "ada", &huge).await);
+    callers.try_into().ok().unwrap()
+}
+
+/// Malformed messages with a password in them.
+pub async fn malformed(search: &mut Search, channel: &Channel, token: &str) {
+    let secret = search.secret("a password in a malformed message");
+    let length = u8::try_from(secret.len()).unwrap();
+    let bearer = format!("Bearer {token}");
+    for (rpc, field) in [
+        ("AuthService/SignIn", 0x12),
+        ("AuthService/ChangePassword", 0x0a),
+        ("LeadService/Update", 0x1a),
+    ] {
+        let right = [&[field, length], secret.as_bytes()].concat();
+        let not_text = [&[field, length + 1], secret.as_bytes(), &[0xff]].concat();
+        for body in [
+            [right.as_slice(), &[0xff, 0xff]].concat(),
+            [right.as_slice(), &[0x0a, 0x7f]].concat(),
+            not_text,
+            right[..right.len() - 1].to_vec(),
+        ] {
+            let rpc = format!("leadsmith.v1.{rpc}");
+            let answer = raw::call(channel, &rpc, Some(bearer.as_bytes()), body).await;
+            search.refusal("MESSAGE_MALFORMED", answer);
+        }
+    }
+}
+
+/// Invalid and revoked tokens, and an unknown RPC.
+pub async fn strangers(search: &mut Search, channel: &Channel, token: &str, revoked: &str) {
+    let rpc = "leadsmith.v1.AuthService/WhoAmI";
+    let secret = search.secret("what is no token");
+    let padded = format!("{secret}{}", "A".repeat(43 - secret.len()));
+    for header in [
+        secret.clone(),
+        format!("Basic {secret}"),
+        format!("Bearer {secret}"),
+        format!("Bearer lss_{padded}"),
+        format!("Bearer lsk_{padded}"),
+        format!("Bearer {revoked}"),
+    ] {
+        let answer = raw::call(channel, rpc, Some(header.as_bytes()), Vec::new()).await;
+        search.refusal("TOKEN_INVALID", answer);
+    }
+    let path = search.secret("what is no RPC");
+    let header = format!("Bearer {token}");
+    let answer = raw::call(channel, &path, Some(header.as_bytes()), Vec::new()).await;
+    search.refusal("METHOD_UNKNOWN", answer);
+}
+
+/// Updates with a correct and with a wrong password.
+pub async fn updating(search: &mut Search, ada: &Caller, password: &str) {
+    let lead = search
+        .answer(
+            "creating",
+            ada.create(Lead {
+                last_name: "Lovelace".into(),
+                email: "first@example.com".into(),
+                ..Lead::default()
+            })
+            .await,
+        )
+        .unwrap();
+
+    let key = "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e57";
+    let mut right = email(&lead, "second@example.com", password);
+    right.request_id = key.into();
+    let first = search
+        .answer("updating", send(ada, right.clone()).await)
+        .unwrap();
+    assert_eq!(first.email, "second@example.com");
+    let again = search
+        .answer("repeating", send(ada, right.clone()).await)
+        .unwrap();
+    assert_eq!(again, first);
+    right.current_password = search.secret("another password under a request id");
+    search.answer("repeating", send(ada, right).await).unwrap();
+
+    let mut checked = email(&lead, "checked@example.com", password);
+    checked.validate_only = true;
+    search.answer("checking", send(ada, checked).await).unwrap();
+
+    let ignored = search.secret("a password that is not asked for");
+    let same = email(&lead, " SECOND@example.com ", &ignored);
+    search.answer("updating", send(ada, same).await).unwrap();
+
+    let wrong = search.secret("a wrong current password");
+    let mut request = email(&lead, "third@example.com", &wrong);
+    request.request_id = "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e58".into();
+    search.refusal("CURRENT_PASSWORD_INVALID", send(ada, request).await);
+
+    let early = search.secret("a password of a request refused for something else");
+    let mut request = email(&lead, "third", &early);
+    search.refusal("FIELD_INVALID", send(ada, request).await);
+    request = email(&lead, "third@example.com", &early);
+    request.request_id = "nonsense".into();
+    search.refusal("FIELD_INVALID", send(ada, request).await);
+    request = email(&lead, "third@example.com", &early);
+    request.update_mask = Some(prost_types::FieldMask {
+        paths: vec!["email".into(), "current_password".into()],
+    });
+    search.refusal("FIELD_INVALID", send(ada, request).await);
+    request = email(&lead, "third@example.com", &early);
+    request.lead.as_mut().unwrap().etag = lead.etag.clone();
+    search.refusal("ETAG_MISMATCH", send(ada, request).await);
+    let nobody = Lead {
+        id: "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e59".into(),
+        ..Lead::default()
+    };
+    search.refusal(
+        "LEAD_NOT_FOUND",
+        send(ada, email(&nobody, "x@example.com", &early)).await,
+    );
+    request = email(&lead, "third@example.com", &early.repeat(40));
+    let answer = send(ada, request).await;
+    search.answer("updating", answer).unwrap_err();
+    search
+        .answer("history", Ok(ada.history(&lead.id).await))
+        .unwrap();
+}
+
+/// Erasures with a correct and with a wrong password.
+pub async fn erasing(search: &mut Search, ada: &Caller, password: &str) {
+    let lead = ada.create_lead("Forgotten").await;
+    let erase = async |current: &str| {
+        let request = proto::EraseLeadRequest {
+            id: lead.id.clone(),
+            current_password: current.into(),
+            request_id: "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e60".into(),
+            ..Default::default()
+        };
+        ada.leads().erase(request).await
+    };
+    let wrong = search.secret("a wrong password for erasing");
+    search.refusal("CURRENT_PASSWORD_INVALID", erase(&wrong).await);
+    search.answer("erasing", erase(password).await).unwrap();
+    search.answer("repeating", erase(&wrong).await).unwrap();
+}
+
+/// Changes of the password that succeed and that fail. Returns the new password.
+pub async fn changing(search: &mut Search, ada: &Caller, password: &str) -> String {
+    let change = async |current: &str, new: &str| {
+        let request = proto::ChangePasswordRequest {
+            current_password: current.into(),
+            new_password: new.into(),
+            ..Default::default()
+        };
+        ada.auth().change_password(request).await
+    };
+    let new = search.secret("a new password");
+    let wrong = search.secret("a wrong password for a change");
+    let short = search.secret("a short password")[..11].to_owned();
+    search.hide("a short password", &short);
+    let long = search.secret("a long new password").repeat(40);
+    search.refusal("CURRENT_PASSWORD_INVALID", change(&wrong, &new).await);
+    search.refusal("CURRENT_PASSWORD_REQUIRED", change("", &new).await);
+    search.refusal("FIELD_INVALID", change(password, &short).await);
+    search.refusal("FIELD_INVALID", change(password, &long).await);
+    search.refusal("FIELD_INVALID", change(&long, &new).await);
+    search
+        .answer("changing", change(password, &new).await)
+        .unwrap();
+    new
+}
