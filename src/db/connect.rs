@@ -17,9 +17,10 @@ use secrecy::{ExposeSecret, SecretString};
 use postgres::{PlanMode, Server};
 pub(super) use sqlite::{is_locked, open_file};
 
+use super::failover::{self, ConnectionEpoch, hosts};
 use super::page_pool::{PageConnection, PagePool, StatementDeadline};
-use super::reader::{ConnectionEpoch, Reader};
-use super::{Db, hosts, sqlite_files};
+use super::reader::Reader;
+use super::{Db, sqlite_files};
 use crate::config::{Limits, StartupError};
 use crate::core::clock::Clock;
 
@@ -114,10 +115,8 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             let readers = (limits.postgres_connections - writers).max(1);
             let server = Server::find(url).await?;
             let options = |connections, plans| {
-                postgres::reject_stale(
-                    server.options(connections, limits, plans),
-                    Arc::clone(&epoch),
-                )
+                let options = server.options(connections, limits, plans);
+                failover::reject_stale(options, Arc::clone(&epoch), PING_AFTER_IDLE)
             };
             let pool = postgres::connect(options(readers, PlanMode::Auto)).await?;
             postgres::check(&pool).await?;

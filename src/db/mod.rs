@@ -17,7 +17,7 @@ pub mod batch_loader;
 pub mod connect;
 mod connection;
 pub mod entities;
-pub mod hosts;
+pub mod failover;
 pub mod json;
 mod keys;
 pub mod migrate;
@@ -49,6 +49,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub use connection::Connection;
+use failover::hosts;
 use page_pool::{PagePool, PageReader};
 use reader::Reader;
 pub use sql_lists::{any_of, texts};

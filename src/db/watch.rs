@@ -1,14 +1,16 @@
-//! The readiness check of the database.
+//! The readiness check of the database, SQLite or PostgreSQL.
 //!
 //! It only reports whether the database is available. `server/` decides how often to check and what to do then.
+//! The check of PostgreSQL is part of the failover (`failover/primary.rs`).
 
 use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
+use super::failover::PrimaryWatch;
 use super::open_file::OpenFile;
 use super::reader::Reader;
-use super::{Db, connect, hosts};
+use super::{Db, connect};
 
 impl Db {
     /// The check that reports whether the database is available.
@@ -19,7 +21,7 @@ impl Db {
         let pools = [&self.readers.pool, &self.writer];
         let pools = pools.map(|pool| pool.get_postgres_connection_pool().clone());
         let epoch = Arc::clone(&self.readers.epoch);
-        Watch::Postgres(hosts::PrimaryWatch::new(pools, self.hosts.clone(), epoch))
+        Watch::Postgres(PrimaryWatch::new(pools, self.hosts.clone(), epoch))
     }
 }
 
@@ -29,7 +31,7 @@ pub enum Watch {
     /// A SQLite file.
     Sqlite(Reader, Option<Arc<OpenFile>>),
     /// One or more PostgreSQL servers.
-    Postgres(hosts::PrimaryWatch),
+    Postgres(PrimaryWatch),
 }
 
 impl Watch {

@@ -3,10 +3,8 @@
 //! The settings of a connection are made here and nowhere else, because each of them decides what a
 //! change can lose or how long a query can hold a connection.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, SqlxError,
@@ -15,10 +13,9 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::{PING_AFTER_IDLE, driver_error, is_pool_exhausted, pooled};
+use super::{driver_error, is_pool_exhausted, pooled};
 use crate::config::{Limits, StartupError};
-use crate::db::hosts;
-use crate::db::reader::ConnectionEpoch;
+use crate::db::failover::{self, hosts};
 
 /// How PostgreSQL plans prepared statements.
 #[derive(Clone, Copy)]
@@ -73,7 +70,7 @@ impl Server {
         };
         if hosts.len() > 1
             && let Some(((host, port), _)) =
-                hosts::find_writable(&options, &hosts, log_unused_host).await
+                failover::find_writable(&options, &hosts, log_unused_host).await
         {
             options = options.host(&host).port(port);
         }
@@ -125,34 +122,6 @@ fn log_unused_host((host, port): &hosts::Host, why: &str) {
         why,
         "a host of the database URL is not used now"
     );
-}
-
-/// Connections that became stale are not used again. Of the others, only those that were idle for a
-/// long time are pinged: a host that froze would not respond.
-pub fn reject_stale(mut options: ConnectOptions, epoch: Arc<ConnectionEpoch>) -> ConnectOptions {
-    let epoch_for_acquire = Arc::clone(&epoch);
-    options.map_sqlx_postgres_before_acquire(move |connection, metadata| {
-        let is_usable = !epoch_for_acquire.is_stale(metadata.age);
-        Box::pin(async move {
-            if is_usable && metadata.idle_for > PING_AFTER_IDLE {
-                connection.ping().await?;
-            }
-            Ok(is_usable)
-        })
-    });
-    options.map_sqlx_postgres_pool_opts(move |pool| {
-        let epoch = Arc::clone(&epoch);
-        // An error makes the pool drop the connection. Closing it properly would wait for the
-        // server.
-        pool.after_release(move |_, metadata| {
-            let is_stale = epoch.is_stale(metadata.age);
-            let dropped = || SqlxError::Io(std::io::ErrorKind::ConnectionAborted.into());
-            Box::pin(std::future::ready(
-                (!is_stale).then_some(true).ok_or_else(dropped),
-            ))
-        })
-    });
-    options
 }
 
 /// Whether the URL itself sets how the connection is encrypted. Only a parameter counts: a password
