@@ -11,14 +11,15 @@ use crate::core::role::Role;
 use crate::error::{Error, ErrorReason};
 
 pub(super) fn sign_in_failed() -> Error {
-    let message = "The username or the password is wrong: check both and try again.";
+    let message = "The username or the password is wrong. Check both and try again.";
     Error::new(Code::Unauthenticated, ErrorReason::SignInFailed, message)
 }
 
 /// The caller's role does not allow the RPC.
 pub fn role_insufficient(role: Role, required: Role) -> Error {
     let message = format_args!(
-        "This call needs the role {required} and yours is {role}: ask an administrator for it."
+        "This call requires the role {required}, and your role is {role}. Ask an administrator for the required \
+         role."
     );
     Error::new(
         Code::PermissionDenied,
@@ -31,7 +32,7 @@ pub fn role_insufficient(role: Role, required: Role) -> Error {
 
 /// The change needs the operator's own password, and the request has none.
 pub fn current_password_required() -> Error {
-    let message = "This change needs your own current password: send it in current_password.";
+    let message = "This change requires your own current password. Send it in current_password.";
     Error::new(
         Code::InvalidArgument,
         ErrorReason::CurrentPasswordRequired,
@@ -39,13 +40,13 @@ pub fn current_password_required() -> Error {
     )
     .field(
         "current_password",
-        "is needed for this change: send your own current password",
+        "is required for this change: send your own current password",
     )
 }
 
 pub(super) fn current_password_invalid() -> Error {
     let message =
-        "The current password is wrong and nothing was changed: send your own current password.";
+        "The current password is wrong, and nothing was changed. Send your own current password.";
     Error::new(
         Code::PermissionDenied,
         ErrorReason::CurrentPasswordInvalid,
@@ -55,7 +56,7 @@ pub(super) fn current_password_invalid() -> Error {
 
 pub(super) fn password_attempts_exceeded(retry_after: Duration) -> Error {
     let message = format_args!(
-        "Too many wrong passwords: try again in {}, or ask an administrator to unlock you.",
+        "Too many wrong passwords. Try again in {}, or ask an administrator to unlock your account.",
         in_words(retry_after)
     );
     Error::new(

@@ -153,8 +153,8 @@ pub fn check_new(violations: &mut Violations, field: &str, password: &str) {
         violations.add(
             field,
             Reason::CharacterInvalid,
-            "must not contain control characters such as tab or line ends, which cannot be typed at \
-             every prompt",
+            "must not contain control characters such as tabs or line breaks, which cannot be entered at every \
+             prompt",
         );
     }
 }

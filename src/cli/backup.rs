@@ -26,8 +26,7 @@ fn sqlite(settings: &BackupSettings, tool: &str) -> Result<PathBuf, StartupError
     match Target::parse(&settings.database.database_url)? {
         Target::Sqlite(file) => Ok(file),
         Target::Postgres => Err(StartupError::new(format!(
-            "this copies SQLite's file only: for PostgreSQL use {tool}, as docs/src/backup.md \
-             shows"
+            "this command supports only SQLite: for PostgreSQL, use {tool} as described in docs/src/backup.md"
         ))),
     }
 }

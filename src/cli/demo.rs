@@ -45,8 +45,9 @@ pub struct DemoSettings {
 const OPERATOR: &str = "ada";
 
 pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
-    let folder = tempfile::tempdir()
-        .map_err(|error| StartupError::new(format!("no temporary folder can be made: {error}")))?;
+    let folder = tempfile::tempdir().map_err(|error| {
+        StartupError::new(format!("the temporary folder cannot be created: {error}"))
+    })?;
     let file = folder.path().join("leadsmith-demo.db");
     let settings = ServeSettings {
         database: DatabaseSettings {

@@ -83,7 +83,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub async fn run(settings: &HealthcheckSettings) -> Result<(), Failure> {
     let mut address = settings.listen;
     if address.port() == 0 {
-        let why = "--listen must name the port that the server listens on, not 0";
+        let why = "--listen must have the port that the server listens on, not 0";
         return Err(StartupError::new(why).into());
     }
     if address.ip().is_unspecified() {
@@ -94,7 +94,8 @@ pub async fn run(settings: &HealthcheckSettings) -> Result<(), Failure> {
         };
         address.set_ip(loopback);
     }
-    let unhealthy = |why: String| StartupError::new(format!("no health from {address}: {why}"));
+    let unhealthy =
+        |why: String| StartupError::new(format!("the health check of {address} failed: {why}"));
     let tls = settings.tls()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
@@ -118,7 +119,7 @@ pub async fn run(settings: &HealthcheckSettings) -> Result<(), Failure> {
     if status == ServingStatus::Serving {
         output::show("SERVING\n")
     } else {
-        Err(unhealthy(format!("it answers {}", status.as_str_name())).into())
+        Err(unhealthy(format!("the status is {}", status.as_str_name())).into())
     }
 }
 

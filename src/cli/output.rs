@@ -57,7 +57,7 @@ impl Failure {
 }
 
 fn unwritten(error: &io::Error) -> String {
-    format!("standard output cannot be written ({error}): send it where there is room")
+    format!("standard output cannot be written ({error}): redirect it to a place with free space")
 }
 
 /// Prints the result of a command that changes nothing. `text` consists of whole lines.

@@ -24,7 +24,8 @@ pub async fn until_stopped(mut server: Running) -> Result<(), StartupError> {
 
 async fn wait_for_signal() -> Result<(), StartupError> {
     use tokio::signal::unix::{SignalKind, signal};
-    let broken = |error| StartupError::new(format!("signals cannot be waited for: {error}"));
+    let broken =
+        |error| StartupError::new(format!("the signal handlers cannot be installed: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
     tokio::select! {

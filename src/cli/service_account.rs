@@ -105,13 +105,13 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
 async fn create_key(db: &Db, name: &str) -> Result<(), StartupError> {
     if output::is_discarded() {
         return Err(StartupError::new(
-            "standard output is closed or /dev/null, and the key is shown only once: send it where it is \
-             kept",
+            "standard output is closed or /dev/null, and the key is shown only once: redirect it to a place that \
+             stores the key",
         ));
     }
     let (id, key) = service_accounts::create_key(db, name).await?;
     output::note(&format!(
-        "The key's id, for revoking it: {id}. The key is shown this once:"
+        "The key's id, for revoking it: {id}. The key is shown only once:"
     ));
     let Err(error) = output::print(&format!("{}\n", key.expose())) else {
         return Ok(());
@@ -119,8 +119,8 @@ async fn create_key(db: &Db, name: &str) -> Result<(), StartupError> {
     Err(StartupError::new(
         match service_accounts::revoke_key(db, id).await {
             Ok(()) => format!(
-                "the key cannot be printed ({error}) and was revoked: create another where standard output \
-                 can be written"
+                "the key cannot be printed ({error}) and was revoked: create another key with a writable standard \
+                 output"
             ),
             Err(refusal) => format!(
                 "the key {id} cannot be printed ({error}) and could not be revoked ({refusal}): run \

@@ -143,23 +143,22 @@ pub(super) async fn replay<R: Message + Default>(
 }
 
 pub(super) fn in_flight() -> Error {
-    let message = "The first call with this request id is still running: repeat the call in a moment to get its \
-                   answer.";
+    let message = "The first call with this request id is still running. Retry in a moment to get its response.";
     Error::new(Code::Aborted, ErrorReason::RequestInFlight, message)
         .retry_after(Duration::from_millis(100))
 }
 
 fn reused() -> Error {
-    let message = "This request id was used before with another request: use a new UUID.";
+    let message = "This request id was already used with a different request. Use a new UUID.";
     Error::new(Code::InvalidArgument, ErrorReason::RequestIdReused, message)
-        .field("request_id", "was used before with another request")
+        .field("request_id", "was already used with a different request")
 }
 
 /// The contract names the reason after the only kind of root.
 pub(super) fn response_erased(root_id: Uuid) -> Error {
     let message = format_args!(
-        "This call was made before and is not made again; its answer was erased with the personal data of the lead \
-         {root_id}: get the lead to see what is left of it."
+        "This call was already made and is not made again; its response was erased with the personal data of the \
+         lead {root_id}. Get the lead to see its remaining data."
     );
     Error::new(Code::FailedPrecondition, ErrorReason::LeadErased, message)
         .with("lead_id", root_id)

@@ -99,7 +99,7 @@ pub fn check_etag(given: &str, version: i64) -> Result<()> {
     if given.is_empty() || given == current || given == current.trim_matches('"') {
         return Ok(());
     }
-    let message = "The record has changed since its etag was read: get it again, look at what changed, and repeat \
-                   the call with the new etag.";
+    let message = "The record has changed since its etag was read. Get it again, check what changed, and retry with \
+                   the new etag.";
     Err(Error::new(Code::Aborted, ErrorReason::EtagMismatch, message).with("etag", current))
 }

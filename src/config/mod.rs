@@ -138,9 +138,8 @@ impl ServeSettings {
         self.tls.check()?;
         if !self.tls.is_on() && !self.insecure && !self.listen.ip().is_loopback() {
             return Err(StartupError::new(format!(
-                "others can reach {}, and passwords would be sent in clear: give \
-                 --tls-certificate and --tls-key, or --insecure where something before the service \
-                 speaks TLS",
+                "other machines can reach {}, and passwords would be sent unencrypted: set --tls-certificate and \
+                 --tls-key, or --insecure if a proxy in front of the service terminates TLS",
                 self.listen
             )));
         }

@@ -54,13 +54,13 @@ impl TlsSettings {
     pub fn check(&self) -> Result<(), StartupError> {
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             return Err(StartupError::new(
-                "--tls-certificate and --tls-key belong together: give both, or neither",
+                "--tls-certificate and --tls-key must be set together: set both, or neither",
             ));
         }
         if self.tls_client_ca.is_some() && !self.is_on() {
             return Err(StartupError::new(
-                "--tls-client-ca needs --tls-certificate and --tls-key: clients show their \
-                 certificates by TLS",
+                "--tls-client-ca requires --tls-certificate and --tls-key: clients present their certificates over \
+                 TLS",
             ));
         }
         Ok(())

@@ -107,8 +107,8 @@ pub fn name(text: &str) -> Option<String> {
 }
 
 /// The rule that [`name`] checks.
-pub const NAME_RULE: &str = "is at most 200 characters in one line, without control characters and \
-                             without characters that change the direction of writing";
+pub const NAME_RULE: &str = "is at most 200 characters on one line, without control characters and without \
+                             characters that change the text direction";
 
 /// Normalises an identifier to NFC. It must have 1 to [`IDENTIFIER`] letters, digits and characters of
 /// `punctuation`. A combining mark may follow a letter, because some accented letters cannot be composed.

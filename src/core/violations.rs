@@ -113,7 +113,7 @@ impl Violations {
             first.push(Violation {
                 field: String::new(),
                 reason: Reason::More,
-                description: format!("{}: correct the fields listed first", more_fields(more)),
+                description: format!("{}: correct the listed fields first", more_fields(more)),
             });
         }
         first

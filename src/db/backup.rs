@@ -91,7 +91,7 @@ fn open_backup(file: &Path) -> Result<(PathBuf, File), StartupError> {
     let read_error = |error: std::io::Error| {
         let file = file.display();
         StartupError::new(format!(
-            "there is no file {file} that can be read ({error}): check its name"
+            "the file {file} cannot be read ({error}): check its name"
         ))
     };
     // The check runs before the file is opened, because opening a pipe would block.
@@ -108,7 +108,7 @@ fn refuse_same(from: &Path, to: &Path) -> Result<(), StartupError> {
         return Ok(());
     }
     Err(StartupError::new(format!(
-        "the file {} is the database itself: name another one",
+        "the file {} is the database itself: choose another file",
         to.display()
     )))
 }
@@ -121,7 +121,7 @@ fn refuse_log(file: &Path) -> Result<(), StartupError> {
         return Ok(());
     };
     Err(StartupError::new(format!(
-        "the file {0} is no backup, a part of it is in {1}: make one of it, by leadsmith backup \
+        "the file {0} is not a backup, because a part of it is in {1}: create a backup of it with leadsmith backup \
          --database-url sqlite:{0}",
         file.display(),
         log.display()
@@ -133,7 +133,7 @@ fn refuse_existing(file: &Path, force: bool) -> Result<(), StartupError> {
         return Ok(());
     }
     Err(StartupError::new(format!(
-        "the file {} is there already: name another one, or say --force to replace it",
+        "the file {} already exists: choose another file, or use --force to replace it",
         file.display()
     )))
 }
@@ -188,7 +188,7 @@ async fn summarise(db: &DatabaseConnection, file: &Path) -> Result<Content, Star
     let row = query_row(db, sql).await.map_err(|_| {
         let file = file.display();
         StartupError::new(format!(
-            "{file} is no database of Leadsmith's: use another backup"
+            "{file} is not a Leadsmith database: use another backup"
         ))
     })?;
     let number = |index| {

@@ -42,8 +42,8 @@ impl Target {
         let url = secret.expose_secret();
         if url.contains(char::is_control) {
             return Err(StartupError::new(
-                "the database URL has a line break or another control character in it: leave it out, or \
-                 percent-encode it where it is part of a password",
+                "the database URL contains a line break or another control character: remove it, or percent-encode \
+                 it if it is part of a password",
             ));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -59,13 +59,13 @@ impl Target {
         let file = file.strip_prefix("//").unwrap_or(file);
         if file.trim() != file {
             return Err(StartupError::new(
-                "the database URL has a blank before the name of the file: leave it out",
+                "the database URL has whitespace before or after the file name: remove it",
             ));
         }
         if file.is_empty() || file.contains(":memory:") || file.contains('?') {
             return Err(StartupError::new(
-                "the database URL must name a file behind sqlite:, without parameters: a database \
-                 in memory would lose every lead at the end",
+                "the database URL must have a file name after sqlite:, without parameters: a database in memory \
+                 would lose every lead when the program ends",
             ));
         }
         let path = Path::new(file).to_path_buf();

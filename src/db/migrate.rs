@@ -72,8 +72,8 @@ pub async fn down(url: &SecretString, steps: u32) -> Result<(), StartupError> {
         .count();
     if applied < steps as usize {
         return Err(StartupError::new(format!(
-            "the database has {applied} migrations, of which {steps} cannot be reverted: leadsmith migrate \
-             status lists them"
+            "the database has {applied} migrations, so {steps} cannot be reverted: run leadsmith migrate status to \
+             list them"
         )));
     }
     let db = connect::open_for_migration(url).await?;
@@ -136,8 +136,8 @@ pub async fn pending(db: &DatabaseConnection) -> Result<usize, StartupError> {
 async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, StartupError> {
     let applied = applied(db).await.map_err(|error| {
         StartupError::new(format!(
-            "the database's schema cannot be read ({error}): check that it is Leadsmith's and that the role \
-             may read its tables"
+            "the database's schema cannot be read ({error}): check that it is a Leadsmith database and that the \
+             role can read its tables"
         ))
     })?;
     let known: Vec<String> = Migrator::migrations()
@@ -146,8 +146,8 @@ async fn steps(db: &DatabaseConnection) -> Result<Vec<Step>, StartupError> {
         .collect();
     if let Some(unknown) = applied.iter().find(|name| !known.contains(name)) {
         return Err(StartupError::new(format!(
-            "the database's schema is newer than this program (it has the migration {unknown}): use the \
-             newer version of Leadsmith, or revert its migrations with it"
+            "the database's schema is newer than this program (it has the migration {unknown}): use the newer \
+             version of Leadsmith, or revert its migrations with that version"
         )));
     }
     Ok(known
@@ -267,8 +267,7 @@ impl LockTarget {
                 Ok(()) => Ok(Ok(Lock::File { _file: file })),
                 Err(TryLockError::WouldBlock) => Ok(Err(Self::File(file))),
                 Err(TryLockError::Error(error)) => Err(StartupError::new(format!(
-                    "the database's folder does not let files be locked ({error}): put the database \
-                     on a local disk"
+                    "files in the database's folder cannot be locked ({error}): move the database to a local disk"
                 ))),
             },
             Self::Connection(db) => {

@@ -50,7 +50,7 @@ fn resolve_missing(file: &Path) -> Result<PathBuf, StartupError> {
         path = parent_dir(&path).join(next);
     }
     Err(StartupError::new(format!(
-        "the links that begin at {} lead nowhere: name the file itself",
+        "the symbolic links from {} do not lead to a file: use the path of the file itself",
         file.display()
     )))
 }
@@ -75,8 +75,7 @@ pub fn existing_database(file: &Path) -> Result<PathBuf, StartupError> {
     let path = database(file)?;
     if !path.exists() {
         return Err(StartupError::new(format!(
-            "there is no database file {}: check the database URL, or create the database by leadsmith \
-             migrate up",
+            "there is no database file {}: check the database URL, or create the database with leadsmith migrate up",
             file.display()
         )));
     }
@@ -104,7 +103,7 @@ pub fn check_regular(file: &Path, metadata: &Metadata) -> Result<(), StartupErro
         "a device"
     };
     Err(StartupError::new(format!(
-        "{} is {what}, not a plain file: name another one, or remove it",
+        "{} is {what}, not a regular file: choose another file, or remove it",
         file.display()
     )))
 }
@@ -117,8 +116,8 @@ fn check_single_name(file: &Path, metadata: &Metadata) -> Result<(), StartupErro
         return Ok(());
     }
     Err(StartupError::new(format!(
-        "the file {} has {} names (hard links), and a database or backup must have one: remove the others \
-         (find -samefile lists them), or name a copy",
+        "the file {} has {} names (hard links), and a database or backup must have only one: remove the others \
+         (find -samefile lists them), or use a copy",
         file.display(),
         metadata.nlink()
     )))
@@ -164,7 +163,7 @@ pub fn create_database(file: &Path) -> Result<PathBuf, StartupError> {
 /// The error for a database file that cannot be written.
 pub fn not_writable(file: &Path, error: &io::Error) -> StartupError {
     StartupError::new(format!(
-        "the database file {} cannot be written ({error}): give the service's user the right to, or name \
+        "the database file {} cannot be written ({error}): grant the service's user write permission, or use \
          another file",
         file.display()
     ))
@@ -186,8 +185,8 @@ pub fn migration_lock(database: &Path) -> Result<File, StartupError> {
     });
     opened.map_err(|error| {
         StartupError::new(format!(
-            "the file {} cannot be written ({error}): give the service's user the right to write it and \
-             into the database's folder",
+            "the file {} cannot be written ({error}): grant the service's user write permission for it and for the \
+             database's folder",
             name.display()
         ))
     })
@@ -239,16 +238,14 @@ pub fn parent_dir(file: &Path) -> PathBuf {
 /// The error for a file that cannot be written.
 pub fn write_error(file: &Path, error: &dyn std::error::Error) -> StartupError {
     StartupError::new(format!(
-        "the file {} cannot be written ({error}): check that its folder exists, has free space and may be \
-         written to",
+        "the file {} cannot be written ({error}): check that its folder exists, has free space and is writable",
         file.display()
     ))
 }
 
 fn read_error(file: &Path, error: &io::Error) -> StartupError {
     StartupError::new(format!(
-        "the file {} cannot be looked at ({error}): check its name, and that the folders on the way to it \
-         may be entered",
+        "the file {} cannot be accessed ({error}): check its name and the permissions of the folders in its path",
         file.display()
     ))
 }

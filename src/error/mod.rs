@@ -174,8 +174,8 @@ impl Error {
 impl Error {
     /// A bug, with its cause for the log.
     pub fn internal(cause: impl Display) -> Self {
-        let message = "A fault in the service: tell its administrator the error_id, under which its log has the \
-                       cause.";
+        let message = "An internal error occurred. Report the error_id to the service's administrator, who can find \
+                       the cause in the log.";
         Self::new(Code::Internal, ErrorReason::Internal, message)
             .with_fault(Fault::Bug(cause.to_string()))
     }
@@ -192,23 +192,24 @@ impl Error {
 
     /// Concurrent changes of the same record.
     pub fn write_conflict() -> Self {
-        let message = "Others are changing the record at the same time; nothing was changed. Repeat the call in a \
-                       moment.";
+        let message = "The call conflicted with concurrent changes of the record, and nothing was changed. Retry in \
+                       a moment.";
         Self::new(Code::Aborted, ErrorReason::WriteConflict, message)
             .retry_after(Duration::from_millis(100))
     }
 
     /// A query exceeded its time limit.
     pub fn query_too_slow() -> Self {
-        let message = "The query took longer than a query may (--statement-time) and was ended: ask for less, by a \
-                       longer search text (three characters at least are found by an index), other filters or a \
+        let message = "The query exceeded its time limit (--statement-time) and was canceled. Request less, with a \
+                       longer search text (an index is used for three or more characters), other filters or a \
                        smaller page.";
         Self::new(Code::ResourceExhausted, ErrorReason::QueryTooSlow, message)
     }
 
     /// The server is overloaded.
     pub fn server_overloaded() -> Self {
-        let message = "The server has too many calls at once and did not begin this one: repeat it in a second.";
+        let message = "The server has reached its limit of concurrent calls and did not start this call. Retry in a \
+                       second.";
         Self::new(
             Code::ResourceExhausted,
             ErrorReason::ServerOverloaded,
@@ -219,8 +220,8 @@ impl Error {
 
     /// The RPC is for operators only.
     pub fn operator_required() -> Self {
-        let message = "Only an operator can do this: call with the session token of the operator who wants it, not \
-                       with a service account's API key.";
+        let message = "Only an operator can make this call. Send the session token of the operator who requests it, \
+                       not a service account's API key.";
         Self::new(
             Code::PermissionDenied,
             ErrorReason::OperatorRequired,
@@ -230,8 +231,8 @@ impl Error {
 
     /// There is no valid credential.
     pub fn token_invalid() -> Self {
-        let message = "The call needs a valid session token or API key in its metadata (authorization: Bearer TOKEN): \
-                       get one from AuthService.SignIn or an administrator.";
+        let message = "The call requires a valid session token or API key in its metadata (authorization: Bearer \
+                       TOKEN). Get one from AuthService.SignIn or from an administrator.";
         Self::new(Code::Unauthenticated, ErrorReason::TokenInvalid, message)
     }
 
@@ -245,7 +246,7 @@ impl Error {
         id: Uuid,
     ) -> Self {
         let message =
-            format_args!("No {noun} has the id {id}: check it, or look for the {noun} in a list.");
+            format_args!("No {noun} has the id {id}. Check the id, or find the {noun} in a list.");
         Self::new(Code::NotFound, reason, message)
             .with(key, id)
             .resource(kind, id)
@@ -253,8 +254,7 @@ impl Error {
 }
 
 fn unavailable() -> Error {
-    let message = "The database cannot be reached or is too busy: repeat the call in a second, with the same \
-                   request_id.";
+    let message = "The database cannot be reached or is too busy. Retry in a second with the same request_id.";
     Error::new(Code::Unavailable, ErrorReason::DatabaseUnavailable, message)
         .retry_after(Duration::from_secs(1))
 }

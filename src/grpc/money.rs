@@ -30,7 +30,7 @@ pub fn parse(
         violations.add(
             format_args!("{field}.nanos"),
             Reason::OutOfRange,
-            "must be from -999,999,999 to 999,999,999 and of the same sign as the units",
+            "must be from -999,999,999 to 999,999,999, with the same sign as the units",
         );
     }
     if !negative && (money.units < 0 || money.nanos < 0) {

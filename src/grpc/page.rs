@@ -36,7 +36,7 @@ fn size(violations: &mut Violations, page_size: i32) -> u64 {
             violations.add(
                 "page_size",
                 Reason::OutOfRange,
-                "must not be negative: 0 means 50, at most 1,000",
+                "must not be negative: 0 means 50, and the maximum is 1,000",
             );
             DEFAULT_SIZE
         }
@@ -154,8 +154,8 @@ impl Scope {
 }
 
 fn page_token_invalid() -> Error {
-    let message = "The page token does not belong to this call: send the next_page_token of the answer before with \
-                   the same filters and order, or start again without one.";
+    let message = "The page token does not belong to this call. Send the next_page_token of the previous response \
+                   with the same filters and order, or start again without a page token.";
     Error::new(
         Code::InvalidArgument,
         ErrorReason::PageTokenInvalid,

@@ -17,7 +17,7 @@ pub fn id(violations: &mut Violations, field: &str, text: &str) -> Uuid {
             let (reason, problem) = if text.is_empty() {
                 (
                     Reason::Required,
-                    "is required: give the record's id, a UUID",
+                    "is required: send the record's id, a UUID",
                 )
             } else {
                 (Reason::FormatInvalid, "must be the record's id, a UUID")
@@ -41,7 +41,7 @@ pub fn request_id(violations: &mut Violations, text: &mut String) -> Option<Uuid
         violations.add(
             "request_id",
             Reason::FormatInvalid,
-            "must be a UUID of your choice, neither nil nor max, or empty",
+            "must be a UUID of your choice, except the nil and the max UUID, or empty",
         );
         return None;
     };
@@ -151,8 +151,8 @@ pub fn time(
         violations.add(
             field,
             Reason::OutOfRange,
-            "must be a moment from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z, its nanos \
-             from 0 to 999,999,999",
+            "must be a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z, with nanos from 0 to \
+             999,999,999",
         );
     }
     read
@@ -174,7 +174,7 @@ pub fn enums<T: Copy + Ord>(
         violations.add(
             field,
             Reason::TooMany,
-            format_args!("must be at most {MAX_ENUM_VALUES}: give each value once"),
+            format_args!("must have at most {MAX_ENUM_VALUES} elements: list each value once"),
         );
         return Vec::new();
     }

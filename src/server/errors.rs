@@ -8,8 +8,8 @@ use tonic::Code;
 use crate::error::{Error, ErrorReason};
 
 pub(super) fn message_malformed() -> Error {
-    let message = "The request cannot be read as this RPC's message: build it with stubs from the current .proto \
-                   files; text must be valid UTF-8.";
+    let message = "The request cannot be decoded as this RPC's request message. Use stubs generated from the \
+                   current .proto files, and send text as valid UTF-8.";
     Error::new(
         Code::InvalidArgument,
         ErrorReason::MessageMalformed,
@@ -18,7 +18,7 @@ pub(super) fn message_malformed() -> Error {
 }
 
 pub(super) fn message_too_large(limit: usize) -> Error {
-    let message = format_args!("The request is larger than {limit} bytes: send less at once.");
+    let message = format_args!("The request is larger than {limit} bytes. Send a smaller request.");
     Error::new(
         Code::ResourceExhausted,
         ErrorReason::MessageTooLarge,
@@ -28,14 +28,13 @@ pub(super) fn message_too_large(limit: usize) -> Error {
 }
 
 pub(super) fn method_unknown() -> Error {
-    let message =
-        "There is no such RPC: list what there is by reflection (grpcurl HOST:PORT list).";
+    let message = "The server does not have this RPC. List its services by reflection (grpcurl HOST:PORT list).";
     Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message)
 }
 
 pub(super) fn encoding_unsupported(encoding: &str, supported: &str) -> Error {
     let message = format_args!(
-        "The encoding {encoding:?} of the request is not supported: send it without compression or with gzip."
+        "The encoding {encoding:?} of the request is not supported. Send the request uncompressed or with gzip."
     );
     Error::new(
         Code::Unimplemented,
@@ -47,15 +46,15 @@ pub(super) fn encoding_unsupported(encoding: &str, supported: &str) -> Error {
 }
 
 pub(super) fn symbol_not_found() -> Error {
-    let message = "The server has no service, file or symbol of this name: list what there is by reflection (grpcurl \
-                   HOST:PORT list).";
+    let message = "The server has no service, file or symbol with this name. List its services by reflection \
+                   (grpcurl HOST:PORT list).";
     Error::new(Code::NotFound, ErrorReason::SymbolNotFound, message)
 }
 
 /// More than `limit` bytes of a principal's responses are unread.
 pub(super) fn responses_unread(limit: usize) -> Error {
-    let message = "Too many bytes of responses wait to be read: read them, then repeat the call, with fewer calls at \
-                   once. A change may have been made: repeat it with the same request_id to learn.";
+    let message = "Too many bytes of responses are unread. Read them, make fewer concurrent calls, and retry with \
+                   the same request_id: a change may have been made, and is not made again.";
     Error::new(
         Code::ResourceExhausted,
         ErrorReason::ResponsesUnread,
@@ -66,14 +65,14 @@ pub(super) fn responses_unread(limit: usize) -> Error {
 }
 
 pub(super) fn rate_limited(retry_after: Duration) -> Error {
-    let message = "You make more calls a second than you may, and this one was not begun: repeat it after the delay, \
-                   and make fewer.";
+    let message = "You exceeded your limit of calls per second, and this call was not started. Retry after the \
+                   delay, and make fewer calls.";
     Error::new(Code::ResourceExhausted, ErrorReason::RateLimited, message).retry_after(retry_after)
 }
 
 pub(super) fn deadline_exceeded() -> Error {
-    let message = "The call took longer than its deadline. A change may still have been made: repeat the call with \
-                   the same request_id to learn.";
+    let message = "The call took longer than its deadline, and a change may still have been made. Retry with the \
+                   same request_id: a change is not made again.";
     Error::new(
         Code::DeadlineExceeded,
         ErrorReason::DeadlineExceeded,

@@ -184,7 +184,7 @@ impl ServerHandle {
             // Not the end of all connections: a connection without calls may stay open for any time.
             () = self.admission.wait_idle() => Ok(()),
             () = tokio::time::sleep(self.drain) => Err(StartupError::new(format!(
-                "calls were still under way after {} s and were cut off",
+                "calls were still running after {} s and were aborted",
                 self.drain.as_secs_f64()
             ))),
         };

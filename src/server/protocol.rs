@@ -24,15 +24,15 @@ const LONGEST_ENCODING: usize = 32;
 /// The response to a request that is not a gRPC call or whose messages cannot be decoded; none for any other request.
 pub fn reject<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
-        let text = "This is a gRPC server: every call is a POST request, made by a gRPC client.\n";
+        let text = "This is a gRPC server, and every call is a POST request: use a gRPC client.\n";
         let mut response = not_grpc(StatusCode::METHOD_NOT_ALLOWED, text);
         let headers = response.headers_mut();
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
         return Some(response);
     }
     if !is_grpc(request.headers()) {
-        let text = "This is a gRPC server: call it by a gRPC client, whose content type is \
-                    application/grpc. JSON and gRPC-Web need a proxy that translates them.\n";
+        let text = "This is a gRPC server: use a gRPC client, whose content type is application/grpc. JSON and \
+                    gRPC-Web require a proxy that translates them.\n";
         let mut response = not_grpc(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
         let headers = response.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/grpc"));

@@ -37,7 +37,10 @@ impl Load for TlsSettings {
         let chain = certificates(certificate, &pem)?;
         let key_pem = read(key)?;
         let private = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| {
-            StartupError::new(format!("{} holds no private key in PEM", key.display()))
+            StartupError::new(format!(
+                "{} contains no private key in PEM format",
+                key.display()
+            ))
         })?;
         let unusable = |error: &dyn std::fmt::Display| {
             StartupError::new(format!(
@@ -62,7 +65,10 @@ impl Load for TlsSettings {
                 let mut roots = RootCertStore::empty();
                 for authority in certificates(file, &pem)? {
                     roots.add(authority).map_err(|error| {
-                        StartupError::new(format!("{}: not an authority: {error}", file.display()))
+                        StartupError::new(format!(
+                            "{} contains a certificate that cannot be used as a CA: {error}",
+                            file.display()
+                        ))
                     })?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
@@ -104,7 +110,7 @@ fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     match read {
         Ok(read) if !read.is_empty() => Ok(read),
         _ => Err(StartupError::new(format!(
-            "{} holds no certificate in PEM",
+            "{} contains no certificate in PEM format",
             file.display()
         ))),
     }

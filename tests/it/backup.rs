@@ -149,7 +149,7 @@ async fn a_backup_is_its_owners_alone_and_replaces_nothing_unasked() {
     );
     let first = fs::read(&file).unwrap();
     h.sales.create_lead("Hopper").await;
-    refused(&backup("", &file, &h.database.url).await, "say --force");
+    refused(&backup("", &file, &h.database.url).await, "use --force");
     assert_eq!(fs::read(&file).unwrap(), first);
     let ended = backup("--force", &file, &h.database.url).await;
     assert!(ended.out.contains("2 leads, up to event 2"), "{ended:?}");
@@ -173,7 +173,7 @@ async fn a_database_in_use_is_not_replaced() {
     let h = Harness::start(Backend::Sqlite).await;
     let (_folder, file) = backed_up(&h).await;
     let later = h.sales.create_lead("Hopper").await;
-    refused(&restore("", &file, &h.database.url).await, "say --force");
+    refused(&restore("", &file, &h.database.url).await, "use --force");
     refused(
         &restore("--force", &file, &h.database.url).await,
         "stop the server first",
@@ -241,7 +241,7 @@ async fn what_is_damaged_foreign_or_newer_is_not_restored() {
     db.close().await.unwrap();
     refused(
         &restore("", &broken, &target).await,
-        "no database of Leadsmith's",
+        "not a Leadsmith database",
     );
 
     fs::copy(&file, &broken).unwrap();
@@ -256,7 +256,7 @@ async fn what_is_damaged_foreign_or_newer_is_not_restored() {
     );
     refused(
         &restore("", &folder.path().join("none.db"), &target).await,
-        "there is no file",
+        "none.db cannot be read",
     );
     let left = BTreeSet::from(["backup.db".to_owned(), "broken.db".to_owned()]);
     assert_eq!(names(folder.path()), left);
@@ -292,7 +292,7 @@ async fn a_copy_with_a_log_beside_it_is_no_backup() {
     }
     let target = folder.path().join("restored.db");
     let ended = restore("", &copy, &url(&target)).await;
-    refused(&ended, "is no backup");
+    refused(&ended, "is not a backup");
     assert!(!target.exists());
 
     let whole = folder.path().join("whole.db");
@@ -317,7 +317,7 @@ on_both_empty! {
             refused(&restore, "pg_restore");
         } else {
             refused(&backup, "there is no database file");
-            refused(&restore, "there is no file");
+            refused(&restore, "cannot be read");
         }
         assert!(!file.exists());
     }

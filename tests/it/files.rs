@@ -92,7 +92,7 @@ async fn a_link_to_a_backup_stays_and_what_it_leads_to_is_replaced() {
     // The target does not exist yet, so nothing is replaced.
     place.run("backup link-to-link").await.done();
     assert_eq!(operators(&place.path("volume/first")).await, 1);
-    place.run("backup link").await.refused("say --force");
+    place.run("backup link").await.refused("use --force");
     fs::write(place.path("volume/first"), "an old backup").unwrap();
     place.run("backup --force link").await.done();
     assert_eq!(operators(&place.path("volume/first")).await, 1);
@@ -130,7 +130,7 @@ async fn a_database_behind_a_link_is_served_restored_and_locked_where_it_is() {
     place
         .run_on(url, "restore backup.db")
         .await
-        .refused("say --force");
+        .refused("use --force");
     place.run_on(url, "restore --force backup.db").await.done();
     assert_eq!(
         fs::read_link(place.path("link.db")).unwrap(),
@@ -172,7 +172,7 @@ async fn what_is_no_plain_file_is_neither_read_nor_replaced() {
         ("link-to-pipe", "a named pipe"),
         ("link-to-device", "a device"),
     ] {
-        let why = format!("is {what}, not a plain file");
+        let why = format!("is {what}, not a regular file");
         for command in ["backup", "backup --force", "restore --force"] {
             place.run(&format!("{command} {name}")).await.refused(&why);
         }
@@ -236,7 +236,7 @@ async fn what_lies_beside_a_database_must_be_a_plain_file() {
             place
                 .run(command)
                 .await
-                .refused("is a symbolic link, not a plain file");
+                .refused("is a symbolic link, not a regular file");
         }
         fs::remove_file(&beside).unwrap();
         make_fifo(&beside);
@@ -244,7 +244,7 @@ async fn what_lies_beside_a_database_must_be_a_plain_file() {
             place
                 .run(command)
                 .await
-                .refused("is a named pipe, not a plain file");
+                .refused("is a named pipe, not a regular file");
         }
         fs::remove_file(&beside).unwrap();
     }
@@ -275,11 +275,11 @@ async fn the_lock_of_migrations_empties_nothing_and_follows_nothing() {
         fs::remove_file(&lock).unwrap();
     };
     symlink("letter", &lock).unwrap();
-    refused("is a symbolic link, not a plain file").await;
+    refused("is a symbolic link, not a regular file").await;
     symlink("new", &lock).unwrap();
-    refused("is a symbolic link, not a plain file").await;
+    refused("is a symbolic link, not a regular file").await;
     make_fifo(&lock);
-    refused("is a named pipe, not a plain file").await;
+    refused("is a named pipe, not a regular file").await;
     fs::hard_link(place.path("letter"), &lock).unwrap();
     refused("has 2 names (hard links)").await;
     assert_eq!(fs::read(place.path("letter")).unwrap(), b"Dear Ada");

@@ -214,7 +214,7 @@ on_both! {
                 let refused = call.clone().with_id(id).send(&h.sales).await.unwrap_err();
                 let expected = (
                     "request_id".to_owned(),
-                    "must be a UUID of your choice, neither nil nor max, or empty".to_owned(),
+                    "must be a UUID of your choice, except the nil and the max UUID, or empty".to_owned(),
                 );
                 assert_eq!(violations(&refused), [expected], "{call:?} {id:?}");
             }

@@ -61,7 +61,7 @@ on_both! {
         let refused = create(&h.sales, given(OpportunityStage::Closed)).await.unwrap_err();
         let expected = (
             "opportunity.stage".to_owned(),
-            "must not be CLOSED: a new opportunity is open, so give the stage it has reached".to_owned(),
+            "must not be CLOSED: a new opportunity is open, so send the stage that it has reached".to_owned(),
         );
         assert_eq!(violations(&refused), [expected]);
     }
@@ -104,7 +104,7 @@ on_both! {
         let owned = create(&h.sales, given(&ada)).await.unwrap();
         leadsmith::features::operators::disable(&h.server.app.db, "ada").await.unwrap();
         for (owner, problem) in [
-            (ada.as_str(), "is the id of an operator who is disabled: choose one who is enabled"),
+            (ada.as_str(), "is the id of a disabled operator: choose an enabled operator"),
             (lead.id.as_str(), "is not the id of an operator"),
         ] {
             let refused = create(&h.sales, given(owner)).await.unwrap_err();

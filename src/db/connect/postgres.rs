@@ -144,7 +144,7 @@ pub async fn check(pool: &DatabaseConnection) -> Result<(), StartupError> {
         .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
         .await
         .map_err(unreadable)?
-        .ok_or_else(|| StartupError::new("the database answers nothing about its settings"))?;
+        .ok_or_else(|| StartupError::new("the database does not report its settings"))?;
     let version: i32 = row.try_get_by_index(0).map_err(unreadable)?;
     if version < 150_000 {
         return Err(StartupError::new(
@@ -159,15 +159,15 @@ pub async fn check(pool: &DatabaseConnection) -> Result<(), StartupError> {
         let value: String = row.try_get_by_index(index).map_err(unreadable)?;
         if value == "off" {
             return Err(StartupError::new(format!(
-                "the database has {setting} = off, under which an answered change can be lost: set \
-                 it to on in postgresql.conf (or for the user or database) and reload"
+                "the database has {setting} = off, so a confirmed change can be lost: set it to on in \
+                 postgresql.conf (or for the user or database) and reload the configuration"
             )));
         }
     }
     let encoding: String = row.try_get_by_index(4).map_err(unreadable)?;
     if encoding != "UTF8" {
         return Err(StartupError::new(format!(
-            "the database's encoding is {encoding}: create one with ENCODING 'UTF8'"
+            "the database's encoding is {encoding}: create a database with ENCODING 'UTF8'"
         )));
     }
     Ok(())
@@ -190,13 +190,13 @@ const FIRST_CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 fn open_error(error: DbErr) -> StartupError {
     let why = match driver_error(&error) {
-        Some(SqlxError::PoolTimedOut) => "nothing answers".to_owned(),
+        Some(SqlxError::PoolTimedOut) => "it does not respond".to_owned(),
         Some(SqlxError::Database(error)) => error.message().to_owned(),
         _ => error.to_string(),
     };
     StartupError::new(format!(
-        "the database cannot be opened ({why}): check that it runs where the database URL says \
-             and that the URL names a user and password it takes"
+        "the database cannot be opened ({why}): check that the server runs at the address in the database URL, and \
+         that the URL has a valid user and password"
     ))
 }
 

@@ -45,8 +45,8 @@ fn open_error(file: &Path, error: &DbErr) -> StartupError {
         _ => error.to_string(),
     };
     StartupError::new(format!(
-        "the file {} cannot be opened ({why}): check that it is a database of Leadsmith's, and that the \
-         service's user may write to it and to its folder",
+        "the file {} cannot be opened ({why}): check that it is a Leadsmith database, and that the service's user \
+         can write to it and to its folder",
         file.display()
     ))
 }

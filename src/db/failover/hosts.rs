@@ -27,8 +27,8 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Startu
             Some("read-write" | "primary") => {}
             Some(_) => {
                 return Err(StartupError::new(
-                    "the database URL's target_session_attrs must be read-write or primary: \
-                     leads are changed",
+                    "the database URL's target_session_attrs must be read-write or primary, because the service \
+                     writes to the database",
                 ));
             }
         }
@@ -53,8 +53,8 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Startu
         let parsed = parsed.map_err(|_| malformed())?;
         if several && (host.is_empty() || parsed.get_socket().is_some()) {
             return Err(StartupError::new(
-                "the database URL names several hosts, and each must be a name or an address: leave out \
-                 empty ones and sockets",
+                "the database URL has several hosts, and each must be a name or an address: remove empty hosts and \
+                 sockets",
             ));
         }
         // The parameter `host` may contain several hosts too.
@@ -74,9 +74,9 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Startu
 
 fn malformed() -> StartupError {
     StartupError::new(
-        "the database URL is not a PostgreSQL URL: write postgres://USER:PASSWORD@HOST:PORT/DATABASE, \
-         with special characters percent-encoded; several hosts are divided by commas, and an IPv6 \
-         address is in brackets, as in [::1]:5432",
+        "the database URL is not a PostgreSQL URL: use postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special \
+         characters percent-encoded, several hosts separated by commas, and an IPv6 address in brackets, as in \
+         [::1]:5432",
     )
 }
 

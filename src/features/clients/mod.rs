@@ -63,8 +63,9 @@ impl Clients {
 }
 
 fn not_found(id: Uuid) -> Error {
-    let message =
-        format_args!("No client has the id {id}: check it, or convert the lead of this id first.");
+    let message = format_args!(
+        "No client has the id {id}. Check the id, or convert the lead with this id first."
+    );
     Error::new(Code::NotFound, ErrorReason::ClientNotFound, message)
         .with("client_id", id)
         .resource("Client", id)

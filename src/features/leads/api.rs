@@ -115,7 +115,7 @@ impl LeadService for LeadApi {
             violations.add(
                 "query",
                 Reason::Required,
-                "is required: give a part of a name, company, email or phone",
+                "is required: send a substring of a name, company, email or phone",
             );
         }
         violations.finish()?;
@@ -288,8 +288,7 @@ fn ordering(violations: &mut Violations, order_by: &str) -> Ordering {
         violations.add(
             "order_by",
             Reason::ValueUnknown,
-            "must be create_time, update_time, last_name or company, with \" desc\" behind it for \
-             the reverse",
+            "must be create_time, update_time, last_name or company, followed by \" desc\" for descending order",
         );
         Ordering {
             key: model::OrderKey::CreateTime,

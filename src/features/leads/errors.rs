@@ -15,12 +15,13 @@ pub fn not_found(id: Uuid) -> Error {
 pub(super) fn duplicate(lead: &Lead) -> Error {
     let (id, state) = (lead.id, lead.state());
     let next = match state {
-        LeadState::Open => "work that one",
-        LeadState::Deactivated => "reactivate that one",
-        LeadState::Converted => "open its client, which has the same id",
+        LeadState::Open => "Use that lead",
+        LeadState::Deactivated => "Reactivate that lead",
+        LeadState::Converted => "Use its client, which has the same id",
     };
     let message = format_args!(
-        "The lead {id} has this email already and is {state}: {next}; or create another one with allow_duplicate."
+        "The lead {id} already has this email and is {state}. {next}, or set allow_duplicate to create another \
+         lead."
     );
     Error::new(Code::AlreadyExists, ErrorReason::DuplicateLead, message)
         .with("lead_id", id)
@@ -33,7 +34,7 @@ pub(super) fn refused(lead: &Lead, transition: Transition) -> Error {
     let (reason, message) = if is_erased {
         (
             ErrorReason::LeadErased,
-            "The lead's personal data is erased, which is final: create a new lead.".to_owned(),
+            "The lead's personal data is erased, which is final. Create a new lead.".to_owned(),
         )
     } else {
         by_state(id, state, transition)
@@ -54,26 +55,25 @@ fn by_state(id: Uuid, state: LeadState, transition: Transition) -> (ErrorReason,
     match state {
         LeadState::Open => (
             ErrorReason::LeadNotDeactivated,
-            "The lead is OPEN, so there is nothing to reactivate: go on with it as it is."
-                .to_owned(),
+            "The lead is already OPEN. It can be used without reactivation.".to_owned(),
         ),
         LeadState::Deactivated => (
             ErrorReason::LeadDeactivated,
             match transition {
                 Transition::Deactivate => {
-                    "The lead is DEACTIVATED already: reactivate it to go on with it.".to_owned()
+                    "The lead is already DEACTIVATED. Reactivate it to use it again.".to_owned()
                 }
                 Transition::Update
                 | Transition::Reactivate
                 | Transition::Convert
                 | Transition::ProvisionClient
                 | Transition::Attach
-                | Transition::Erase => "The lead is DEACTIVATED: reactivate it first.".to_owned(),
+                | Transition::Erase => "The lead is DEACTIVATED. Reactivate it first.".to_owned(),
             },
         ),
         LeadState::Converted => (
             ErrorReason::LeadConverted,
-            format!("The lead is CONVERTED, which is final: go on with the client {id}."),
+            format!("The lead is CONVERTED, which is final. Use the client {id}."),
         ),
     }
 }

@@ -93,7 +93,7 @@ pub async fn create(
         .await?;
     created.map_err(|username| {
         StartupError::new(format!(
-            "there is an operator {username:?} already: choose another username"
+            "an operator {username:?} already exists: choose another username"
         ))
     })
 }
@@ -114,7 +114,7 @@ pub async fn find(db: &Db, username: &str) -> Result<Operator, StartupError> {
     let username = Username::new(username);
     let Some(found) = store::by_username(db.read(), &username).await? else {
         return Err(StartupError::new(format!(
-            "there is no operator {:?}: leadsmith operator list shows them all",
+            "there is no operator {:?}: run leadsmith operator list to list all operators",
             username.shown
         )));
     };

@@ -18,7 +18,7 @@ impl Ownership {
             violations.add(
                 field,
                 Reason::ReferenceInvalid,
-                "is the id of an operator who is disabled: choose one who is enabled",
+                "is the id of a disabled operator: choose an enabled operator",
             );
         }
     }

@@ -135,7 +135,7 @@ fn details(
         Some(Stage::Closed) => violations.add(
             "opportunity.stage",
             Reason::ValueNotAllowed,
-            "must not be CLOSED: a new opportunity is open, so give the stage it has reached",
+            "must not be CLOSED: a new opportunity is open, so send the stage that it has reached",
         ),
         Some(_) => {}
     }

@@ -99,7 +99,7 @@ impl OrderService for OrderApi {
             violations.add(
                 "action",
                 Reason::Required,
-                "is required: give the action's key, such as provision-client",
+                "is required: send the action's key, such as provision-client",
             );
         }
         violations.finish()?;

@@ -18,10 +18,10 @@ pub(super) fn action_not_found(action: &str, actions: &[String]) -> Error {
     let (some, omitted) = listed(actions, ", ", MAX_KEYS_LENGTH);
     let more = match omitted {
         0 => "",
-        _ => ", or get the order to see all",
+        _ => " (get the order to see all of them)",
     };
     let message = format_args!(
-        "The order has no action {}: run one that it has, {some}{more}.",
+        "The order has no action {}. Run one of its actions: {some}{more}.",
         Echo(action)
     );
     Error::new(Code::NotFound, ErrorReason::ActionNotFound, message)
@@ -37,7 +37,8 @@ pub(super) fn action_prerequisite(action: &str, open: &[String]) -> Error {
         0 => String::new(),
         omitted => format!(" and {omitted} more"),
     };
-    let message = format_args!("The action {action:?} has to wait: run {some}{more} first.");
+    let message =
+        format_args!("The action {action:?} has open prerequisites. Run {some}{more} first.");
     Error::new(
         Code::FailedPrecondition,
         ErrorReason::ActionPrerequisite,
@@ -50,8 +51,9 @@ pub(super) fn action_prerequisite(action: &str, open: &[String]) -> Error {
 
 pub(super) fn action_done(action: &Action) -> Error {
     let (key, state) = (&action.key, action.state);
-    let message =
-        format_args!("The action {key:?} is {state} already: go on with the order's next action.");
+    let message = format_args!(
+        "The action {key:?} is already {state}. Continue with the order's next action."
+    );
     Error::new(Code::FailedPrecondition, ErrorReason::ActionDone, message)
         .with("action", key)
         .with("action_state", state)
@@ -59,7 +61,7 @@ pub(super) fn action_done(action: &Action) -> Error {
 }
 
 pub(super) fn order_canceled(id: Uuid) -> Error {
-    let message = "The order is CANCELED, which is final: create a new order.";
+    let message = "The order is CANCELED, which is final. Create a new order.";
     Error::new(
         Code::FailedPrecondition,
         ErrorReason::OrderCanceled,

@@ -38,7 +38,7 @@ pub async fn create(db: &Db, name: &str, role: Role) -> Result<Uuid, StartupErro
         .await?;
     created.map_err(|name| {
         StartupError::new(format!(
-            "there is a service account {name:?} already: choose another name"
+            "a service account {name:?} already exists: choose another name"
         ))
     })
 }
@@ -95,7 +95,7 @@ async fn find(db: &Db, name: &str) -> Result<Uuid, StartupError> {
     let account = store::id_by_name(db.read(), name.trim()).await?;
     account.ok_or_else(|| {
         StartupError::new(format!(
-            "there is no service account {name:?}: leadsmith service-account list shows them all"
+            "there is no service account {name:?}: run leadsmith service-account list to list all service accounts"
         ))
     })
 }
@@ -144,7 +144,7 @@ pub async fn set_certificate(
         Ok(())
     } else {
         Err(StartupError::new(
-            "this certificate's name stands for another service account: take it from that one first",
+            "this certificate's name is registered for another service account: remove it from that account first",
         ))
     }
 }
@@ -184,8 +184,7 @@ pub async fn revoke_key(db: &Db, id: Uuid) -> Result<(), StartupError> {
         Ok(())
     } else {
         Err(StartupError::new(format!(
-            "there is no API key with the id {id} that is not revoked already: leadsmith \
-             service-account list shows them all"
+            "there is no active API key with the id {id}: run leadsmith service-account list to list all keys"
         )))
     }
 }

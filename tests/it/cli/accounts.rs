@@ -23,7 +23,7 @@ on_both! {
         grace.create_lead("Lovelace").await;
 
         let again = run(create).input(PASSWORD).run().await;
-        again.refused("there is an operator \"grace\" already");
+        again.refused("an operator \"grace\" already exists");
         let short = "operator create --username short --role VIEWER";
         for input in ["", "\n", "eleven byte\n"] {
             run(short).input(input).run().await.refused("12 to 1024 bytes");
@@ -74,7 +74,7 @@ on_both! {
         let create = "service-account create --name billing --role Sales";
         let created = run(create).run().await.done();
         assert!(created.ends_with(" billing SALES\n"), "{created}");
-        run(create).run().await.refused("there is a service account \"billing\" already");
+        run(create).run().await.refused("a service account \"billing\" already exists");
 
         let ended = run("service-account create-key --name billing").run().await;
         let told = ended.err.clone();
@@ -95,7 +95,7 @@ on_both! {
         assert_eq!(run(&revoke).run().await.done(), "");
         eventually("revoked", async || !is_let_in(&billing).await).await;
         assert!(list().await.contains("revoked"));
-        run(&revoke).run().await.refused("not revoked already");
+        run(&revoke).run().await.refused("no active API key");
         run("service-account create-key --name nobody")
             .run()
             .await

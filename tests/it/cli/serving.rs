@@ -79,11 +79,11 @@ on_both! {
         taken.run().await.refused(&format!("cannot listen on {address}"));
 
         h.server.stop().await.unwrap();
-        check(&address).run().await.refused(&format!("no health from {address}"));
+        check(&address).run().await.refused(&format!("the health check of {address} failed"));
         // A process that accepts connections but does not respond is not healthy either.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap().to_string();
-        check(&address).run().await.refused(&format!("no health from {address}"));
+        check(&address).run().await.refused(&format!("the health check of {address} failed"));
     }
 }
 

@@ -93,7 +93,7 @@ async fn config_hides_what_is_secret_in_a_url() {
 #[tokio::test]
 async fn bad_settings_are_refused_in_a_sentence() {
     let url = |rest: &str| format!("{rest}?password={SECRET}");
-    let not_a_file = "must name a file behind sqlite:";
+    let not_a_file = "must have a file name after sqlite:";
     for (database, why) in [
         (
             "leadsmith.db".to_owned(),
@@ -237,7 +237,7 @@ async fn a_number_out_of_its_range_is_refused_with_the_range() {
     leadsmith("healthcheck --listen 127.0.0.1:0")
         .run()
         .await
-        .refused("--listen must name the port");
+        .refused("--listen must have the port");
 }
 
 /// A server must also work with the largest accepted values.
@@ -290,7 +290,7 @@ async fn an_empty_variable_is_one_that_is_not_set() {
         .quiet()
         .run()
         .await
-        .refused("no health from 127.0.0.1:1");
+        .refused("the health check of 127.0.0.1:1 failed");
 }
 
 #[tokio::test]
@@ -339,7 +339,10 @@ async fn blanks_around_a_database_url_name_no_other_database() {
     run.in_folder(folder.path()).run().await.done();
     assert!(folder.path().join("file:x.db").metadata().unwrap().len() > 0);
     for (url, why) in [
-        ("sqlite: x.db", "has a blank before the name of the file"),
+        (
+            "sqlite: x.db",
+            "has whitespace before or after the file name",
+        ),
         ("sqlite:x\n.db", "a line break or another control character"),
         (
             "postgres://u@localhost/a\u{7}b",

@@ -153,7 +153,7 @@ async fn what_a_command_is_to_do_comes_from_its_flags_alone() {
     std::fs::write(&backup, "something else").unwrap();
     for command in ["backup", "restore"] {
         let run = with_all(&format!("{command} {}", backup.display())).database(&url);
-        run.run().await.refused("say --force");
+        run.run().await.refused("use --force");
     }
     assert_eq!(std::fs::read(&backup).unwrap(), b"something else");
     let reverted = with_all("migrate down").database(&url).run().await.done();

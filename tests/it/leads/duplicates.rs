@@ -9,9 +9,9 @@ use crate::on_both;
 
 fn assert_duplicate(refused: &Status, of: &Lead) {
     let (state, advice) = match of.state().as_str_name() {
-        "LEAD_STATE_OPEN" => ("OPEN", "work that one"),
-        "LEAD_STATE_DEACTIVATED" => ("DEACTIVATED", "reactivate that one"),
-        "LEAD_STATE_CONVERTED" => ("CONVERTED", "open its client"),
+        "LEAD_STATE_OPEN" => ("OPEN", "Use that lead"),
+        "LEAD_STATE_DEACTIVATED" => ("DEACTIVATED", "Reactivate that lead"),
+        "LEAD_STATE_CONVERTED" => ("CONVERTED", "Use its client"),
         state => panic!("no lead is in the state {state}"),
     };
     assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");

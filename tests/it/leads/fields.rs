@@ -184,7 +184,7 @@ on_both! {
     async fn a_lead_has_a_name(h: Harness) {
         let nameless = [(
             "lead".to_owned(),
-            "needs a name: give at least one of first_name, last_name and company".to_owned(),
+            "requires a name: set at least one of first_name, last_name and company".to_owned(),
         )];
         let refused = h.sales.create(Lead::default()).await.unwrap_err();
         assert_eq!(violations(&refused), nameless);

@@ -63,7 +63,7 @@ on_both! {
             "\u{3164}@example.com",
         ] {
             let found = problems(&h.sales, "email", email).await;
-            assert!(found[0].contains("characters that are not shown"), "{email:?}: {found:?}");
+            assert!(found[0].contains("invisible characters"), "{email:?}: {found:?}");
         }
         for email in [
             "\u{301}ada@example.com",
@@ -155,7 +155,7 @@ on_both! {
 
         let disabled = [(
             "lead.owner_id".to_owned(),
-            "is the id of an operator who is disabled: choose one who is enabled".to_owned(),
+            "is the id of a disabled operator: choose an enabled operator".to_owned(),
         )];
         let mine = Lead { owner_id: ada.clone(), ..named() };
         assert_eq!(violations(&h.sales.create(mine).await.unwrap_err()), disabled);

@@ -183,9 +183,9 @@ on_both! {
     async fn a_path_that_cannot_be_updated_is_named(h: Harness) {
         let lead = h.sales.create(named()).await.unwrap();
         let unknown =
-            "which is not a field of a lead: name fields as in lead.proto, such as address.city";
-        let output_only = "which is output only: leave it out";
-        let transition = "which only Deactivate, Reactivate and Convert change: call one of these";
+            "which is not a field of a lead: use the names in lead.proto, such as address.city";
+        let output_only = "which is output only: remove the path";
+        let transition = "which only Deactivate, Reactivate and Convert can change: call one of these RPCs";
         for (path, problem) in [
             ("nickname", unknown),
             ("Phone", unknown),

@@ -369,7 +369,7 @@ on_both! {
         let [failed] = answer.runs.as_slice() else { panic!("{:?}", answer.runs) };
         assert_eq!((failed.action.as_str(), failed.outcome()), ("provision", RunOutcome::Failed));
         assert_eq!(failed.error_reason, "LEAD_DEACTIVATED");
-        assert!(failed.error_message.contains("reactivate"), "{failed:?}");
+        assert!(failed.error_message.contains("Reactivate it first"), "{failed:?}");
         assert_eq!(runs(&h.viewer, &failed.order_id).await, answer.runs);
         assert_eq!((answer.lead, answer.client), (Some(away), None));
     }

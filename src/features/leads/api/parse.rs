@@ -90,7 +90,7 @@ fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>
         violations.add(
             "update_mask.paths",
             Reason::TooMany,
-            format_args!("must be at most {MAX_MASK_PATHS}: name a field once, or * for all"),
+            format_args!("must have at most {MAX_MASK_PATHS} elements: list each field once, or * for all fields"),
         );
         return (fields, CustomPatch::Keys(keys));
     }
@@ -142,17 +142,17 @@ fn problem(path: &str) -> (Reason, &'static str) {
     if top == "state" {
         (
             Reason::FieldOutputOnly,
-            "which only Deactivate, Reactivate and Convert change: call one of these",
+            "which only Deactivate, Reactivate and Convert can change: call one of these RPCs",
         )
     } else if OUTPUT_ONLY.contains(&top) {
         (
             Reason::FieldOutputOnly,
-            "which is output only: leave it out",
+            "which is output only: remove the path",
         )
     } else {
         (
             Reason::FieldUnknown,
-            "which is not a field of a lead: name fields as in lead.proto, such as address.city",
+            "which is not a field of a lead: use the names in lead.proto, such as address.city",
         )
     }
 }

@@ -123,7 +123,7 @@ impl Details {
             violations.add(
                 "lead",
                 Reason::Required,
-                "needs a name: give at least one of first_name, last_name and company",
+                "requires a name: set at least one of first_name, last_name and company",
             );
         }
         self.check_custom_count(violations);

@@ -15,15 +15,14 @@ pub fn problem(email: &str) -> Option<(Reason, &'static str)> {
     if email.chars().any(is_ignorable) {
         return Some((
             Reason::CharacterInvalid,
-            "must not contain characters that are not shown, such as zero-width spaces and variation \
-             selectors: type the address again instead of pasting it",
+            "must not contain invisible characters, such as zero-width spaces and variation selectors: type the \
+             address instead of pasting it",
         ));
     }
     if has_mark_without_letter(email) {
         return Some((
             Reason::CharacterInvalid,
-            "must not have a combining mark at its beginning, after the @ or after a dot: put the \
-             mark after its letter",
+            "must not have a combining mark at the start, after the @ or after a dot: put the mark after its letter",
         ));
     }
     if !is_address(email) {

@@ -40,7 +40,7 @@ fn items(violations: &mut Violations, items: Vec<proto::OrderItem>) -> Vec<Item>
         violations.add(
             "order.items",
             Reason::TooMany,
-            format_args!("must be at most {MAX_ITEMS}"),
+            format_args!("must have at most {MAX_ITEMS} elements"),
         );
         return Vec::new();
     }
@@ -79,7 +79,7 @@ fn actions(violations: &mut Violations, actions: Vec<proto::OrderAction>) -> Vec
         violations.add(
             "order.actions",
             Reason::TooMany,
-            format_args!("must be at most {MAX_ACTIONS}"),
+            format_args!("must have at most {MAX_ACTIONS} elements"),
         );
         return Vec::new();
     }
@@ -124,7 +124,7 @@ fn actions(violations: &mut Violations, actions: Vec<proto::OrderAction>) -> Vec
     }
     if let Some(key) = find_cycle(&read) {
         let problem = format_args!(
-            "wait for each other in a circle, beginning at {}",
+            "depend on each other in a cycle that starts at {}: remove one of its prerequisites",
             Echo(key)
         );
         violations.add("order.actions", Reason::Cycle, problem);
@@ -143,7 +143,7 @@ fn prerequisites(
         violations.add(
             format_args!("{action}.prerequisites"),
             Reason::TooMany,
-            format_args!("must be at most {MAX_ACTIONS}"),
+            format_args!("must have at most {MAX_ACTIONS} elements"),
         );
         return Vec::new();
     }
