@@ -158,7 +158,7 @@ impl Seeder<'_> {
             role: self.operator.role,
             rpc,
             session: None,
-            key: None,
+            request_key: None,
             waited: std::time::Duration::ZERO,
         };
         let outcome = self.commit.run_once(call, mutation).await?;

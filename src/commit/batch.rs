@@ -132,7 +132,7 @@ async fn replay(tx: &Tx, kinds: &[Kind], changes: &mut [&mut AnyChange]) -> Resu
     let mut found = idempotency::look_up(tx, &scoped_ids).await?.into_iter();
     let (mut replayed, mut is_any_stored) = (Vec::with_capacity(changes.len()), false);
     for change in changes {
-        let found = match change.call().key {
+        let found = match change.call().request_key {
             Some(_) => found.next().unwrap_or(Lookup::Unused),
             None => Lookup::Unused,
         };

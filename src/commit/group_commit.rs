@@ -68,7 +68,10 @@ impl GroupCommit {
         call: Call,
         mutation: Mutation<T>,
     ) -> Result<Option<T>> {
-        let call = Call { key: None, ..call };
+        let call = Call {
+            request_key: None,
+            ..call
+        };
         let codec = Codec {
             encode: |_| Vec::new(),
             decode: |_| Err(Error::internal("a response was kept without a request id")),

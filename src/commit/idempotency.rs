@@ -37,7 +37,7 @@ impl InFlight {
     /// # Errors
     /// `REQUEST_IN_FLIGHT` if it is already being processed.
     pub fn enter(&self, call: &Call) -> Result<Option<InFlightGuard>> {
-        let Some(request) = call.key else {
+        let Some(request) = call.request_key else {
             return Ok(None);
         };
         let key = (call.principal.id, request.id);
@@ -93,7 +93,7 @@ impl StoredResponse {
     }
 
     fn is_same_request(&self, call: &Call) -> bool {
-        call.key
+        call.request_key
             .is_some_and(|key| self.fingerprint == key.fingerprint)
     }
 
@@ -103,7 +103,7 @@ impl StoredResponse {
     /// `REQUEST_ID_REUSED` if the id was used for another request; `LEAD_ERASED` if the response was erased
     /// with its root.
     pub fn response<R>(self, call: &Call, decode: fn(&[u8]) -> Result<R>) -> Result<Option<R>> {
-        if call.key.is_none() {
+        if call.request_key.is_none() {
             return Ok(None);
         }
         if !self.is_same_request(call) {
@@ -125,7 +125,9 @@ pub(super) async fn replay<R: Message + Default>(
     kinds: &[Kind],
     call: &Call,
 ) -> Result<Option<R>> {
-    let Some(key) = call.key else { return Ok(None) };
+    let Some(key) = call.request_key else {
+        return Ok(None);
+    };
     let found = idempotency_record::Entity::find_by_id((call.principal.id, key.id))
         .one(db.read())
         .await?;
@@ -180,7 +182,7 @@ pub type ScopedId = (Uuid, Uuid);
 
 /// The call's request id with the id of its principal.
 pub fn scoped_id(call: &Call) -> Option<ScopedId> {
-    call.key.map(|key| (call.principal.id, key.id))
+    call.request_key.map(|key| (call.principal.id, key.id))
 }
 
 /// Looks up the stored responses of these request ids, and locks the ids against other replicas until `tx`
@@ -271,7 +273,7 @@ pub fn to_row(
     response: Vec<u8>,
     now: DateTime<Utc>,
 ) -> Option<idempotency_record::ActiveModel> {
-    let key = call.key?;
+    let key = call.request_key?;
     Some(idempotency_record::ActiveModel {
         principal_id: Set(call.principal.id),
         request_id: Set(key.id),

@@ -115,7 +115,7 @@ where
             Ok(Decision::Commit(outcome)) => {
                 let root_id = (self.mutation.root)(&outcome);
                 let response = (self.render)(outcome);
-                let stored = self.call.key.map(|_| ReplyToStore {
+                let stored = self.call.request_key.map(|_| ReplyToStore {
                     root_id,
                     response: (self.codec.encode)(&response),
                 });

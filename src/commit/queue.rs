@@ -8,7 +8,7 @@
 //! that need it, and a waiting change holds neither a connection nor a lock.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex as Lock, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use sea_orm::DbBackend;
@@ -32,7 +32,7 @@ const MAX_WAITING: usize = 2_000;
 /// The changes that wait for a batch.
 #[derive(Clone)]
 pub(super) struct Queue {
-    state: Arc<Lock<State>>,
+    state: Arc<Mutex<State>>,
     pub(super) kinds: &'static [Kind],
     workers: usize,
     /// The maximum time that a change waits for a batch, and again for locks.

@@ -117,7 +117,7 @@ impl<'a> UnitOfWork<'a> {
     }
 
     /// Writes the history row and the event of an accepted change.
-    pub fn record(&mut self, change: Change) {
+    pub fn record_change(&mut self, change: Change) {
         self.writes.changes.push(change);
     }
 

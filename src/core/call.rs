@@ -68,7 +68,7 @@ pub struct Call {
     /// The session of the call; `None` for a service account.
     pub session: Option<TokenHash>,
     /// The request id and the fingerprint; `None` without a request id.
-    pub key: Option<RequestKey>,
+    pub request_key: Option<RequestKey>,
     /// How long authentication took. It is part of the time that the call may wait for the database.
     pub waited: Duration,
 }

@@ -1,6 +1,6 @@
-//! The features: one folder for each kind of record, with the same files. `api.rs` converts between
-//! messages and domain types, `mod.rs` contains the use cases, `model.rs` the rules (pure functions), and
-//! `store.rs` the queries.
+//! The features: one folder for each term of the business, with those of these files that it needs.
+//! `api.rs` converts between messages and domain types, `mod.rs` contains the use cases, `model.rs` the
+//! rules (pure functions), and `store.rs` the queries.
 
 pub mod clients;
 pub mod leads;

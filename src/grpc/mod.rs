@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 pub use mutate::{mutate, prepare_and_mutate};
 
-/// Splits a request into the call, which the authentication layer has added, and its message.
+/// Splits a request into the call, which the admission layer has added, and its message.
 ///
 /// # Errors
 /// `TOKEN_INVALID` if the caller is not authenticated.

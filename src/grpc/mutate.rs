@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 /// How often a change is prepared if its records change concurrently.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Makes a change and renders its outcome.
+/// Commits a change. `render` makes the response from its outcome, before the commit: the response is stored
+/// with the change.
 ///
 /// # Errors
 /// Those of [`GroupCommit::run`].

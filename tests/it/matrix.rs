@@ -39,8 +39,8 @@ fn promised(rpc: &str) -> Access {
     if rpc == "leadsmith.v1.AuthService/SignIn" || service.starts_with("grpc.") {
         return Access::Open;
     }
-    let room = service.strip_prefix("leadsmith.v1.").unwrap();
-    match (room, method) {
+    let service_name = service.strip_prefix("leadsmith.v1.").unwrap();
+    match (service_name, method) {
         ("AuthService", _) => Access::Principal,
         ("OperatorService" | "ServiceAccountService", _) => Access::AtLeast(Role::Admin),
         ("DashboardService", _) | (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => {

@@ -46,7 +46,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let details = parse::details(&mut violations, body.lead);
         let owner = ("lead.owner_id", details.owner_id.as_str());
         let owner = operators::check_owner(&self.db, &mut violations, owner).await?;
@@ -135,7 +135,7 @@ impl LeadService for LeadApi {
         let password = std::mem::take(&mut body.current_password);
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let lead = body.lead.unwrap_or_else(|| {
             violations.add("lead", Reason::Required, "is required");
             proto::Lead::default()
@@ -174,7 +174,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         let reason = read::text(&mut violations, "reason", &body.reason, MAX_REASON);
         violations.finish()?;
@@ -202,7 +202,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let render = |lead| proto::ReactivateLeadResponse {
@@ -223,7 +223,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let render = |lead: model::Lead| proto::ConvertLeadResponse {
@@ -246,7 +246,7 @@ impl LeadService for LeadApi {
         let password = std::mem::take(&mut body.current_password);
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let change = StateChange {

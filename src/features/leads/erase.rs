@@ -49,7 +49,7 @@ fn decide(unit: &mut UnitOfWork<'_>, change: &StateChange) -> Result<Decision<Le
     let fields = after.details.changes_from(&lead.details).into_iter();
     let changes = fields.map(|change| FieldChange::new(change.field, "", ""));
     unit.put(after.clone());
-    unit.record(Change::of(&after, "lead.erased", changes.collect()).whole("lead", &after)?);
+    unit.record_change(Change::of(&after, "lead.erased", changes.collect()).whole("lead", &after)?);
     unit.erase_attached_and_past::<Lead>(after.id)?;
     Ok(Decision::Commit(after))
 }

@@ -196,7 +196,7 @@ pub fn create(new: NewLead) -> Mutation<Lead> {
         unit.put(lead.clone());
         let mut changes = lead.details.changes_from(&Details::default());
         changes.push(FieldChange::new("state", "", lead.state().as_str()));
-        unit.record(Change::of(&lead, "lead.created", changes).whole("lead", &lead)?);
+        unit.record_change(Change::of(&lead, "lead.created", changes).whole("lead", &lead)?);
         Ok(Decision::Commit(lead))
     })
 }
@@ -274,7 +274,7 @@ fn transition(
         }
         unit.put(after.clone());
         changes.insert(0, state_change(lead, &after));
-        unit.record(Change::of(&after, event, changes).changed("lead", lead, &after)?);
+        unit.record_change(Change::of(&after, event, changes).changed("lead", lead, &after)?);
         Ok(Decision::Commit(after))
     })
 }

@@ -96,7 +96,9 @@ impl Update {
             ..lead.next(Status::Open, time)
         };
         unit.put(after.clone());
-        unit.record(Change::of(&after, "lead.updated", changes).changed("lead", lead, &after)?);
+        unit.record_change(
+            Change::of(&after, "lead.updated", changes).changed("lead", lead, &after)?,
+        );
         Ok(Decision::Commit(after))
     }
 }

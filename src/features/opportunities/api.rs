@@ -40,7 +40,7 @@ impl OpportunityService for OpportunityApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let (lead_id, details) = details(&mut violations, body.opportunity);
         let owner = ("opportunity.owner_id", details.owner_id.as_str());
         let owner = operators::check_owner(&self.db, &mut violations, owner).await?;

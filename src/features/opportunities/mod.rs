@@ -108,7 +108,7 @@ pub fn create(new: NewOpportunity) -> Mutation<View> {
             FieldChange::new("name", "", &opportunity.details.name),
         ];
         let change = Change::of(opportunity, "opportunity.created", changes);
-        unit.record(change.whole("opportunity", opportunity)?);
+        unit.record_change(change.whole("opportunity", opportunity)?);
         Ok(Decision::Commit(view))
     })
 }

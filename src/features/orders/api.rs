@@ -35,7 +35,7 @@ impl OrderService for OrderApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let new = parse::new_order(&mut violations, body.order, body.validate_only);
         violations.finish()?;
         let render: fn(CreatedOrder) -> _ = if body.validate_only {
@@ -93,7 +93,7 @@ impl OrderService for OrderApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.key = request_key(request_id, call.rpc, &body);
+        call.request_key = request_key(request_id, call.rpc, &body);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
         if body.action.is_empty() {
             violations.add(

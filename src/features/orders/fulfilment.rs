@@ -130,7 +130,7 @@ impl Fulfilment {
         unit.put(self.order.clone());
         let created = vec![FieldChange::new("state", "", self.order.state.as_str())];
         let change = Change::of(&self.order, "order.created", created);
-        unit.record(
+        unit.record_change(
             change
                 .whole("order", &self.order)?
                 .whole("runs", &self.runs)?,
@@ -159,7 +159,7 @@ impl Fulfilment {
                 let changes = self.order.changes_from(before);
                 let change = Change::of(&self.order, "order.action_run", changes);
                 let change = change.changed("order", before, &self.order)?;
-                unit.record(change.whole("runs", &self.runs)?);
+                unit.record_change(change.whole("runs", &self.runs)?);
             }
         }
         self.write_runs(unit)?;
@@ -202,7 +202,7 @@ impl Fulfilment {
 
     fn write_conversion(&self, unit: &mut UnitOfWork<'_>, change: Change) -> Result<()> {
         unit.put(self.lead.clone());
-        unit.record(change.whole("runs", &self.runs)?);
+        unit.record_change(change.whole("runs", &self.runs)?);
         Ok(())
     }
 }

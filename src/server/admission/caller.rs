@@ -122,7 +122,7 @@ impl Admission {
             role: identity.role,
             rpc,
             session: identity.session,
-            key: None,
+            request_key: None,
             waited: started.elapsed(),
         });
         Ok(Admitted {
