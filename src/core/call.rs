@@ -1,5 +1,6 @@
 //! An authenticated call: its principal, its RPC and its request id.
 
+use super::text_enum::text_enum;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,30 +20,14 @@ pub struct RequestKey {
     pub fingerprint: [u8; 32],
 }
 
-/// The kind of a principal.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum PrincipalKind {
-    /// A person who signs in.
-    Operator,
-    /// A backend service with an API key.
-    ServiceAccount,
+text_enum! {
+    /// The kind of a principal.
+    pub enum PrincipalKind {
+        /// A person who signs in.
+        Operator,
+        /// A backend service with an API key.
+        ServiceAccount,
+    }
 }
 
 /// The principal of a call, as stored with its changes.

@@ -22,3 +22,26 @@ pub trait TextEnum: Copy + Into<&'static str> + FromStr + VariantArray {
 }
 
 impl<T: Copy + Into<&'static str> + FromStr + VariantArray> TextEnum for T {}
+
+/// Defines an enum with a text for each variant: its name in `SCREAMING_SNAKE_CASE`, or in the case that is given
+/// before the enum.
+macro_rules! text_enum {
+    ($(#[$meta:meta])* pub enum $name:ident $variants:tt) => {
+        $crate::core::text_enum::text_enum! {
+            "SCREAMING_SNAKE_CASE" $(#[$meta])* pub enum $name $variants
+        }
+    };
+    ($case:tt $(#[$meta:meta])* pub enum $name:ident $variants:tt) => {
+        $(#[$meta])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+            serde::Serialize, serde::Deserialize,
+            strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+        )]
+        #[serde(rename_all = $case)]
+        #[strum(serialize_all = $case)]
+        pub enum $name $variants
+    };
+}
+
+pub(crate) use text_enum;

@@ -1,6 +1,7 @@
 //! The violations of a request: the first invalid fields and the number of all. Callers can correct several
 //! fields at once, and a request with many mistakes costs no more than one with a few.
 
+use super::text_enum::text_enum;
 use std::fmt::{self, Display, Write};
 
 use super::bounded::bounded;
@@ -14,57 +15,41 @@ const MAX_DESCRIPTION: usize = 256;
 /// The maximum number of bytes of violations in a message.
 const MAX_SENTENCE: usize = 900;
 
-/// Why a field is invalid: the values of `FieldViolationReason` without their prefix. `error_reason.proto`
-/// describes them.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum Reason {
-    /// Empty or absent, although it is required.
-    Required,
-    /// Not in the format of this type of value.
-    FormatInvalid,
-    /// A text with too many characters or bytes.
-    TooLong,
-    /// A text with too few characters or bytes.
-    TooShort,
-    /// A list or map with too many elements.
-    TooMany,
-    /// A number, an amount or a time outside of the allowed range.
-    OutOfRange,
-    /// A text with a character that is not allowed.
-    CharacterInvalid,
-    /// Not one of the known values.
-    ValueUnknown,
-    /// A known value that is not allowed for this field or together with the others.
-    ValueNotAllowed,
-    /// An update mask names an unknown field.
-    FieldUnknown,
-    /// An update mask names an output-only field.
-    FieldOutputOnly,
-    /// A duplicate of an earlier value in the list, although values must be unique.
-    NotUnique,
-    /// It refers to something that does not exist or that it must not refer to.
-    ReferenceInvalid,
-    /// Elements that depend on each other in a cycle.
-    Cycle,
-    /// There are more violations than those listed.
-    More,
+text_enum! {
+    /// Why a field is invalid: the values of `FieldViolationReason` without their prefix. `error_reason.proto`
+    /// describes them.
+    pub enum Reason {
+        /// Empty or absent, although it is required.
+        Required,
+        /// Not in the format of this type of value.
+        FormatInvalid,
+        /// A text with too many characters or bytes.
+        TooLong,
+        /// A text with too few characters or bytes.
+        TooShort,
+        /// A list or map with too many elements.
+        TooMany,
+        /// A number, an amount or a time outside of the allowed range.
+        OutOfRange,
+        /// A text with a character that is not allowed.
+        CharacterInvalid,
+        /// Not one of the known values.
+        ValueUnknown,
+        /// A known value that is not allowed for this field or together with the others.
+        ValueNotAllowed,
+        /// An update mask names an unknown field.
+        FieldUnknown,
+        /// An update mask names an output-only field.
+        FieldOutputOnly,
+        /// A duplicate of an earlier value in the list, although values must be unique.
+        NotUnique,
+        /// It refers to something that does not exist or that it must not refer to.
+        ReferenceInvalid,
+        /// Elements that depend on each other in a cycle.
+        Cycle,
+        /// There are more violations than those listed.
+        More,
+    }
 }
 
 /// An invalid field.

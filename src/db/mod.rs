@@ -53,7 +53,7 @@ use failover::hosts;
 use page_pool::{PagePool, PageReader};
 use reader::Reader;
 pub use sql_lists::{any_of, texts};
-pub use tx::{LockWait, Locked, Tx, existing_ids, lock, lock_number};
+pub use tx::{LockWait, Locked, Tx, existing_ids, ids_where, lock, lock_number};
 pub use watch::Watch;
 
 use crate::core::backoff::RECONNECT;

@@ -347,3 +347,21 @@ pub fn difference<A: ActiveModelTrait>(before: &A, mut after: A) -> A {
     }
     after
 }
+
+/// The rows of new records, and of the next versions of others: pairs of the stored and the next version.
+pub fn of_versions<R, A: ActiveModelTrait>(
+    created: &[R],
+    changed: &[(R, R)],
+    version: fn(&R) -> (Uuid, i64),
+    to_row: fn(&R) -> Result<A>,
+) -> Result<Vec<Rows>> {
+    let changed = changed.iter().map(|(before, after)| {
+        let (id, version) = version(before);
+        Ok((id, version, difference(&to_row(before)?, to_row(after)?)))
+    });
+    let mut all = Rows::update(changed.collect::<Result<_>>()?)?;
+    all.extend(Rows::insert(
+        created.iter().map(to_row).collect::<Result<_>>()?,
+    )?);
+    Ok(all)
+}

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{ArrayType, Expr, LockBehavior, LockType, Value};
+use sea_orm::sea_query::{ArrayType, Expr, IntoCondition, LockBehavior, LockType, Value};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, Select, Statement,
@@ -184,6 +184,17 @@ pub async fn existing_ids<E: EntityTrait>(
     let select = E::find().select_only().column(id);
     let found = select.filter(any_of(Expr::col(id), ids.into_iter().collect()));
     let found: Vec<Uuid> = found.into_tuple().all(&**tx).await?;
+    Ok(found.into_iter().collect())
+}
+
+/// The ids of the rows for which `condition` holds.
+pub async fn ids_where<E: EntityTrait>(
+    tx: &Tx,
+    id: E::Column,
+    condition: impl IntoCondition,
+) -> Result<BTreeSet<Uuid>> {
+    let select = E::find().select_only().column(id).filter(condition);
+    let found: Vec<Uuid> = select.into_tuple().all(&**tx).await?;
     Ok(found.into_iter().collect())
 }
 

@@ -7,66 +7,35 @@ use uuid::Uuid;
 use crate::core::call::Principal;
 use crate::core::field_change::FieldChange;
 use crate::core::money::Money;
+use crate::core::text_enum::text_enum;
 use crate::features::leads::model::LeadState;
 
-/// The state of an opportunity.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum OpportunityState {
-    /// It can still be won.
-    Open,
-    /// Won.
-    Won,
-    /// Lost.
-    Lost,
+text_enum! {
+    /// The state of an opportunity.
+    pub enum OpportunityState {
+        /// It can still be won.
+        Open,
+        /// Won.
+        Won,
+        /// Lost.
+        Lost,
+    }
 }
 
-/// The sales stage of an opportunity.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum Stage {
-    /// First contact.
-    Contact,
-    /// A meeting.
-    Meeting,
-    /// Negotiation.
-    Negotiation,
-    /// The customer is about to buy.
-    Buying,
-    /// Finished.
-    Closed,
+text_enum! {
+    /// The sales stage of an opportunity.
+    pub enum Stage {
+        /// First contact.
+        Contact,
+        /// A meeting.
+        Meeting,
+        /// Negotiation.
+        Negotiation,
+        /// The customer is about to buy.
+        Buying,
+        /// Finished.
+        Closed,
+    }
 }
 
 /// The editable fields of an opportunity.

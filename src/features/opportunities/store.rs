@@ -104,23 +104,16 @@ impl Record for Opportunity {
     }
 
     async fn write(_tx: &Tx, created: Vec<Self>, changed: Vec<(Self, Self)>) -> Result<Vec<Rows>> {
-        let created = created.iter().map(to_row).collect::<Result<_>>()?;
-        let changed = changed.iter().map(|(before, after)| {
-            let row = rows::difference(&to_row(before)?, to_row(after)?);
-            Ok((before.id, before.version, row))
-        });
-        let mut all = Rows::update(changed.collect::<Result<_>>()?)?;
-        all.extend(Rows::insert(created)?);
-        Ok(all)
+        rows::of_versions(
+            &created,
+            &changed,
+            |record| (record.id, record.version),
+            to_row,
+        )
     }
 
     async fn attached_to(tx: &Tx, root_id: Uuid) -> Result<BTreeSet<Uuid>> {
-        let rows = Entity::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Column::LeadId.eq(root_id));
-        let ids: Vec<Uuid> = rows.into_tuple().all(&**tx).await?;
-        Ok(ids.into_iter().collect())
+        db::ids_where::<Entity>(tx, Column::Id, Column::LeadId.eq(root_id)).await
     }
 
     fn without_texts(&self, time: DateTime<Utc>) -> Option<(Self, Vec<FieldChange>)> {

@@ -2,7 +2,7 @@
 
 mod action;
 
-use crate::core::text_enum::TextEnum as _;
+use crate::core::text_enum::{TextEnum as _, text_enum};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,32 +15,16 @@ use crate::error::Result;
 
 pub use action::{Action, ActionRun, ActionState, ActionType, RunOutcome, find_cycle};
 
-/// The state of an order.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum OrderState {
-    /// Some actions are not finished.
-    Processing,
-    /// Every action is done or skipped.
-    Complete,
-    /// Canceled. This state is final.
-    Canceled,
+text_enum! {
+    /// The state of an order.
+    pub enum OrderState {
+        /// Some actions are not finished.
+        Processing,
+        /// Every action is done or skipped.
+        Complete,
+        /// Canceled. This state is final.
+        Canceled,
+    }
 }
 
 /// The maximum number of items of an order.

@@ -1,6 +1,6 @@
 //! The filters and orders of lists of leads.
 
-use crate::core::text_enum::TextEnum as _;
+use crate::core::text_enum::{TextEnum as _, text_enum};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -28,34 +28,19 @@ pub struct Filter {
     pub update_time_before: Option<DateTime<Utc>>,
 }
 
-/// The field that a list is ordered by.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum OrderKey {
-    /// The time of creation.
-    CreateTime,
-    /// The time of the last change.
-    UpdateTime,
-    /// The folded last name.
-    LastName,
-    /// The folded company.
-    Company,
+text_enum! {
+    "snake_case"
+    /// The field that a list is ordered by.
+    pub enum OrderKey {
+        /// The time of creation.
+        CreateTime,
+        /// The time of the last change.
+        UpdateTime,
+        /// The folded last name.
+        LastName,
+        /// The folded company.
+        Company,
+    }
 }
 
 /// The order of a list.

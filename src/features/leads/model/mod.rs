@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::core::call::Principal;
 use crate::core::etag::etag;
+use crate::core::text_enum::text_enum;
 use crate::error::Result;
 use crate::features::leads::errors;
 
@@ -20,32 +21,16 @@ pub use details::{
 };
 pub use listing::{Filter, OrderKey, Ordering, Position, PositionKey};
 
-/// The lifecycle state of a lead.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum LeadState {
-    /// In progress.
-    Open,
-    /// Deactivated.
-    Deactivated,
-    /// Converted to a client. This state is final.
-    Converted,
+text_enum! {
+    /// The lifecycle state of a lead.
+    pub enum LeadState {
+        /// In progress.
+        Open,
+        /// Deactivated.
+        Deactivated,
+        /// Converted to a client. This state is final.
+        Converted,
+    }
 }
 
 /// An operation on a lead that depends on its state.
@@ -152,30 +137,14 @@ pub struct Erasure {
     pub actor: Principal,
 }
 
-/// The method of a conversion.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum Trigger {
-    /// By the Convert RPC.
-    Manual,
-    /// By an order's PROVISION_CLIENT action.
-    OrderAction,
+text_enum! {
+    /// The method of a conversion.
+    pub enum Trigger {
+        /// By the Convert RPC.
+        Manual,
+        /// By an order's PROVISION_CLIENT action.
+        OrderAction,
+    }
 }
 
 /// The conversion of a lead.

@@ -5,64 +5,33 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::core::call::Principal;
+use crate::core::text_enum::text_enum;
 
 /// The key of the action that an order gets if the caller gives no actions.
 const PROVISION_CLIENT: &str = "provision-client";
 
-/// The effect of an action.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum ActionType {
-    /// Converts the order's lead.
-    ProvisionClient,
-    /// Records that somebody did something outside of Leadsmith.
-    Manual,
+text_enum! {
+    /// The effect of an action.
+    pub enum ActionType {
+        /// Converts the order's lead.
+        ProvisionClient,
+        /// Records that somebody did something outside of Leadsmith.
+        Manual,
+    }
 }
 
-/// The state of an action.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum ActionState {
-    /// Not run yet.
-    Pending,
-    /// Done.
-    Done,
-    /// The last run failed. It can be run again.
-    Failed,
-    /// Skipped on purpose.
-    Skipped,
+text_enum! {
+    /// The state of an action.
+    pub enum ActionState {
+        /// Not run yet.
+        Pending,
+        /// Done.
+        Done,
+        /// The last run failed. It can be run again.
+        Failed,
+        /// Skipped on purpose.
+        Skipped,
+    }
 }
 
 impl ActionState {
@@ -72,30 +41,14 @@ impl ActionState {
     }
 }
 
-/// The outcome of a run.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-pub enum RunOutcome {
-    /// The action is done.
-    Succeeded,
-    /// The run was refused.
-    Failed,
+text_enum! {
+    /// The outcome of a run.
+    pub enum RunOutcome {
+        /// The action is done.
+        Succeeded,
+        /// The run was refused.
+        Failed,
+    }
 }
 
 /// A step of an order, identified by its key.
