@@ -11,7 +11,7 @@ use super::Change;
 use crate::core::call::{Call, Principal};
 use crate::core::field_change::FieldChange;
 use crate::db::json::{from_json, to_json};
-use crate::db::select::{self, Fields, Part};
+use crate::db::select::{self, Part};
 use crate::db::{Tx, entities::history};
 use crate::error::Result;
 
@@ -61,7 +61,7 @@ pub async fn list(
     }
     let statement = query.build(db.get_database_backend());
     let large = [history::Column::Changes];
-    let part = select::page::<history::Entity>(db, statement, limit, &large, model).await?;
+    let part = select::page::<history::Entity>(db, statement, limit, &large).await?;
     part.map(|row| {
         Ok(Entry {
             id: row.id,
@@ -71,20 +71,5 @@ pub async fn list(
             rpc: row.rpc,
             changes: from_json(row.changes)?,
         })
-    })
-}
-
-/// Reads a row from its fields. Their order must be the same here and in the entity.
-fn model(row: &mut Fields<'_>) -> Option<history::Model> {
-    Some(history::Model {
-        id: row.take()?,
-        lead_id: row.take()?,
-        subject: row.take()?,
-        subject_id: row.take()?,
-        version: row.take()?,
-        time: row.take()?,
-        actor: row.take()?,
-        rpc: row.take()?,
-        changes: row.take()?,
     })
 }

@@ -1,33 +1,26 @@
-//! Bulk writes: the rows of many changes in few statements.
-//!
-//! PostgreSQL receives all rows of all tables in one statement. Each table is a common table
-//! expression, whose rows are passed as one array per column. So the statement's text does not
-//! depend on the number of rows, it is planned once, and it costs one network round trip. SQLite
-//! runs in the process and has no arrays: its rows are passed as VALUES, in a few fixed numbers of
-//! rows, so that its statements are prepared once too.
+//! Bulk writes: the rows of many changes in few statements. Each database has its own writer.
 //!
 //! It knows nothing of the entities that are written. It is written by hand because SeaORM's
 //! `insert_many` makes a new statement text for every number of rows and has no bulk update.
 
 mod column;
+mod postgres;
+mod sqlite;
 
 use sea_orm::sea_query::Value;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ConnectionTrait, DbBackend, EntityName, EntityTrait, Iterable,
-    QueryResult, Statement,
+    QueryResult,
 };
 use uuid::Uuid;
 
-use self::column::{Column, as_text};
+use self::column::Column;
 use super::Tx;
 use crate::error::{Error, Result};
 
 /// The numbers of rows that one statement on SQLite may have. The largest number that fits is used
 /// repeatedly.
 const CHUNKS: [usize; 4] = [64, 16, 4, 1];
-
-/// The maximum number of tables that one change writes to.
-const TABLES: usize = 8;
 
 /// Rows to write to one table.
 pub struct Rows {
@@ -138,87 +131,6 @@ impl Rows {
             .collect();
         set.join(", ")
     }
-
-    /// The PostgreSQL statement. Its arrays are appended to `parameters`.
-    fn on_postgres(self, parameters: &mut Vec<Value>) -> Result<String> {
-        let mut arrays = Vec::new();
-        let mut columns: Vec<Vec<Value>> = self.columns.iter().map(|_| Vec::new()).collect();
-        for row in &self.rows {
-            for ((value, column), cells) in row.iter().zip(&self.columns).zip(&mut columns) {
-                cells.push(if column.is_text() {
-                    as_text(value.clone())?
-                } else {
-                    value.clone()
-                });
-            }
-        }
-        for (column, cells) in self.columns.iter().zip(columns) {
-            let (name, array) = column.array();
-            parameters.push(Value::Array(array, Some(Box::new(cells))));
-            arrays.push(format!("${}::{name}", parameters.len()));
-        }
-        let (table, names) = (&self.table, self.names());
-        let from = format!("unnest({}) AS v({names})", arrays.join(", "));
-        let selected: Vec<String> = self.columns.iter().map(Column::value).collect();
-        let insert = format!(
-            "INSERT INTO {table} ({names}) SELECT {} FROM {from}",
-            selected.join(", ")
-        );
-        Ok(match self.verb {
-            Verb::Insert => insert,
-            Verb::Replace => {
-                let key = self
-                    .columns
-                    .first()
-                    .map_or("", |column| column.name.as_str());
-                let rest = self.columns.iter().skip(1).map(|column| &column.name);
-                let set: Vec<String> = rest
-                    .map(|name| format!("{name} = excluded.{name}"))
-                    .collect();
-                format!(
-                    "{insert} ON CONFLICT ({key}) DO UPDATE SET {}",
-                    set.join(", ")
-                )
-            }
-            Verb::Update => format!(
-                "UPDATE {table} AS t SET {} FROM {from} WHERE t.id = v.id AND t.version = v.was",
-                self.assignments(|_, column| column.value())
-            ),
-        })
-    }
-
-    /// The SQLite statements, each with the number of rows that it writes.
-    fn on_sqlite(self) -> Vec<(usize, Statement)> {
-        let (table, names) = (&self.table, self.names());
-        let placeholders = format!("({})", vec!["?"; self.columns.len()].join(", "));
-        let text = |count: usize| {
-            let values = vec![placeholders.as_str(); count].join(", ");
-            match self.verb {
-                Verb::Insert => format!("INSERT INTO {table} ({names}) VALUES {values}"),
-                Verb::Replace => {
-                    format!("INSERT OR REPLACE INTO {table} ({names}) VALUES {values}")
-                }
-                Verb::Update => format!(
-                    "UPDATE {table} AS t SET {} FROM (VALUES {values}) AS v \
-                     WHERE t.id = v.column1 AND t.version = v.column2",
-                    self.assignments(|index, _| format!("v.column{}", index + 1))
-                ),
-            }
-        };
-        let mut statements = Vec::new();
-        let mut rest = self.rows.as_slice();
-        for size in CHUNKS {
-            while rest.len() >= size {
-                let (chunk, others) = rest.split_at(size);
-                rest = others;
-                let cells: Vec<Value> = chunk.iter().flatten().cloned().collect();
-                let statement =
-                    Statement::from_sql_and_values(DbBackend::Sqlite, text(size), cells);
-                statements.push((size, statement));
-            }
-        }
-        statements
-    }
 }
 
 /// Writes all rows, on PostgreSQL in one statement. There it returns the transaction's id.
@@ -230,69 +142,19 @@ pub async fn write(tx: &Tx, all: Vec<Rows>) -> Result<Option<String>> {
         return Ok(None);
     }
     if tx.get_database_backend() == DbBackend::Postgres {
-        return write_on_postgres(tx, all).await.map(Some);
+        return postgres::write(tx, all).await.map(Some);
     }
-    let mut statements: Vec<(usize, Statement)> =
-        all.into_iter().flat_map(Rows::on_sqlite).collect();
-    if statements.iter().all(|(count, _)| *count == 1) && statements.len() <= TABLES {
-        statements = vec![join_statements(statements)];
-    }
-    for (count, statement) in statements {
-        let written = tx.execute_raw(statement).await?.rows_affected();
-        check_count(count as u64, written)?;
-    }
+    sqlite::write(tx, all).await?;
     Ok(None)
-}
-
-/// Joins the statements of one change on SQLite into one text: a round trip to the connection's
-/// thread costs as much as a small statement. With more rows there would be too many different
-/// texts to keep prepared.
-fn join_statements(statements: Vec<(usize, Statement)>) -> (usize, Statement) {
-    let count = statements.len();
-    let (mut texts, mut values) = (Vec::new(), Vec::new());
-    for (_, statement) in statements {
-        texts.push(statement.sql);
-        values.extend(statement.values.into_iter().flat_map(|values| values.0));
-    }
-    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, texts.join("; "), values);
-    (count, statement)
-}
-
-async fn write_on_postgres(tx: &Tx, all: Vec<Rows>) -> Result<String> {
-    let (mut parameters, mut parts, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-    let expected: Vec<usize> = all.iter().map(|rows| rows.rows.len()).collect();
-    for (index, rows) in all.into_iter().enumerate() {
-        let statement = rows.on_postgres(&mut parameters)?;
-        parts.push(format!("w{index} AS ({statement} RETURNING 1)"));
-        counts.push(format!("(SELECT count(*) FROM w{index})"));
-    }
-    let sql = format!(
-        "WITH {} SELECT pg_current_xact_id()::text, {}",
-        parts.join(", "),
-        counts.join(", ")
-    );
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, parameters);
-    let row = tx.query_one_raw(statement).await?;
-    let row = row.ok_or_else(|| Error::internal("a count of rows is missing"))?;
-    for (index, expected) in expected.into_iter().enumerate() {
-        let written: i64 = row.try_get_by_index(index + 1)?;
-        check_count(expected as u64, u64::try_from(written).unwrap_or(0))?;
-    }
-    Ok(row.try_get_by_index(0)?)
 }
 
 /// Writes new rows and returns the columns `returning` of each.
 pub async fn write_returning(tx: &Tx, rows: Rows, returning: &str) -> Result<Vec<QueryResult>> {
-    let backend = tx.get_database_backend();
-    let statements = if backend == DbBackend::Postgres {
-        let mut parameters = Vec::new();
-        let sql = rows.on_postgres(&mut parameters)?;
-        vec![Statement::from_sql_and_values(backend, sql, parameters)]
+    let statements = if tx.get_database_backend() == DbBackend::Postgres {
+        vec![postgres::statement(rows)?]
     } else {
-        rows.on_sqlite()
-            .into_iter()
-            .map(|(_, statement)| statement)
-            .collect()
+        let statements = sqlite::statements(rows).into_iter();
+        statements.map(|(_, statement)| statement).collect()
     };
     let mut all = Vec::new();
     for mut statement in statements {

@@ -6,15 +6,16 @@
 //! text, and this module splits it. It is written by hand because neither SeaORM nor sqlx can fetch
 //! rows in bulk.
 //!
-//! It knows nothing of the entities: the caller supplies the query and the function that decodes a
-//! row.
+//! It knows nothing of the entities: the caller supplies the query, and `row_by_position!` derives from an entity's
+//! definition how its rows are decoded.
 
 mod fields;
 
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, Iterable, Statement};
 
-pub use fields::{Field, Fields};
+pub(in crate::db) use fields::row_by_position;
+pub use fields::{Field, Fields, RowByPosition};
 
 use crate::error::{Error, Result};
 
@@ -29,9 +30,6 @@ const LARGEST_PAGE: u64 = 3 << 20;
 /// Rows up to this size count as small, whatever the page size is. A page of small rows is read by
 /// one plain query, of at most 1,001 × 8 KiB.
 const SMALL_ROW: u64 = 8 << 10;
-
-/// Decodes a row from its fields, which are in the order of the entity's columns.
-pub type Read<E> = fn(&mut Fields<'_>) -> Option<<E as EntityTrait>::Model>;
 
 /// The rows of a page, up to its size limit.
 #[derive(Debug)]
@@ -80,30 +78,31 @@ impl<T> Part<T> {
 }
 
 /// The rows that `select` returns. It must select every column.
-pub async fn rows<E: EntityTrait>(
-    db: &impl ConnectionTrait,
-    mut select: Statement,
-    read: Read<E>,
-) -> Result<Vec<E::Model>> {
+pub async fn rows<E>(db: &impl ConnectionTrait, mut select: Statement) -> Result<Vec<E::Model>>
+where
+    E: EntityTrait<Model: RowByPosition>,
+{
     let backend = select.db_backend;
     let aggregate_sql = aggregate_sql(backend, &row_sql::<E>(backend), None);
     select.sql = format!("SELECT {aggregate_sql} FROM ({}) AS t", select.sql);
     let Some(row) = db.query_one_raw(select).await? else {
         return Ok(Vec::new());
     };
-    split_rows::<E>(row.try_get_by_index(0)?, read)
+    split_rows::<E>(row.try_get_by_index(0)?)
 }
 
 /// The rows of a page: those that `select` returns, up to `LARGEST_PAGE` bytes in the `large`
 /// columns. `select` must select every column of at most `limit` rows. The database does not
 /// concatenate rows that are not part of the page.
-pub async fn page<E: EntityTrait>(
+pub async fn page<E>(
     db: &impl ConnectionTrait,
     select: Statement,
     limit: u64,
     large: &[E::Column],
-    read: Read<E>,
-) -> Result<Part<E::Model>> {
+) -> Result<Part<E::Model>>
+where
+    E: EntityTrait<Model: RowByPosition>,
+{
     let largest = (LARGEST_PAGE / limit.max(1)).max(SMALL_ROW);
     let statement = small_rows_query::<E>(select.clone(), large, largest);
     let Some(row) = db.query_one_raw(statement).await? else {
@@ -111,7 +110,7 @@ pub async fn page<E: EntityTrait>(
     };
     let (text, count): (Option<String>, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
     let bytes = text_bytes(text.as_ref());
-    let rows = split_rows::<E>(text, read)?;
+    let rows = split_rows::<E>(text)?;
     if i64::try_from(rows.len()) == Ok(count) {
         return Ok(Part {
             rows,
@@ -127,7 +126,7 @@ pub async fn page<E: EntityTrait>(
     let is_truncated: Option<bool> = row.try_get_by_index(1)?;
     Ok(Part {
         bytes: text_bytes(text.as_ref()),
-        rows: split_rows::<E>(text, read)?,
+        rows: split_rows::<E>(text)?,
         is_truncated: is_truncated.unwrap_or(false),
     })
 }
@@ -249,11 +248,14 @@ fn aggregate_sql(backend: DbBackend, row: &str, order: Option<&str>) -> String {
 }
 
 /// Splits the text into rows and decodes them.
-fn split_rows<E: EntityTrait>(text: Option<String>, read: Read<E>) -> Result<Vec<E::Model>> {
+fn split_rows<E>(text: Option<String>) -> Result<Vec<E::Model>>
+where
+    E: EntityTrait<Model: RowByPosition>,
+{
     let text = text.unwrap_or_default();
     let rows = text.split_terminator(ROW).map(|row| {
         let mut fields = Fields(row.split(UNIT));
-        let row = read(&mut fields).filter(|_| fields.0.next().is_none());
+        let row = E::Model::from_fields(&mut fields).filter(|_| fields.0.next().is_none());
         let table = E::default();
         row.ok_or_else(|| {
             Error::internal(format!("a row of {} cannot be read", table.table_name()))

@@ -1,22 +1,26 @@
 use sea_orm::entity::prelude::*;
 
-/// An order with its items and actions.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "orders")]
-pub struct Model {
-    pub seq: i64,
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub id: Uuid,
-    pub lead_id: Uuid,
-    pub opportunity_id: Option<Uuid>,
-    pub version: i64,
-    pub state: String,
-    #[sea_orm(column_type = "JsonBinary")]
-    pub items: Json,
-    #[sea_orm(column_type = "JsonBinary")]
-    pub actions: Json,
-    pub create_time: DateTimeUtc,
-    pub update_time: DateTimeUtc,
+use crate::db::select::row_by_position;
+
+row_by_position! {
+    /// An order with its items and actions.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "orders")]
+    pub struct Model {
+        pub seq: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub lead_id: Uuid,
+        pub opportunity_id: Option<Uuid>,
+        pub version: i64,
+        pub state: String,
+        #[sea_orm(column_type = "JsonBinary")]
+        pub items: Json,
+        #[sea_orm(column_type = "JsonBinary")]
+        pub actions: Json,
+        pub create_time: DateTimeUtc,
+        pub update_time: DateTimeUtc,
+    }
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -15,6 +15,38 @@ impl Fields<'_> {
     }
 }
 
+/// A row that is decoded from its fields by their position. `row_by_position!` implements it.
+pub trait RowByPosition: Sized {
+    /// Decodes all fields; `None` if there are too few or one has another type.
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// Wraps the definition of an entity's model. The fields are taken in the order of the definition, from which SeaORM
+/// also derives the order of the columns, so that two fields cannot be swapped.
+macro_rules! row_by_position {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $type,)*
+        }
+
+        impl $crate::db::select::RowByPosition for $name {
+            fn from_fields(fields: &mut $crate::db::select::Fields<'_>) -> Option<Self> {
+                Some(Self {
+                    $($field: fields.take()?,)*
+                })
+            }
+        }
+    };
+}
+
+pub(in crate::db) use row_by_position;
+
 /// A type that a field can have.
 pub trait Field: Sized {
     /// Parses the text form of either database.

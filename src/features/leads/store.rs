@@ -22,7 +22,7 @@ use crate::db::select::{self, Part};
 use crate::db::{LockWait, Locked, Tx, any_of, existing_ids, search, texts};
 use crate::error::{Error, Result};
 pub use row::from_row;
-use row::{model, to_row};
+use row::to_row;
 
 /// The prefix of the path of a custom field.
 const CUSTOM: &str = "custom_fields.";
@@ -227,7 +227,7 @@ pub async fn names(
 
 /// Reads leads with a statement that selects whole rows.
 pub async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<Vec<Lead>> {
-    let rows = select::rows::<Entity>(db, statement, model).await?;
+    let rows = select::rows::<Entity>(db, statement).await?;
     rows.into_iter().map(from_row).collect()
 }
 
@@ -242,6 +242,6 @@ pub async fn read_page(
         Column::Street,
         Column::DeactivationReason,
     ];
-    let part = select::page::<Entity>(db, statement, limit, &large, model).await?;
+    let part = select::page::<Entity>(db, statement, limit, &large).await?;
     part.map(from_row)
 }

@@ -18,7 +18,7 @@ use crate::db::entities::lead;
 use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
 use crate::db::rows::{self, Rows};
-use crate::db::select::{self, Fields, Part};
+use crate::db::select::{self, Part};
 use crate::db::{self, LockWait, Locked, Tx};
 use crate::error::{Error, Result};
 use crate::features::leads::model::LeadState;
@@ -65,7 +65,7 @@ pub async fn list(
     }
     let statement = query.build(db.get_database_backend());
     let large = [Column::NextStep, Column::Description, Column::CloseReason];
-    let part = select::page::<Entity>(db, statement, limit, &large, model).await?;
+    let part = select::page::<Entity>(db, statement, limit, &large).await?;
     let ids = part.rows.iter().map(|row| row.lead_id).collect();
     let leads = crate::features::leads::store::names(db, ids).await?;
     part.map(|row| {
@@ -145,31 +145,6 @@ fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
         close_reason: Set(close.map(|close| close.reason.clone())),
         create_time: Set(opportunity.create_time),
         update_time: Set(opportunity.update_time),
-    })
-}
-
-/// Reads a row from its fields. Their order must be the same here and in the entity.
-fn model(row: &mut Fields<'_>) -> Option<Model> {
-    Some(Model {
-        seq: row.take()?,
-        id: row.take()?,
-        lead_id: row.take()?,
-        version: row.take()?,
-        name: row.take()?,
-        stage: row.take()?,
-        state: row.take()?,
-        amount: row.take()?,
-        probability: row.take()?,
-        win_probability: row.take()?,
-        expected_close_date: row.take()?,
-        owner_id: row.take()?,
-        next_step: row.take()?,
-        description: row.take()?,
-        close_time: row.take()?,
-        close_actor: row.take()?,
-        close_reason: row.take()?,
-        create_time: row.take()?,
-        update_time: row.take()?,
     })
 }
 

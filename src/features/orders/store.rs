@@ -19,7 +19,7 @@ use crate::db::entities::action_run;
 use crate::db::entities::order::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
 use crate::db::rows::{self, Rows};
-use crate::db::select::{self, Fields, Part};
+use crate::db::select::{self, Part};
 use crate::db::{LockWait, Locked, Tx};
 use crate::error::{Error, Result};
 
@@ -126,24 +126,8 @@ pub async fn list(
     }
     let statement = query.build(db.get_database_backend());
     let large = [Column::Items, Column::Actions];
-    let part = select::page::<Entity>(db, statement, limit, &large, model).await?;
+    let part = select::page::<Entity>(db, statement, limit, &large).await?;
     part.map(from_row)
-}
-
-/// Reads a row from its fields. Their order must be the same here and in the entity.
-fn model(row: &mut Fields<'_>) -> Option<Model> {
-    Some(Model {
-        seq: row.take()?,
-        id: row.take()?,
-        lead_id: row.take()?,
-        opportunity_id: row.take()?,
-        version: row.take()?,
-        state: row.take()?,
-        items: row.take()?,
-        actions: row.take()?,
-        create_time: row.take()?,
-        update_time: row.take()?,
-    })
 }
 
 /// The row of an order.
@@ -197,26 +181,8 @@ pub async fn list_runs(
     }
     let statement = query.build(db.get_database_backend());
     let large = [action_run::Column::Actor, action_run::Column::ErrorMessage];
-    let part = select::page::<action_run::Entity>(db, statement, limit, &large, run_model).await?;
+    let part = select::page::<action_run::Entity>(db, statement, limit, &large).await?;
     part.map(run_from_row)
-}
-
-/// Like [`model`], for a run.
-fn run_model(row: &mut Fields<'_>) -> Option<action_run::Model> {
-    Some(action_run::Model {
-        seq: row.take()?,
-        id: row.take()?,
-        order_id: row.take()?,
-        lead_id: row.take()?,
-        action: row.take()?,
-        time: row.take()?,
-        actor: row.take()?,
-        outcome: row.take()?,
-        no_change: row.take()?,
-        automatic: row.take()?,
-        error_reason: row.take()?,
-        error_message: row.take()?,
-    })
 }
 
 fn from_row(row: Model) -> Result<Order> {

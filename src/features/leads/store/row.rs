@@ -5,56 +5,10 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use crate::core::text_enum::TextEnum as _;
 use crate::db::entities::lead::{ActiveModel, CustomFields, Model};
 use crate::db::json::{from_json, to_json};
-use crate::db::select::{Field, Fields};
 use crate::error::{Error, Result};
 use crate::features::leads::model::{
     Address, Conversion, Deactivation, Details, Erasure, Lead, LeadState, Status, fold,
 };
-
-impl Field for CustomFields {
-    fn from_text(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
-    }
-}
-
-/// Reads a row from its fields. Their order must be the same here and in the entity.
-pub(super) fn model(row: &mut Fields<'_>) -> Option<Model> {
-    Some(Model {
-        seq: row.take()?,
-        id: row.take()?,
-        version: row.take()?,
-        state: row.take()?,
-        first_name: row.take()?,
-        last_name: row.take()?,
-        company: row.take()?,
-        email: row.take()?,
-        phone: row.take()?,
-        fax: row.take()?,
-        vat_id: row.take()?,
-        street: row.take()?,
-        city: row.take()?,
-        region: row.take()?,
-        postal_code: row.take()?,
-        country_code: row.take()?,
-        language: row.take()?,
-        owner_id: row.take()?,
-        source: row.take()?,
-        custom_fields: row.take()?,
-        last_name_key: row.take()?,
-        company_key: row.take()?,
-        email_key: row.take()?,
-        deactivation_time: row.take()?,
-        deactivation_actor: row.take()?,
-        deactivation_reason: row.take()?,
-        conversion_time: row.take()?,
-        conversion_actor: row.take()?,
-        conversion_order_id: row.take()?,
-        create_time: row.take()?,
-        update_time: row.take()?,
-        erasure_time: row.take()?,
-        erasure_actor: row.take()?,
-    })
-}
 
 /// The row of a lead.
 pub(super) fn to_row(lead: &Lead) -> Result<ActiveModel> {
