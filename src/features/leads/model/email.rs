@@ -169,7 +169,7 @@ mod tests {
             "\u{3164}@example.com",
         ] {
             assert!(
-                problem(hidden).unwrap().1.contains("not shown"),
+                problem(hidden).unwrap().1.contains("invisible"),
                 "{hidden:?}"
             );
         }
