@@ -11,7 +11,7 @@ use leadsmith::cli::Cli;
 type Flags = BTreeMap<String, (String, String)>;
 
 fn in_root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    Path::new(crate::ROOT).join(path)
 }
 
 fn read(path: &Path) -> String {

@@ -100,7 +100,7 @@ on_both! {
 
 #[test]
 fn every_reason_has_a_snapshot() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/snapshots");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/it/snapshots");
     let found: std::collections::BTreeSet<String> = std::fs::read_dir(folder)
         .unwrap()
         .filter_map(|entry| {

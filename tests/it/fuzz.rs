@@ -17,9 +17,7 @@ const MUTATIONS: usize = 200;
 
 /// The stored inputs of a target, by their names.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(target);
+    let folder = Path::new(crate::ROOT).join("fuzz/corpus").join(target);
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path())

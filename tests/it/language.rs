@@ -53,7 +53,7 @@ fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn phrases_that_readers_stumble_over_stay_out() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(crate::ROOT);
     let mut files = Vec::new();
     for folder in FOLDERS {
         texts(&root.join(folder), &mut files);

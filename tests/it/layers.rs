@@ -119,7 +119,7 @@ fn expand(rest: &str, prefix: &str, depth: usize, found: &mut BTreeSet<String>) 
 }
 
 fn sources(folder: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let root = Path::new(crate::ROOT).join(folder);
     let mut sources = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {

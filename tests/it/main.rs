@@ -9,6 +9,9 @@
     reason = "a test fails by panicking, and is outside of what it tests"
 )]
 
+/// The repository's root.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 mod auth;
 mod backup;
 mod bulk;

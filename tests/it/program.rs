@@ -41,16 +41,28 @@ pub struct Program {
     folder: TempDir,
 }
 
+/// The path of the service's binary, which `scripts/test` builds in the same folder as the tests.
+pub fn binary() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let binary = tests.ancestors().nth(2).unwrap().join("leadsmith");
+    assert!(
+        binary.exists(),
+        "{} does not exist: run the tests by scripts/test, which builds it",
+        binary.display()
+    );
+    binary
+}
+
 /// The program with these arguments, separated by spaces.
 pub fn leadsmith(arguments: &str) -> Program {
-    prepare(Command::new(env!("CARGO_BIN_EXE_leadsmith")), arguments)
+    prepare(Command::new(binary()), arguments)
 }
 
 /// The same with a umask that lets other users read and write the files that it creates.
 pub fn leadsmith_without_umask(arguments: &str) -> Program {
     let mut shell = Command::new("sh");
     let exec = "umask 0; exec \"$0\" \"$@\"";
-    shell.args(["-c", exec, env!("CARGO_BIN_EXE_leadsmith")]);
+    shell.args(["-c", exec]).arg(binary());
     prepare(shell, arguments)
 }
 

@@ -36,7 +36,7 @@ fn paste(line: &str, token: &str) -> (bool, String) {
 async fn every_line_the_demo_prints_works() {
     let folder = tempfile::tempdir().unwrap();
     let printed = folder.path().join("printed");
-    let child = Command::new(env!("CARGO_BIN_EXE_leadsmith"))
+    let child = Command::new(crate::program::binary())
         .arg("demo")
         .env("LEADSMITH_LISTEN", free_address().to_string())
         .stdout(std::fs::File::create(&printed).unwrap())
