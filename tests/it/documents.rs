@@ -1,33 +1,15 @@
-//! The documents: every link works, and the manual lists exactly the existing reasons and flags.
+//! The documents: every link works, and the manual lists exactly the reasons and settings of the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory};
 use leadsmith::cli::Cli;
 
+use crate::harness::markdown::{blocks, documents, in_root, read, table};
+
 /// Each flag with its environment variable and its default. Both may be empty.
 type Flags = BTreeMap<String, (String, String)>;
-
-fn in_root(path: &str) -> PathBuf {
-    Path::new(crate::ROOT).join(path)
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The Markdown files of a folder.
-fn markdown(folder: &str) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(in_root(folder))
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|file| file.extension().is_some_and(|extension| extension == "md"))
-        .collect();
-    files.sort();
-    files
-}
 
 /// The lines outside of code blocks.
 fn prose(text: &str) -> Vec<&str> {
@@ -69,47 +51,24 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The cells of each row of the table with this header.
-fn table(text: &str, header: &str) -> Vec<Vec<String>> {
-    let lines: Vec<_> = text.lines().collect();
-    let start = lines.iter().position(|line| *line == header);
-    let start = start.unwrap_or_else(|| panic!("there is no table {header}"));
-    let mut rows = Vec::new();
-    for line in lines.iter().skip(start + 2) {
-        if !line.starts_with('|') {
-            break;
-        }
-        let cells = line.trim_matches('|').split('|');
-        rows.push(cells.map(|cell| cell.trim().to_owned()).collect());
-    }
-    assert!(!rows.is_empty(), "{header}");
-    rows
-}
-
 #[test]
 fn every_link_leads_to_a_file_and_a_heading_that_exist() {
-    let mut documents = markdown(".");
-    documents.extend(markdown("docs/src"));
-    documents.extend([in_root("fuzz/README.md"), in_root("migrations/README.md")]);
     let mut checked = 0;
-    for document in documents {
+    for document in documents() {
         for link in links(&read(&document)) {
             if link.contains("://") {
                 continue;
             }
             let (file, anchor) = link.split_once('#').unwrap_or((link.as_str(), ""));
-            let target = if file.is_empty() {
-                document.clone()
-            } else {
-                document.parent().unwrap().join(file)
+            let target = match file {
+                "" => in_root(&document),
+                _ => in_root(&document).parent().unwrap().join(file),
             };
-            assert!(target.exists(), "{} links to {link}", document.display());
+            assert!(target.exists(), "{document} links to {link}");
             if !anchor.is_empty() {
-                assert!(
-                    anchors(&read(&target)).contains(anchor),
-                    "{} links to {link}",
-                    document.display()
-                );
+                let text = fs::read_to_string(&target).unwrap();
+                let exists = anchors(&text).contains(anchor);
+                assert!(exists, "{document} links to {link}");
             }
             checked += 1;
         }
@@ -119,26 +78,26 @@ fn every_link_leads_to_a_file_and_a_heading_that_exist() {
 
 #[test]
 fn the_readme_is_short() {
-    let lines = read(&in_root("README.md")).lines().count();
+    let lines = read("README.md").lines().count();
     assert!(lines <= 200, "README.md has {lines} lines");
 }
 
 #[test]
 fn the_summary_lists_every_chapter_once() {
-    let mut listed = links(&read(&in_root("docs/src/SUMMARY.md")));
+    let mut listed = links(&read("docs/src/SUMMARY.md"));
     listed.sort();
-    // Ordered by their names.
-    let chapters: Vec<String> = markdown("docs/src")
+    let chapters: Vec<String> = documents()
         .iter()
-        .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
-        .filter(|name| name != "SUMMARY.md")
+        .filter_map(|path| path.strip_prefix("docs/src/"))
+        .filter(|name| *name != "SUMMARY.md")
+        .map(str::to_owned)
         .collect();
     assert_eq!(listed, chapters);
 }
 
 /// The reasons of `error_reason.proto`, each with the code at the start of its comment.
 fn reasons() -> BTreeMap<String, String> {
-    let proto = read(&in_root("proto/leadsmith/v1/error_reason.proto"));
+    let proto = read("proto/leadsmith/v1/error_reason.proto");
     let (_, body) = proto.split_once("enum ErrorReason {").unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
     let mut reasons = BTreeMap::new();
@@ -161,7 +120,7 @@ fn reasons() -> BTreeMap<String, String> {
 
 #[test]
 fn every_reason_is_a_row_of_the_manual_and_the_other_way_round() {
-    let manual = read(&in_root("docs/src/errors.md"));
+    let manual = read("docs/src/errors.md");
     let rows = table(&manual, "| Reason | Code | What to do |");
     let listed: BTreeMap<String, String> = rows
         .iter()
@@ -219,7 +178,7 @@ fn listed(text: &str, header: &str) -> Flags {
 
 #[test]
 fn every_setting_is_in_the_manual_with_its_variable_and_its_default() {
-    let manual = read(&in_root("docs/src/settings.md"));
+    let manual = read("docs/src/settings.md");
     let command = Cli::command();
     let mut serve = flags(command.find_subcommand("serve").unwrap());
     serve.extend(flags(&command));
@@ -235,7 +194,7 @@ fn every_setting_is_in_the_manual_with_its_variable_and_its_default() {
 
 #[test]
 fn every_flag_without_a_variable_is_in_the_manual() {
-    let manual = read(&in_root("docs/src/settings.md"));
+    let manual = read("docs/src/settings.md");
     let rows = table(&manual, "| Flag | Default | Command | Meaning |");
     let listed: BTreeSet<String> = rows
         .iter()
@@ -247,4 +206,14 @@ fn every_flag_without_a_variable_is_in_the_manual() {
         .map(|(flag, _)| flag)
         .collect();
     assert_eq!(listed, flags);
+}
+
+#[test]
+fn the_example_of_the_readme_is_that_of_the_manual() {
+    let python = |document: &str| {
+        let blocks = blocks(&read(document));
+        let block = blocks.into_iter().find(|block| block.language == "python");
+        block.unwrap().lines
+    };
+    assert_eq!(python("README.md"), python("docs/src/clients.md"));
 }

@@ -2,7 +2,9 @@
 
 mod answers;
 mod caller;
+pub mod demo;
 pub mod documented;
+pub mod markdown;
 
 use leadsmith::core::text_enum::TextEnum as _;
 use std::net::SocketAddr;

@@ -1,27 +1,15 @@
 //! The demo's story with the real program and the real grpcurl: every printed line is run in a shell, and its
 //! result must be as the line says.
 
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
 
-struct Demo(Child);
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::harness::demo::{Demo, grpcurl};
 
 /// Runs a printed line in a shell. Returns its output and error output, and whether it succeeded.
 fn paste(line: &str, token: &str) -> (bool, String) {
-    let grpcurl = std::env::var("LEADSMITH_TEST_GRPCURL").expect(
-        "this test needs grpcurl: run it by scripts/test, which gets one, or set \
-         LEADSMITH_TEST_GRPCURL to yours",
-    );
-    let line = line.replacen("grpcurl", &grpcurl, 1);
+    let line = line.replacen("grpcurl", grpcurl().to_str().unwrap(), 1);
     let output = Command::new("sh")
         .arg("-c")
         .arg(line)
@@ -34,29 +22,9 @@ fn paste(line: &str, token: &str) -> (bool, String) {
 
 #[tokio::test]
 async fn every_line_the_demo_prints_works() {
-    let folder = tempfile::tempdir().unwrap();
-    let printed = folder.path().join("printed");
-    let child = Command::new(crate::program::binary())
-        .arg("demo")
-        .env("LEADSMITH_LISTEN", free_address().to_string())
-        .stdout(std::fs::File::create(&printed).unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut demo = Demo(child);
-    let mut text = String::new();
-    for _ in 0..500 {
-        text = std::fs::read_to_string(&printed).unwrap();
-        if text.contains("OrderService/ListRuns") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let demo = Demo::start().await;
+    let text = &demo.text;
     assert!(text.starts_with("Leadsmith demo is ready"), "{text}");
-    let token = text
-        .lines()
-        .find_map(|line| line.strip_prefix("export TOKEN="))
-        .unwrap();
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with("grpcurl"))
@@ -65,7 +33,7 @@ async fn every_line_the_demo_prints_works() {
 
     let mut lead = String::new();
     for (number, line) in lines.iter().enumerate() {
-        let (succeeded, answer) = paste(line, token);
+        let (succeeded, answer) = paste(line, &demo.token);
         // The two calls that the story says are rejected, with readable details.
         let refusal = match number {
             5 => Some([
@@ -92,15 +60,7 @@ async fn every_line_the_demo_prints_works() {
         check(number, &answer, &mut lead);
     }
 
-    Command::new("kill")
-        .arg("-TERM")
-        .arg(demo.0.id().to_string())
-        .status()
-        .unwrap();
-    assert!(
-        demo.0.wait().unwrap().success(),
-        "SIGTERM ends the demo in order"
-    );
+    assert!(demo.stop().success(), "SIGTERM ends the demo in order");
 }
 
 /// The expected content of the response to each line of the story.
@@ -170,12 +130,4 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
         16 => assert_eq!(answer["runs"].as_array().unwrap().len(), 1),
         _ => panic!("the story has a line that nobody checks"),
     }
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
