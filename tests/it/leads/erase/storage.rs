@@ -5,7 +5,7 @@ use leadsmith_proto::{self as proto, Lead};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 
 use super::{Known, SAID, asked, erase, known, person, stored};
-use crate::harness::{Backend, Harness, eventually};
+use crate::harness::{Backend, Harness, eventually, reason};
 use crate::leads::complete;
 use crate::on_both;
 
@@ -170,8 +170,15 @@ on_both! {
         calls.join_all().await;
         for id in [&lead.id, &open.id] {
             if h.viewer.get(id).await.erasure.is_none() {
-                // Password attempts that overlapped still count for two seconds.
-                eventually("the lead is erased", async || h.admin.erase(id).await.is_ok()).await;
+                let erased = async || match h.admin.erase(id).await {
+                    Ok(_) => true,
+                    Err(status) => {
+                        // Password attempts that overlapped still count for two seconds.
+                        assert_eq!(reason(&status), "PASSWORD_ATTEMPTS_EXCEEDED");
+                        false
+                    }
+                };
+                eventually("the lead is erased", erased).await;
             }
         }
         let after = stored(&h).await;
