@@ -67,7 +67,7 @@ impl App {
         if settings.migrate {
             migrate::up(url).await?;
         } else {
-            migrate::require_current(url).await?;
+            migrate::require_usable(url).await?;
         }
         let db = connect::open(url, &settings.limits, clock.clone()).await?;
         let auth = Arc::new(Auth::new(db.clone(), clock.clone()));
@@ -198,11 +198,15 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, St
     // Before the database is opened, so that a server that cannot start does not migrate it.
     let tls = Tls::load(&settings.tls)?;
     let app = App::open(settings, clock).await?;
+    let mut watch = app.db.watch();
+    watch.hold_schema().await?;
+    // From here on no migration is reverted, but one may have been since the database was opened.
+    migrate::require_usable_by(&app.db).await?;
     let listener = server::bind(settings).await?;
     let (health, routes) = app.routes().await?;
     let policy = RetentionPolicy::new(&settings.limits);
     let retention = retention::start(app.db.clone(), app.clock.clone(), policy).await;
-    let mut serving = server::serve(settings, listener, tls, &app.auth, health, routes)?;
+    let mut serving = server::serve(settings, listener, tls, &app.auth, watch, health, routes)?;
     serving.add_background(retention);
     Ok(Running {
         address: serving.address,

@@ -3,10 +3,12 @@
 //! The service's `db::migrate` takes the lock and decides when migrations run; nothing here does. This
 //! crate's README has the rules for changing a schema that running replicas use.
 
+use compatibility::{contract, expand};
 pub use m0010_search_index::fill as fill_search_index;
 pub use sea_orm_migration;
 use sea_orm_migration::prelude::*;
 
+pub mod compatibility;
 mod m0001_operators;
 mod m0002_leads;
 mod m0003_opportunities;
@@ -19,28 +21,36 @@ mod m0009_filters;
 mod m0010_search_index;
 mod m0011_keys;
 mod m0015_contract;
+mod m0016_compatibility;
 mod schema;
 pub mod search_index;
 
-/// All migrations, in the order in which they apply.
+/// All migrations, in the order in which they apply, each with what it means for programs that do not know it.
 pub struct Migrator;
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
-            Box::new(m0001_operators::Migration),
-            Box::new(m0002_leads::Migration),
-            Box::new(m0003_opportunities::Migration),
-            Box::new(m0004_orders::Migration),
-            Box::new(m0005_ledgers::Migration),
-            Box::new(m0006_erasure::Migration),
-            Box::new(m0007_certificates::Migration),
-            Box::new(m0008_order_of_creation::Migration),
-            Box::new(m0009_filters::Migration),
-            Box::new(m0010_search_index::Migration),
-            Box::new(m0011_keys::Migration),
-            Box::new(m0015_contract::Migration),
+            expand(m0001_operators::Migration),
+            expand(m0002_leads::Migration),
+            expand(m0003_opportunities::Migration),
+            expand(m0004_orders::Migration),
+            expand(m0005_ledgers::Migration),
+            expand(m0006_erasure::Migration),
+            expand(m0007_certificates::Migration),
+            // Drops the indexes of the order in which older programs list.
+            contract(
+                m0008_order_of_creation::Migration,
+                "m0008_order_of_creation",
+            ),
+            expand(m0009_filters::Migration),
+            // Drops the FTS5 index in which older programs search on SQLite.
+            contract(m0010_search_index::Migration, "m0010_search_index"),
+            // Older programs compute other keys, and would not find duplicates by them.
+            contract(m0011_keys::Migration, "m0011_keys"),
+            expand(m0015_contract::Migration),
+            expand(m0016_compatibility::Migration),
         ]
     }
 }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod backup;
+mod confirm;
 mod demo;
 mod healthcheck;
 mod migrate;
@@ -84,8 +85,8 @@ impl Cli {
     }
 }
 
-/// Opens an existing database with a current schema. Commands neither create nor migrate a database.
+/// Opens an existing database whose schema this program works with. Commands neither create nor migrate a database.
 async fn open(settings: &DatabaseSettings) -> Result<Db, StartupError> {
-    schema::require_current(&settings.database_url).await?;
+    schema::require_usable(&settings.database_url).await?;
     connect::open(&settings.database_url, &Limits::default(), Clock::default()).await
 }

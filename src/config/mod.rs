@@ -35,6 +35,13 @@ pub struct DatabaseSettings {
     pub database_url: SecretString,
 }
 
+impl DatabaseSettings {
+    /// The URL without its password and parameters.
+    pub fn redacted(&self) -> String {
+        redact_url(&self.database_url)
+    }
+}
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -149,7 +156,7 @@ impl ServeSettings {
     /// The settings in force, one per line, with secrets hidden.
     pub fn describe(&self) -> String {
         let settings = lines(&[
-            ("database-url", redact_url(&self.database.database_url)),
+            ("database-url", self.database.redacted()),
             ("listen", self.listen.to_string()),
             ("insecure", self.insecure.to_string()),
             ("tls-certificate", file(&self.tls.tls_certificate)),

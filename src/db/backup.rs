@@ -183,7 +183,7 @@ async fn summarise(db: &DatabaseConnection, file: &Path) -> Result<Content, Star
         Ok(verdict) => return Err(damaged(verdict)),
         Err(error) => return Err(damaged(error.to_string())),
     }
-    migrate::pending(db).await?;
+    migrate::require_readable(db).await?;
     let sql = "SELECT (SELECT count(*) FROM leads), (SELECT coalesce(max(seq), 0) FROM events)";
     let row = query_row(db, sql).await.map_err(|_| {
         let file = file.display();
@@ -217,23 +217,12 @@ async fn lock_exclusively(file: &Path) -> Result<Option<DatabaseConnection>, Sta
     let Ok(db) = connect::open_file(file, false).await else {
         return Ok(None);
     };
-    let sql = [
-        "PRAGMA locking_mode = EXCLUSIVE",
-        "PRAGMA journal_mode = DELETE",
-        "BEGIN EXCLUSIVE",
-    ];
-    for sql in sql {
-        match db.execute_unprepared(sql).await {
-            Ok(_) => {}
-            Err(error) if connect::is_locked(&error) => {
-                return Err(StartupError::new(format!(
-                    "another process uses {}: stop the server first",
-                    file.display()
-                )));
-            }
-            // The file is damaged, which is why it is replaced.
-            Err(_) => break,
-        }
+    match connect::lock_exclusively(&db).await {
+        Err(error) if connect::is_locked(&error) => Err(StartupError::new(format!(
+            "another process uses {}: stop the server first",
+            file.display()
+        ))),
+        // Otherwise the file is damaged, which is why it is replaced.
+        _ => Ok(Some(db)),
     }
-    Ok(Some(db))
 }

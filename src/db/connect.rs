@@ -15,7 +15,7 @@ use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, RuntimeErr, SqlxError};
 use secrecy::{ExposeSecret, SecretString};
 
 use postgres::{PlanMode, Server};
-pub(super) use sqlite::{is_locked, open_file};
+pub(super) use sqlite::{is_locked, lock_exclusively, open_file};
 
 use super::failover::{self, ConnectionEpoch, hosts};
 use super::page_pool::{PageConnection, PagePool, StatementDeadline};

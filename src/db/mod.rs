@@ -25,6 +25,7 @@ mod open_file;
 pub mod page_pool;
 pub mod reader;
 pub mod rows;
+mod schema_lock;
 mod scrub;
 pub mod search;
 pub mod select;

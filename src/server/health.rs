@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
@@ -41,12 +42,23 @@ pub async fn set_readiness(reporter: &HealthReporter, ready: bool) {
     }
 }
 
-/// Keeps the readiness equal to the availability of the database. Does not return.
-pub async fn follow_database(reporter: HealthReporter, mut database: Watch) {
+/// Keeps the readiness equal to the availability of the database until it is stopped. Returns the watch.
+pub async fn follow_database(
+    reporter: HealthReporter,
+    mut database: Watch,
+    stop: CancellationToken,
+) -> Watch {
     let mut was_ready = true;
     loop {
-        tokio::time::sleep(CHECK_INTERVAL).await;
-        let ready = database.is_available().await;
+        let check = async {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            database.is_available().await
+        };
+        let ready = tokio::select! {
+            biased;
+            () = stop.cancelled() => return database,
+            ready = check => ready,
+        };
         if ready != was_ready {
             if ready {
                 tracing::info!("the database is available again: serving");

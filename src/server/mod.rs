@@ -42,7 +42,7 @@ use tls::Tls;
 use crate::auth::Auth;
 pub use crate::config::LARGEST_RESPONSE;
 use crate::config::{ServeSettings, StartupError};
-use crate::db::Db;
+use crate::db::{Db, Watch};
 
 /// The largest request accepted, in bytes.
 pub const LARGEST_REQUEST: usize = 64 * 1024;
@@ -68,6 +68,9 @@ pub struct ServerHandle {
     /// Stops the listener.
     stop_accepting: CancellationToken,
     background: Vec<AbortOnDropHandle<()>>,
+    /// Follows the database until it is stopped, and returns its watch.
+    following: AbortOnDropHandle<Watch>,
+    stop_following: CancellationToken,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     drain: Duration,
 }
@@ -91,7 +94,8 @@ pub async fn bind(settings: &ServeSettings) -> Result<TcpListener, StartupError>
     Ok(listener)
 }
 
-/// Serves `routes` until [`ServerHandle::stop`]. When this returns, the server accepts calls.
+/// Serves `routes` until [`ServerHandle::stop`]. When this returns, the server accepts calls. Its readiness follows
+/// `watch`.
 ///
 /// # Errors
 /// A sentence that says why it cannot start and what to do.
@@ -100,6 +104,7 @@ pub fn serve(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     auth: &Arc<Auth>,
+    watch: Watch,
     health: HealthReporter,
     routes: Routes,
 ) -> Result<ServerHandle, StartupError> {
@@ -109,11 +114,11 @@ pub fn serve(
     let admission = AdmissionLayer::new(Arc::clone(auth), &settings.limits);
     let router = transport().layer(admission.clone()).add_routes(routes);
     let db = auth.db.clone();
-    let watch = health::follow_database(health.clone(), db.watch());
-    let mut background = vec![
-        AbortOnDropHandle::new(tokio::spawn(watch)),
-        AbortOnDropHandle::new(tokio::spawn(db.clone().keep_wal_short())),
-    ];
+    let stop_following = CancellationToken::new();
+    let following = health::follow_database(health.clone(), watch, stop_following.clone());
+    let mut background = vec![AbortOnDropHandle::new(tokio::spawn(
+        db.clone().keep_wal_short(),
+    ))];
     if let Some(tls) = tls.clone() {
         let reload = async move { tls.reload_on_change().await };
         background.push(AbortOnDropHandle::new(tokio::spawn(reload)));
@@ -139,6 +144,8 @@ pub fn serve(
         stop,
         stop_accepting,
         background,
+        following: AbortOnDropHandle::new(tokio::spawn(following)),
+        stop_following,
         server,
         drain: settings.limits.drain,
     })
@@ -168,8 +175,11 @@ impl ServerHandle {
     /// # Errors
     /// A sentence when calls had to be aborted or the server had failed.
     pub async fn stop(mut self) -> Result<(), StartupError> {
-        // First: the job that follows the database must not set the readiness again.
         self.background.clear();
+        // First: the job that follows the database must not set the readiness again. Its watch is kept until the
+        // database is closed, because it keeps migrations from being reverted.
+        self.stop_following.cancel();
+        let _watch = self.following.await;
         health::set_readiness(&self.health, false).await;
         tokio::time::sleep(NOT_SERVING_NOTICE).await;
         self.stop_accepting.cancel();

@@ -3,6 +3,7 @@
 mod accounts;
 mod databases;
 mod output;
+mod restricted;
 mod serving;
 mod settings;
 mod usage;

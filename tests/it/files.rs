@@ -139,7 +139,7 @@ async fn a_database_behind_a_link_is_served_restored_and_locked_where_it_is() {
     assert_eq!(operators(&place.path("volume/y.db")).await, 0);
     place.run_on(url, "operator list").await.done();
 
-    place.run_on(url, "migrate down").await.done();
+    place.run_on(url, "migrate down --yes").await.done();
     place.run_on(url, "migrate up").await.done();
     assert!(place.path("volume/y.db.migrate-lock").exists());
     let beside: Vec<_> = place
@@ -261,7 +261,7 @@ async fn the_lock_of_migrations_empties_nothing_and_follows_nothing() {
     // The state that an older version leaves.
     fs::write(&lock, "content").unwrap();
     place.set_mode("x.db.migrate-lock", 0o666);
-    place.run("migrate down").await.done();
+    place.run("migrate down --yes").await.done();
     assert_eq!(fs::read(&lock).unwrap(), b"content");
     assert_eq!(place.mode("x.db.migrate-lock"), 0o600);
 
@@ -269,7 +269,7 @@ async fn the_lock_of_migrations_empties_nothing_and_follows_nothing() {
     place.set_mode("letter", 0o644);
     fs::remove_file(&lock).unwrap();
     let refused = async |why: &str| {
-        for command in ["migrate up", "migrate down", "serve"] {
+        for command in ["migrate up", "migrate down --yes", "serve"] {
             place.run(command).await.refused(why);
         }
         fs::remove_file(&lock).unwrap();

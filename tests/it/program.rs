@@ -66,6 +66,14 @@ pub fn leadsmith_without_umask(arguments: &str) -> Program {
     prepare(shell, arguments)
 }
 
+/// The program on a terminal of its own, which shows its output and its errors as standard output.
+pub fn leadsmith_on_a_terminal(arguments: &str) -> Program {
+    let mut terminal = Command::new("script");
+    let run = format!("{} {arguments}", env!("CARGO_BIN_EXE_leadsmith"));
+    terminal.args(["--quiet", "--return", "--command", &run, "/dev/null"]);
+    prepare(terminal, "")
+}
+
 fn prepare(mut command: Command, arguments: &str) -> Program {
     let folder = tempfile::tempdir().unwrap();
     command

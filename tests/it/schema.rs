@@ -1,7 +1,9 @@
 //! The database schema: the migrations and the entities. This file has what the tests share: the
 //! migrations as functions, and queries of the stored schema.
 
+mod compatibility;
 mod entities;
+mod in_use;
 mod keys;
 mod migrations;
 mod startup;
@@ -9,12 +11,12 @@ mod startup;
 use std::collections::BTreeSet;
 
 use leadsmith::config::StartupError;
-use leadsmith::db::migrate;
+use leadsmith::db::migrate::{self, StepState};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::harness::{Backend, TestDatabase, connect};
 
-const MIGRATIONS: u32 = 12;
+const MIGRATIONS: u32 = 13;
 
 /// The first column of every row of a query, as text.
 async fn texts(db: &DatabaseConnection, sql: &str) -> BTreeSet<String> {
@@ -62,8 +64,15 @@ async fn schema(db: &DatabaseConnection) -> BTreeSet<String> {
 async fn applied(database: &TestDatabase) -> usize {
     let steps = migrate::status(&database.url.clone().into()).await.unwrap();
     assert_eq!(steps.len(), MIGRATIONS as usize);
-    let applied = steps.iter().take_while(|step| step.applied).count();
-    assert!(steps[applied..].iter().all(|step| !step.applied));
+    let applied = steps
+        .iter()
+        .take_while(|step| step.state == StepState::Applied)
+        .count();
+    assert!(
+        steps[applied..]
+            .iter()
+            .all(|step| step.state == StepState::Pending)
+    );
     applied
 }
 

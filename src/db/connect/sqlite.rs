@@ -11,7 +11,7 @@ use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
 };
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqlxError};
 use tokio::time::Instant;
 
 use super::{PING_AFTER_IDLE, driver_error, pooled};
@@ -49,6 +49,21 @@ fn open_error(file: &Path, error: &DbErr) -> StartupError {
          can write to it and to its folder",
         file.display()
     ))
+}
+
+/// Makes this connection the only one to its file, until it is closed. Only if no other process has the file open does
+/// SQLite remove its log, and keep others out.
+pub async fn lock_exclusively(db: &DatabaseConnection) -> Result<(), DbErr> {
+    for sql in [
+        "PRAGMA locking_mode = EXCLUSIVE",
+        "PRAGMA journal_mode = DELETE",
+        "BEGIN EXCLUSIVE",
+        // The mode keeps the lock.
+        "COMMIT",
+    ] {
+        db.execute_unprepared(sql).await?;
+    }
+    Ok(())
 }
 
 /// The identity of the database file, if it is writable.

@@ -67,6 +67,9 @@
 //! | stale, in use | its work ends | closed | nothing |
 //! | stale, in use | the work is aborted | closed | the work is retried |
 //!
+//! The probe connection also holds the lock that keeps migrations from being reverted (`schema_lock.rs`), because
+//! it is the first that is replaced.
+//!
 //! The folder knows neither the other settings of connections (`connect/`) nor the queries that run on them. It is
 //! written by hand because sqlx connects to one host only, and does not invalidate connections as a group.
 

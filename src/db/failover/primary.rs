@@ -12,6 +12,7 @@ use sea_orm::sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 
 use super::epoch::ConnectionEpoch;
 use super::hosts::Host;
+use crate::db::schema_lock;
 
 /// How long a server may take to connect and to report whether it accepts writes.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,6 +56,8 @@ pub struct PrimaryWatch {
     probe: Option<PgConnection>,
     /// The probe connection did not respond to the last check.
     timed_out: bool,
+    /// The probe connection holds the lock that keeps migrations from being reverted.
+    holds_schema: bool,
 }
 
 impl PrimaryWatch {
@@ -65,11 +68,43 @@ impl PrimaryWatch {
             epoch,
             probe: None,
             timed_out: false,
+            holds_schema: false,
         }
     }
 
     /// Whether there is a server that accepts writes.
     pub async fn is_available(&mut self) -> bool {
+        let is_available = self.find_primary().await;
+        if is_available && !self.holds_schema {
+            self.hold_schema().await;
+        }
+        is_available
+    }
+
+    /// Whether migrations cannot be reverted now, because of this server.
+    pub fn holds_schema(&self) -> bool {
+        self.holds_schema
+    }
+
+    /// Acquires the lock on the schema, over the probe connection: it is the one that is replaced first when the
+    /// primary changes. A failure is retried by the next check.
+    async fn hold_schema(&mut self) {
+        if let Some(connection) = &mut self.probe {
+            let attempt = schema_lock::try_hold(connection);
+            match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
+                Ok(Ok(true)) => self.holds_schema = true,
+                Ok(Ok(false)) => {
+                    tracing::warn!("migrations of this database are being reverted");
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the lock on the schema cannot be acquired");
+                }
+                Err(_) => tracing::warn!("the lock on the schema was not acquired in time"),
+            }
+        }
+    }
+
+    async fn find_primary(&mut self) -> bool {
         if let Some(connection) = &mut self.probe {
             match probe_writable(connection).await {
                 Some(true) => {
@@ -97,6 +132,7 @@ impl PrimaryWatch {
         }
         self.timed_out = false;
         self.probe = Some(connection);
+        self.holds_schema = false;
         true
     }
 

@@ -39,7 +39,7 @@ fn flags(help: &str) -> Vec<(String, String)> {
 }
 
 /// An option that applies to a single run must not have a variable, which could be left set by mistake.
-const OF_ONE_RUN: [&str; 8] = [
+const OF_ONE_RUN: [&str; 9] = [
     "--certificate-name",
     "--display-name",
     "--force",
@@ -48,6 +48,7 @@ const OF_ONE_RUN: [&str; 8] = [
     "--role",
     "--steps",
     "--username",
+    "--yes",
 ];
 
 fn variable(flag: &str) -> String {
@@ -125,7 +126,7 @@ async fn what_a_command_is_to_do_comes_from_its_flags_alone() {
         let run = leadsmith(arguments).quiet();
         OF_ONE_RUN.iter().fold(run, |run, flag| {
             let value = match *flag {
-                "--force" => "true",
+                "--force" | "--yes" => "true",
                 "--id" => "0190a5f2-0000-7000-8000-000000000001",
                 "--role" => "ADMIN",
                 "--steps" => "2",
@@ -156,6 +157,12 @@ async fn what_a_command_is_to_do_comes_from_its_flags_alone() {
         run.run().await.refused("use --force");
     }
     assert_eq!(std::fs::read(&backup).unwrap(), b"something else");
-    let reverted = with_all("migrate down").database(&url).run().await.done();
+    let unconfirmed = with_all("migrate down").database(&url).run().await;
+    unconfirmed.refused("add --yes");
+    let reverted = with_all("migrate down --yes")
+        .database(&url)
+        .run()
+        .await
+        .done();
     assert_eq!(reverted.matches("pending").count(), 1, "{reverted}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use leadsmith::app;
 use leadsmith::db::migrate;
 use leadsmith::db::search::index::PENDING;
 use leadsmith_proto::{CreateLeadRequest, Lead, SearchLeadsRequest};
@@ -9,7 +10,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, Transac
 use tokio::task::JoinSet;
 
 use super::{pages, search};
-use crate::harness::{Backend, Caller, TestDatabase, count, update};
+use crate::harness::{Backend, Caller, TestDatabase, channel, count, update};
 use crate::on_both;
 
 /// Every set of the index, by its key.
@@ -204,15 +205,21 @@ on_both! {
     }
 
     async fn a_database_from_before_is_indexed_by_the_migration(h: Harness) {
+        let mut viewer = h.viewer.clone();
         for number in 0..20 {
             create(&h.sales, &format!("Before {number}"), "").await;
         }
-        if h.database.backend == Backend::Sqlite {
+        let _server = if h.database.backend == Backend::Postgres {
+            h.server
+        } else {
             // Now there are no pending changes.
             let lead = create(&h.sales, "Gone", "").await;
             h.admin.erase(&lead.id).await.unwrap();
             let url = h.database.url.clone().into();
-            let before = sets(&h.database.connect().await).await;
+            let db = h.database.connect().await;
+            let before = sets(&db).await;
+            db.close().await.unwrap();
+            h.server.stop().await.unwrap();
             let steps = migrate::status(&url).await.unwrap();
             let from = steps.iter().position(|step| step.name == "m0010_search_index").unwrap();
             let newer = u32::try_from(steps.len() - from).unwrap();
@@ -222,8 +229,11 @@ on_both! {
             let rows = db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap();
             assert_eq!(rows.len(), 11, "the version before finds them");
             migrate::up(&url).await.unwrap();
-            assert_eq!(sets(&h.database.connect().await).await, before);
-        }
-        assert_eq!(found(&h.viewer, "before 1", 50).await.len(), 11);
+            assert_eq!(sets(&db).await, before);
+            let server = app::start(&h.database.settings(), h.clock.clone()).await.unwrap();
+            viewer.channel = channel(server.address);
+            server
+        };
+        assert_eq!(found(&viewer, "before 1", 50).await.len(), 11);
     }
 }

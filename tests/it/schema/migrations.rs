@@ -27,50 +27,78 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         on(Backend::Sqlite, "search_pending"),
         Some("operators_by_username_key"),
         Some("leads_owner_converted"),
+        Some("schema_compatibility"),
     ]
+}
+
+// The tests connect for each query only: on SQLite nothing is reverted while another connection is open.
+
+/// Creates SQLite's file.
+async fn create(database: &TestDatabase) {
+    connect_to_new(database).await.close().await.unwrap();
+}
+
+async fn execute(database: &TestDatabase, sql: &str) {
+    let db = database.connect().await;
+    db.execute_unprepared(sql).await.unwrap();
+    db.close().await.unwrap();
+}
+
+async fn schema_of(database: &TestDatabase) -> BTreeSet<String> {
+    let db = database.connect().await;
+    let found = schema(&db).await;
+    db.close().await.unwrap();
+    found
+}
+
+async fn tables_of(database: &TestDatabase) -> BTreeSet<String> {
+    let db = database.connect().await;
+    let found = tables(&db).await;
+    db.close().await.unwrap();
+    found
 }
 
 on_both_empty! {
     async fn migrations_go_up_and_down_to_nothing_and_up_again(database: TestDatabase) {
-        let db = connect_to_new(&database).await;
+        create(&database).await;
         assert_eq!(applied(&database).await, 0);
         up(&database).await.unwrap();
         assert_eq!(applied(&database).await, MIGRATIONS as usize);
-        let whole = schema(&db).await;
+        let whole = schema_of(&database).await;
         up(&database).await.expect("nothing left to do");
-        assert_eq!(schema(&db).await, whole);
+        assert_eq!(schema_of(&database).await, whole);
         for left in (0..MIGRATIONS as usize).rev() {
             down(&database, 1).await.unwrap();
             assert_eq!(applied(&database).await, left);
         }
-        let left = tables(&db).await;
-        assert_eq!(left, BTreeSet::from(["seaql_migrations".to_owned()]));
+        let only_the_list = BTreeSet::from(["seaql_migrations".to_owned()]);
+        assert_eq!(tables_of(&database).await, only_the_list);
         up(&database).await.unwrap();
-        assert_eq!(schema(&db).await, whole);
+        assert_eq!(schema_of(&database).await, whole);
         down(&database, MIGRATIONS).await.unwrap();
-        assert_eq!(tables(&db).await, left);
+        assert_eq!(tables_of(&database).await, only_the_list);
     }
 
     async fn a_migration_that_fails_leaves_nothing_behind(database: TestDatabase) {
-        let db = connect_to_new(&database).await;
+        create(&database).await;
         for (before, obstacle) in obstacles(database.backend).into_iter().enumerate() {
             let Some(obstacle) = obstacle else { continue };
-            db.execute_unprepared(&format!("CREATE TABLE {obstacle} (x integer)"))
-                .await
-                .unwrap();
+            execute(&database, &format!("CREATE TABLE {obstacle} (x integer)")).await;
             let refusal = up(&database).await.unwrap_err().to_string();
             assert!(refusal.contains("a migration failed and was rolled back"), "{refusal}");
             assert!(refusal.contains(obstacle), "{refusal}");
             assert_eq!(applied(&database).await, before, "{obstacle}");
-            db.execute_unprepared(&format!("DROP TABLE {obstacle}")).await.unwrap();
-            let left = schema(&db).await;
+            execute(&database, &format!("DROP TABLE {obstacle}")).await;
+            let left = schema_of(&database).await;
 
             // Without the obstacle the migration continues where it stopped.
             up(&database).await.unwrap();
             assert_eq!(applied(&database).await, MIGRATIONS as usize);
             down(&database, MIGRATIONS - u32::try_from(before).unwrap()).await.unwrap();
-            assert_eq!(schema(&db).await, left, "{obstacle}");
-            down(&database, u32::try_from(before).unwrap()).await.unwrap();
+            assert_eq!(schema_of(&database).await, left, "{obstacle}");
+            if before > 0 {
+                down(&database, u32::try_from(before).unwrap()).await.unwrap();
+            }
         }
     }
 

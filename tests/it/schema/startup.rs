@@ -44,7 +44,7 @@ on_both_empty! {
             "serve --migrate false",
             "migrate up",
             "migrate status",
-            "migrate down",
+            "migrate down --yes",
             "operator list",
         ] {
             let ended = leadsmith(command).quiet().database(&database.url).run().await;
@@ -65,6 +65,7 @@ on_both_empty! {
         refused(&serve().quiet().run().await, &format!("lacks {MIGRATIONS} migrations: run leadsmith migrate up"));
         let db = database.connect().await;
         assert_eq!(tables(&db).await, BTreeSet::new());
+        db.close().await.unwrap();
         up(&database).await.unwrap();
         down(&database, 1).await.unwrap();
         refused(&serve().quiet().run().await, "lacks 1 migration");

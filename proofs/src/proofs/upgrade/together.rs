@@ -115,8 +115,9 @@ async fn holder(watch: Option<&Connection>, servers: &mut [Serving]) -> Result<O
     Ok(None)
 }
 
+/// A server that serves holds another lock, in shared mode.
 const HOLDS: &str = "SELECT a.usename::text FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-                     WHERE l.locktype = 'advisory' AND l.granted";
+                     WHERE l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted";
 
 /// Whether a line of /proc/locks describes a lock on a whole file by this process.
 fn is_held(line: &str, id: u32) -> bool {
