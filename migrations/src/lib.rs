@@ -22,6 +22,7 @@ mod m0010_search_index;
 mod m0011_keys;
 mod m0015_contract;
 mod m0016_compatibility;
+mod m0017_identities;
 mod schema;
 pub mod search_index;
 
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             contract(m0011_keys::Migration, "m0011_keys"),
             expand(m0015_contract::Migration),
             expand(m0016_compatibility::Migration),
+            expand(m0017_identities::Migration),
         ]
     }
 }

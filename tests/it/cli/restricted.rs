@@ -24,8 +24,7 @@ impl Restricted {
             "CREATE ROLE {name} LOGIN PASSWORD 'restricted'; \
              REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}; \
-             REVOKE INSERT, UPDATE, DELETE ON seaql_migrations, schema_compatibility FROM {name}; \
-             GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}"
+             REVOKE INSERT, UPDATE, DELETE ON seaql_migrations, schema_compatibility FROM {name}"
         ))
         .await
         .unwrap();

@@ -71,7 +71,7 @@ on_both_empty! {
 
         let db = database.connect().await;
         assert_eq!(schema(&db).await, before);
-        db.execute_unprepared("DELETE FROM seaql_migrations WHERE version = 'm0015_contract'")
+        db.execute_unprepared("DELETE FROM seaql_migrations WHERE version = 'm0017_identities'")
             .await
             .unwrap();
         db.close().await.unwrap();
