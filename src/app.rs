@@ -55,6 +55,7 @@ pub struct Running {
     /// The components of the application.
     pub app: App,
     serving: ServerHandle,
+    tls: Option<Arc<Tls>>,
 }
 
 impl App {
@@ -196,7 +197,7 @@ pub fn check(settings: &ServeSettings) -> Result<(), StartupError> {
 pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, StartupError> {
     check(settings)?;
     // Before the database is opened, so that a server that cannot start does not migrate it.
-    let tls = Tls::load(&settings.tls)?;
+    let tls = Tls::load(&settings.tls, clock.clone())?;
     let app = App::open(settings, clock).await?;
     let mut watch = app.db.watch();
     watch.hold_schema().await?;
@@ -206,12 +207,21 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, St
     let (health, routes) = app.routes().await?;
     let policy = RetentionPolicy::new(&settings.limits);
     let retention = retention::start(app.db.clone(), app.clock.clone(), policy).await;
-    let mut serving = server::serve(settings, listener, tls, &app.auth, watch, health, routes)?;
+    let mut serving = server::serve(
+        settings,
+        listener,
+        tls.clone(),
+        &app.auth,
+        watch,
+        health,
+        routes,
+    )?;
     serving.add_background(retention);
     Ok(Running {
         address: serving.address,
         app,
         serving,
+        tls,
     })
 }
 
@@ -222,6 +232,13 @@ impl Running {
     /// As [`ServerHandle::stop`].
     pub async fn stop(self) -> Result<(), StartupError> {
         self.serving.stop().await
+    }
+
+    /// Reads the TLS files now, instead of when they are next checked for changes.
+    pub fn reload_tls(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload_now();
+        }
     }
 
     /// Waits until the server stops by itself.

@@ -41,7 +41,7 @@ impl Target {
     pub fn parse(secret: &SecretString) -> Result<Self, StartupError> {
         let url = secret.expose_secret();
         if url.contains(char::is_control) {
-            return Err(StartupError::new(
+            return Err(StartupError::settings(
                 "the database URL contains a line break or another control character: remove it, or percent-encode \
                  it if it is part of a password",
             ));
@@ -51,19 +51,19 @@ impl Target {
             return Ok(Self::Postgres);
         }
         let Some(file) = url.strip_prefix("sqlite:") else {
-            return Err(StartupError::new(
+            return Err(StartupError::settings(
                 "the database URL must begin with sqlite: or postgres://, \
                  as in sqlite:leadsmith.db or postgres://leadsmith@localhost/leadsmith",
             ));
         };
         let file = file.strip_prefix("//").unwrap_or(file);
         if file.trim() != file {
-            return Err(StartupError::new(
+            return Err(StartupError::settings(
                 "the database URL has whitespace before or after the file name: remove it",
             ));
         }
         if file.is_empty() || file.contains(":memory:") || file.contains('?') {
-            return Err(StartupError::new(
+            return Err(StartupError::settings(
                 "the database URL must have a file name after sqlite:, without parameters: a database in memory \
                  would lose every lead when the program ends",
             ));
@@ -71,7 +71,7 @@ impl Target {
         let path = Path::new(file).to_path_buf();
         match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                Err(StartupError::new(format!(
+                Err(StartupError::settings(format!(
                     "the folder {} of the database file does not exist: create it first",
                     folder.display()
                 )))

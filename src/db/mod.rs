@@ -29,6 +29,7 @@ mod schema_lock;
 mod scrub;
 pub mod search;
 pub mod select;
+mod server_lock;
 mod sql_lists;
 mod sqlite_files;
 mod tx;
@@ -53,6 +54,7 @@ pub use connection::Connection;
 use failover::hosts;
 use page_pool::{PagePool, PageReader};
 use reader::Reader;
+pub use server_lock::ServerLock;
 pub use sql_lists::{any_of, texts};
 pub use tx::{LockWait, Locked, Tx, existing_ids, ids_where, lock, lock_number};
 pub use watch::Watch;
@@ -184,7 +186,13 @@ impl Db {
         F: for<'a> FnOnce(&'a Tx, &'a mut S) -> BoxFuture<'a, Result<Verdict<T>>>,
     {
         let epoch = &self.readers.epoch;
-        epoch.abortable(self.transaction(state, work)).await
+        let result = epoch.abortable(self.transaction(state, work)).await;
+        if let (Some(file), Err(error)) = (&self.file, &result)
+            && error.is_unavailable()
+        {
+            file.suspect();
+        }
+        result
     }
 
     /// [`Db::write`] for idempotent work. It is retried when its connection was lost, even if the

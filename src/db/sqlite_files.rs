@@ -74,7 +74,7 @@ pub fn database(file: &Path) -> Result<PathBuf, StartupError> {
 pub fn existing_database(file: &Path) -> Result<PathBuf, StartupError> {
     let path = database(file)?;
     if !path.exists() {
-        return Err(StartupError::new(format!(
+        return Err(StartupError::unavailable(format!(
             "there is no database file {}: check the database URL, or create the database with leadsmith migrate up",
             file.display()
         )));
@@ -174,7 +174,20 @@ pub fn not_writable(file: &Path, error: &io::Error) -> StartupError {
 /// # Errors
 /// If it is not a regular file or cannot be written.
 pub fn migration_lock(database: &Path) -> Result<File, StartupError> {
-    let name = sibling(database, ".migrate-lock");
+    lock_file(database, ".migrate-lock")
+}
+
+/// Opens the file beside a database that a server locks while it runs.
+///
+/// # Errors
+/// As [`migration_lock`].
+pub fn server_lock(database: &Path) -> Result<File, StartupError> {
+    lock_file(database, ".serve-lock")
+}
+
+/// The database itself must not be locked in this way: on some file systems the lock would be the one that SQLite uses.
+fn lock_file(database: &Path, suffix: &str) -> Result<File, StartupError> {
+    let name = sibling(database, suffix);
     check_companion(&name)?;
     let opened = private_options().open(&name).and_then(|file| {
         // Otherwise other users could hold the lock for as long as they like.

@@ -4,23 +4,26 @@
 //! The check of PostgreSQL is part of the failover (`failover/primary.rs`).
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tokio::time::Instant;
 
 use super::failover::PrimaryWatch;
-use super::open_file::OpenFile;
-use super::reader::Reader;
 use super::{Db, connect};
 use crate::config::StartupError;
+
+/// The least free space on the disk of an SQLite database, in bytes: a large batch of changes writes about as much.
+const LEAST_FREE_SPACE: u64 = 1 << 20;
 
 impl Db {
     /// The check that reports whether the database is available.
     pub fn watch(&self) -> Watch {
         if self.backend() != DbBackend::Postgres {
-            return Watch::Sqlite(self.readers.clone(), self.file.clone());
+            return Watch::Sqlite {
+                db: self.clone(),
+                refused: None,
+            };
         }
         let pools = [&self.readers.pool, &self.writer];
         let pools = pools.map(|pool| pool.get_postgres_connection_pool().clone());
@@ -33,7 +36,12 @@ impl Db {
 /// the server that accepts writes.
 pub enum Watch {
     /// A SQLite file.
-    Sqlite(Reader, Option<Arc<OpenFile>>),
+    Sqlite {
+        /// The database.
+        db: Db,
+        /// Why the last write that was tried here failed; none if it did not.
+        refused: Option<String>,
+    },
     /// One or more PostgreSQL servers.
     Postgres(PrimaryWatch),
 }
@@ -51,10 +59,10 @@ impl Watch {
     pub async fn hold_schema(&mut self) -> Result<(), StartupError> {
         let deadline = Instant::now() + HOLD_WAIT;
         loop {
-            let is_available = self.is_available().await;
+            let is_available = self.check().await.is_ok();
             match self {
                 Self::Postgres(watch) if is_available && !watch.holds_schema() => {}
-                Self::Postgres(_) | Self::Sqlite(..) => return Ok(()),
+                Self::Postgres(_) | Self::Sqlite { .. } => return Ok(()),
             }
             if Instant::now() >= deadline {
                 return Err(StartupError::new(
@@ -66,20 +74,83 @@ impl Watch {
         }
     }
 
-    /// Whether the database is available. On SQLite, when every connection is in use, the check
-    /// cannot tell and returns true.
-    pub async fn is_available(&mut self) -> bool {
+    /// Whether the database responds and accepts changes. When every connection is in use, the check
+    /// cannot tell, and the result is the one of before.
+    ///
+    /// # Errors
+    /// Why it is not available, for the log.
+    pub async fn check(&mut self) -> Result<(), String> {
         match self {
-            Self::Postgres(watch) => watch.is_available().await,
-            Self::Sqlite(_, Some(file)) if file.check().is_err() => false,
-            Self::Sqlite(reader, _) => {
-                let sql = "SELECT count(*) FROM seaql_migrations";
-                let query = Statement::from_string(DbBackend::Sqlite, sql);
-                match reader.query_one_raw(query).await {
-                    Ok(_) => true,
-                    Err(error) => connect::is_pool_exhausted(&error),
-                }
+            Self::Postgres(watch) => match watch.is_available().await {
+                true => Ok(()),
+                false => Err("no server responds and accepts changes".to_owned()),
+            },
+            Self::Sqlite { db, refused } => {
+                check_file(db)?;
+                check_reading(db).await?;
+                check_writing(db, refused).await;
+                refused.clone().map_or(Ok(()), Err)
             }
+        }
+    }
+}
+
+/// Checks that the file has its name, is writable, and has space to grow.
+fn check_file(db: &Db) -> Result<(), String> {
+    let Some(file) = &db.file else { return Ok(()) };
+    file.check().map_err(|error| {
+        let why = error.cause().unwrap_or(error.message());
+        why.to_owned()
+    })?;
+    match file.free_space() {
+        Some(space) if space < LEAST_FREE_SPACE => Err(format!(
+            "the disk of the database has {space} bytes left: free some space"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn check_reading(db: &Db) -> Result<(), String> {
+    let sql = "SELECT count(*) FROM seaql_migrations";
+    let query = Statement::from_string(DbBackend::Sqlite, sql);
+    match db.readers.query_one_raw(query).await {
+        Err(error) if !connect::is_pool_exhausted(&error) => Err(error.to_string()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Tries a write, if a change has failed since the last write that succeeded. Most reasons to fail are seen only so: a
+/// quota, a disk that fails, a file system that became read-only.
+async fn check_writing(db: &Db, refused: &mut Option<String>) {
+    let Some(file) = &db.file else { return };
+    if !file.is_suspect() {
+        *refused = None;
+        return;
+    }
+    match db.touch().await {
+        Ok(()) => {
+            file.clear_suspicion();
+            *refused = None;
+        }
+        // Another change is being written, or another process writes.
+        Err(error) if connect::is_pool_exhausted(&error) || connect::is_locked(&error) => {}
+        Err(error) => *refused = Some(error.to_string()),
+    }
+}
+
+impl Db {
+    /// Writes to the SQLite file without changing its content.
+    async fn touch(&self) -> Result<(), sea_orm::DbErr> {
+        // SQLite writes the page with this number even if the number stays the same. Nothing uses the number.
+        let writer = self.writer.clone();
+        // In a task of its own, so that the statement always ends before its connection is returned.
+        let task = tokio::spawn(async move {
+            let written = writer.execute_unprepared("PRAGMA user_version = 0").await;
+            written.map(|_| ())
+        });
+        match task.await {
+            Ok(written) => written,
+            Err(error) => Err(sea_orm::DbErr::Custom(error.to_string())),
         }
     }
 }

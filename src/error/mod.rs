@@ -163,6 +163,11 @@ impl Error {
         })
     }
 
+    /// Whether a later attempt may succeed without any change, as when the database is away.
+    pub fn is_unavailable(&self) -> bool {
+        self.0.code == Code::Unavailable
+    }
+
     /// Whether the connection to the database was lost. If a transaction was being committed, its outcome
     /// is unknown.
     pub fn is_connection_lost(&self) -> bool {

@@ -52,18 +52,18 @@ pub async fn follow_database(
     loop {
         let check = async {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            database.is_available().await
+            database.check().await
         };
-        let ready = tokio::select! {
+        let availability = tokio::select! {
             biased;
             () = stop.cancelled() => return database,
-            ready = check => ready,
+            availability = check => availability,
         };
+        let ready = availability.is_ok();
         if ready != was_ready {
-            if ready {
-                tracing::info!("the database is available again: serving");
-            } else {
-                tracing::warn!("the database is unavailable: not serving");
+            match availability {
+                Ok(()) => tracing::info!("the database is available again: serving"),
+                Err(why) => tracing::warn!(why, "the database is unavailable: not serving"),
             }
             set_readiness(&reporter, ready).await;
             was_ready = ready;

@@ -7,6 +7,7 @@
 mod admission;
 mod authority;
 mod body_timeout;
+mod certificate_expiry;
 mod concurrency_limit;
 mod connection;
 mod errors;

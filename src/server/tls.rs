@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::ring;
@@ -17,10 +18,14 @@ use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier}
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::certificate_expiry as expiry;
 use crate::config::{ClientCertificates, StartupError, TlsSettings};
+use crate::core::clock::Clock;
 
 /// How often the files are checked for changes.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a certificate that expires soon is warned about, in checks of the files: once a day.
+const CHECKS_PER_WARNING: u32 = 24 * 60 * 60 / 5;
 
 /// Reads the files that the TLS settings name.
 trait Load {
@@ -35,15 +40,16 @@ impl Load for TlsSettings {
         };
         let pem = read(certificate)?;
         let chain = certificates(certificate, &pem)?;
+        let expire_time = expiry::earliest(&chain);
         let key_pem = read(key)?;
         let private = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| {
-            StartupError::new(format!(
+            StartupError::settings(format!(
                 "{} contains no private key in PEM format",
                 key.display()
             ))
         })?;
         let unusable = |error: &dyn std::fmt::Display| {
-            StartupError::new(format!(
+            StartupError::settings(format!(
                 "{} and {} cannot be used for TLS: {error}",
                 certificate.display(),
                 key.display()
@@ -65,7 +71,7 @@ impl Load for TlsSettings {
                 let mut roots = RootCertStore::empty();
                 for authority in certificates(file, &pem)? {
                     roots.add(authority).map_err(|error| {
-                        StartupError::new(format!(
+                        StartupError::settings(format!(
                             "{} contains a certificate that cannot be used as a CA: {error}",
                             file.display()
                         ))
@@ -92,13 +98,14 @@ impl Load for TlsSettings {
         Ok(Some(Loaded {
             config: Arc::new(config),
             digest: digest.finalize().into(),
+            expire_time,
         }))
     }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, StartupError> {
     std::fs::read(file).map_err(|error| {
-        StartupError::new(format!(
+        StartupError::settings(format!(
             "the file {} cannot be read: {error}",
             file.display()
         ))
@@ -109,7 +116,7 @@ fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match read {
         Ok(read) if !read.is_empty() => Ok(read),
-        _ => Err(StartupError::new(format!(
+        _ => Err(StartupError::settings(format!(
             "{} contains no certificate in PEM format",
             file.display()
         ))),
@@ -120,11 +127,14 @@ struct Loaded {
     config: Arc<ServerConfig>,
     /// SHA-256 of the content of the files.
     digest: [u8; 32],
+    /// When the first of the server's certificates expires.
+    expire_time: Option<DateTime<Utc>>,
 }
 
 /// The TLS configuration for the next handshake.
 pub struct Tls {
     settings: TlsSettings,
+    clock: Clock,
     current: RwLock<Loaded>,
 }
 
@@ -133,14 +143,17 @@ impl Tls {
     ///
     /// # Errors
     /// A sentence that names the file and what is wrong with it, for the operator.
-    pub fn load(settings: &TlsSettings) -> Result<Option<Arc<Self>>, StartupError> {
+    pub fn load(settings: &TlsSettings, clock: Clock) -> Result<Option<Arc<Self>>, StartupError> {
         let Some(loaded) = settings.load()? else {
             return Ok(None);
         };
-        Ok(Some(Arc::new(Self {
+        let tls = Self {
             settings: settings.clone(),
+            clock,
             current: RwLock::new(loaded),
-        })))
+        };
+        tls.warn_before_expiry();
+        Ok(Some(Arc::new(tls)))
     }
 
     /// Performs the server's side of the handshake. The caller must set a timeout.
@@ -155,34 +168,68 @@ impl Tls {
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// Reloads the files when they change. Does not return. Files that cannot be used change nothing: they may be only
-    /// partly written, and the previous configuration still works.
+    /// Reloads the files when they change, and warns once a day before they expire. Does not return.
     pub async fn reload_on_change(&self) {
         let mut last_error = None;
         loop {
-            tokio::time::sleep(RELOAD_INTERVAL).await;
-            match self.settings.load() {
-                Ok(Some(loaded)) => {
-                    last_error = None;
+            for _ in 0..CHECKS_PER_WARNING {
+                tokio::time::sleep(RELOAD_INTERVAL).await;
+                self.reload(&mut last_error);
+            }
+            self.warn_before_expiry();
+        }
+    }
+
+    /// Reloads the files now, for an operator who asked for it.
+    pub fn reload_now(&self) {
+        if !self.reload(&mut None) {
+            tracing::info!("the TLS files have not changed");
+        }
+    }
+
+    /// Reloads the files. Files that cannot be used change nothing: they may be only partly written, and the previous
+    /// configuration still works. Returns whether something was logged or would have been, if it were not the same
+    /// error as before.
+    fn reload(&self, last_error: &mut Option<String>) -> bool {
+        match self.settings.load() {
+            Ok(Some(loaded)) => {
+                *last_error = None;
+                {
                     let mut current = self
                         .current
                         .write()
                         .unwrap_or_else(|poisoned| poisoned.into_inner());
-                    if current.digest != loaded.digest {
-                        *current = loaded;
-                        tracing::info!("the changed TLS files are in use");
+                    if current.digest == loaded.digest {
+                        return false;
                     }
+                    *current = loaded;
                 }
-                Ok(None) => {}
-                Err(error) => {
-                    let error = error.to_string();
-                    // Once for each error, not at each check.
-                    if last_error.as_ref() != Some(&error) {
-                        tracing::warn!(error, "the changed TLS files cannot be used");
-                    }
-                    last_error = Some(error);
+                tracing::info!("the changed TLS files are in use");
+                self.warn_before_expiry();
+            }
+            Ok(None) => return false,
+            Err(error) => {
+                let error = Some(error.to_string());
+                // Once for each error, not at each check.
+                if *last_error != error {
+                    tracing::warn!(error, "the changed TLS files cannot be used");
+                    *last_error = error;
                 }
             }
+        }
+        true
+    }
+
+    fn warn_before_expiry(&self) {
+        let expire_time = {
+            let current = self
+                .current
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            current.expire_time
+        };
+        if let Some(expire_time) = expire_time {
+            expiry::warn(&self.settings, expire_time, self.clock.now());
         }
     }
 }

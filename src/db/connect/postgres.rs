@@ -135,8 +135,9 @@ fn names_ssl_mode(url: &str) -> bool {
 
 /// Refuses servers whose settings could lose an acknowledged change, or corrupt text.
 pub async fn check(pool: &DatabaseConnection) -> Result<(), StartupError> {
-    let unreadable =
-        |error| StartupError::new(format!("the database's settings cannot be read: {error}"));
+    let unreadable = |error| {
+        StartupError::unavailable(format!("the database's settings cannot be read: {error}"))
+    };
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
                current_setting('full_page_writes'), current_setting('synchronous_commit'), \
                current_setting('server_encoding')";
@@ -194,7 +195,7 @@ fn open_error(error: DbErr) -> StartupError {
         Some(SqlxError::Database(error)) => error.message().to_owned(),
         _ => error.to_string(),
     };
-    StartupError::new(format!(
+    StartupError::unavailable(format!(
         "the database cannot be opened ({why}): check that the server runs at the address in the database URL, and \
          that the URL has a valid user and password"
     ))

@@ -26,7 +26,7 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Startu
             None => kept.push(parameter),
             Some("read-write" | "primary") => {}
             Some(_) => {
-                return Err(StartupError::new(
+                return Err(StartupError::settings(
                     "the database URL's target_session_attrs must be read-write or primary, because the service \
                      writes to the database",
                 ));
@@ -52,7 +52,7 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Startu
             PgConnectOptions::from_str(&format!("{scheme}://{user}{host}/{path}{parameters}"));
         let parsed = parsed.map_err(|_| malformed())?;
         if several && (host.is_empty() || parsed.get_socket().is_some()) {
-            return Err(StartupError::new(
+            return Err(StartupError::settings(
                 "the database URL has several hosts, and each must be a name or an address: remove empty hosts and \
                  sockets",
             ));
@@ -73,7 +73,7 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Startu
 }
 
 fn malformed() -> StartupError {
-    StartupError::new(
+    StartupError::settings(
         "the database URL is not a PostgreSQL URL: use postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special \
          characters percent-encoded, several hosts separated by commas, and an IPv6 address in brackets, as in \
          [::1]:5432",
