@@ -10,6 +10,10 @@ ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
+# What `leadsmith --version` says: the build does not see the repository.
+#   --build-arg LEADSMITH_COMMIT=$(git rev-parse HEAD) --build-arg LEADSMITH_COMMIT_DATE=$(git log -1 --format=%cs)
+ARG LEADSMITH_COMMIT=
+ARG LEADSMITH_COMMIT_DATE=
 RUN cargo build --profile dist --locked --bin leadsmith
 
 FROM ${DEBIAN_IMAGE}
@@ -37,6 +41,7 @@ EXPOSE 50051
 USER 10001:10001
 # Calls under way are finished first, for 25 seconds at most: give the container 30 to stop.
 STOPSIGNAL SIGTERM
+# It has the settings of the server, and so uses TLS when the server does.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
     CMD ["leadsmith", "healthcheck"]
 ENTRYPOINT ["leadsmith"]

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod bounded;
+pub mod build;
 pub mod call;
 pub mod clock;
 pub mod etag;

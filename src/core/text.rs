@@ -93,7 +93,7 @@ pub fn has_control(text: &str) -> bool {
 
 /// Whether printing a character has an effect other than showing it: it controls the terminal, ends the
 /// line, or changes the direction of the text after it.
-fn is_unprintable(character: char) -> bool {
+pub fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}')
         || CodePointSetData::new::<BidiControl>().contains(character)
