@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use leadsmith::cli::{Cli, output};
+use leadsmith::cli::Cli;
 
 /// SQLite's C code also allocates from it: with the C library's allocator, a quarter of the time of a Get
 /// on SQLite was spent in allocation (PERFORMANCE.md).
@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
     let _unsupported = rustix::thread::disable_transparent_huge_pages(true);
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(error) => return output::usage(&error),
+        Err(problem) => return problem.report(),
     };
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,

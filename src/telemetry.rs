@@ -2,24 +2,42 @@
 
 use std::io::IsTerminal;
 
+use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts logging to standard error. A second call has no effect.
-pub fn init(settings: &LogSettings) {
+/// Changes what is logged while the program runs.
+#[derive(Clone)]
+pub struct LogLevel(reload::Handle<Targets, Registry>);
+
+impl LogLevel {
+    /// Logs this level and the more important ones from now on. Without effect if logging was started by another
+    /// call of [`init`].
+    pub fn set(&self, level: Level) {
+        // It fails if the log is gone, so there is nothing to report it to.
+        let _ = self.0.reload(targets(level));
+    }
+}
+
+fn targets(level: Level) -> Targets {
     // At verbose levels, libraries log frames, headers, URLs and statements, some of which are secret; at
     // other levels they log noise. So no setting enables more than their warnings.
-    let level = LevelFilter::from_level(settings.log);
-    let filter = Targets::new()
+    let level = LevelFilter::from_level(level);
+    Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         // It warns about unknown parameters of the database URL and logs their values. If a parameter name
         // was mistyped, its value may be a secret.
         .with_target("sqlx_postgres::options", LevelFilter::OFF)
-        .with_target("leadsmith", level);
+        .with_target("leadsmith", level)
+}
+
+/// Starts logging to standard error. A second call has no effect.
+pub fn init(settings: &LogSettings) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(targets(settings.log));
     let layer = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
@@ -34,4 +52,5 @@ pub fn init(settings: &LogSettings) {
         .with(filter)
         .with(layer)
         .try_init();
+    LogLevel(handle)
 }

@@ -10,6 +10,14 @@ use crate::core::text::printable;
 use crate::db::backup::{self, Content};
 use crate::db::connect::Target;
 
+pub const BACKUP: &str = "\
+Example:
+  leadsmith backup /backup/leads.db";
+
+pub const RESTORE: &str = "\
+Example:
+  leadsmith restore --force /backup/leads.db";
+
 #[derive(Args, Debug)]
 pub struct BackupSettings {
     #[command(flatten)]

@@ -12,6 +12,7 @@ use clap::Args;
 use secrecy::SecretString;
 
 use super::output::{self, Failure};
+use super::process::Signals;
 use super::serve;
 use crate::app::{self, App};
 use crate::auth;
@@ -34,6 +35,7 @@ pub struct DemoSettings {
     /// Where to listen
     #[arg(
         long,
+        help_heading = "Network",
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
         value_parser = values::address(),
@@ -61,11 +63,12 @@ pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
     };
     let server = app::start(&settings, Clock::default()).await?;
     let walkthrough = seed(&server.app).await?;
+    let signals = Signals::install()?;
     if let Err(failure) = output::show(&walkthrough.text(server.address)) {
         server.stop().await?;
         return Err(failure);
     }
-    Ok(serve::until_stopped(server).await?)
+    Ok(serve::until_stopped(server, signals, None).await?)
 }
 
 /// Creates the example data.

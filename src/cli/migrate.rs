@@ -1,9 +1,10 @@
 //! `leadsmith migrate`: the command line of `db/migrate.rs`, which applies and reverts the migrations.
 
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::confirm;
-use super::output::{self, Failure};
+use super::output::{self, Failure, OutputSettings};
 use crate::config::{DatabaseSettings, StartupError, values};
 use crate::db::migrate;
 
@@ -24,7 +25,12 @@ pub enum MigrateCommand {
         yes: bool,
     },
     /// Show which migrations are applied
-    Status(DatabaseSettings),
+    Status {
+        #[command(flatten)]
+        output: OutputSettings,
+        #[command(flatten)]
+        database: DatabaseSettings,
+    },
 }
 
 pub async fn run(command: MigrateCommand) -> Result<(), Failure> {
@@ -51,13 +57,36 @@ pub async fn run(command: MigrateCommand) -> Result<(), Failure> {
             let status = status(&database).await?;
             Ok(output::confirm("the migrations were reverted", &status)?)
         }
-        MigrateCommand::Status(database) => output::show(&status(&database).await?),
+        MigrateCommand::Status { output, database } => {
+            let steps = migrate::status(&database.database_url).await?;
+            let shown: Vec<_> = steps.iter().map(Shown::from).collect();
+            output.show(&shown, || lines(&steps))
+        }
     }
 }
 
-/// One migration per line.
+/// A migration in the output. The names are part of the interface.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    state: &'static str,
+}
+
+impl<'a> From<&'a migrate::Step> for Shown<'a> {
+    fn from(step: &'a migrate::Step) -> Self {
+        Self {
+            name: &step.name,
+            state: step.state.as_str(),
+        }
+    }
+}
+
 async fn status(database: &DatabaseSettings) -> Result<String, StartupError> {
-    let steps = migrate::status(&database.database_url).await?;
+    Ok(lines(&migrate::status(&database.database_url).await?))
+}
+
+/// One migration per line.
+fn lines(steps: &[migrate::Step]) -> String {
     let line = |step: &migrate::Step| format!("{:<7}  {}\n", step.state.as_str(), step.name);
-    Ok(steps.iter().map(line).collect())
+    steps.iter().map(line).collect()
 }

@@ -5,40 +5,79 @@
 
 mod arguments;
 mod backup;
+mod config;
 mod confirm;
 mod demo;
 mod healthcheck;
+mod manual;
 mod migrate;
 mod operator;
-pub mod output;
+mod output;
+mod process;
 mod secret;
 mod serve;
 mod service_account;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
-use crate::config::{DatabaseSettings, Limits, LogSettings, ServeSettings, StartupError};
+use crate::config::{DatabaseSettings, Limits, LogSettings, ServeSettings, StartupError, values};
+use crate::core::build;
 use crate::core::clock::Clock;
 use crate::db::{Db, connect, migrate as schema};
 use crate::telemetry;
 use output::Failure;
 
+pub use arguments::Unreadable;
+use arguments::{LevelSource, Origins};
+
 /// The life of a sales lead as a gRPC service.
 ///
-/// A setting can also be given by the environment variable that is named beside it. What a command does once is given
-/// by its flags only.
+/// A setting can also be given by the environment variable that is named beside it, or in the file of --config. A flag
+/// takes precedence over a variable, and a variable over the file. What a command does once is given by its flags only.
 #[derive(Debug, Parser)]
-#[command(name = "leadsmith", version, disable_help_subcommand = true)]
+#[command(name = "leadsmith", version = build::VERSION, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub struct Cli {
+    /// A file with settings: TOML, with the names of the flags as keys
+    #[arg(
+        long,
+        env = "LEADSMITH_CONFIG",
+        value_parser = values::file(),
+        value_name = "FILE",
+        global = true
+    )]
+    config: Option<PathBuf>,
     #[command(flatten)]
     log: LogSettings,
     #[command(subcommand)]
     command: Command,
+    /// Where the settings came from.
+    #[arg(skip)]
+    origins: Origins,
+    /// A sentence for each environment variable that is no setting although its name says so.
+    #[arg(skip)]
+    unknown_variables: Vec<String>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  leadsmith demo
+  leadsmith operator create --username ada --role ADMIN
+  leadsmith serve --config /etc/leadsmith.toml
+  leadsmith config --output json
+
+Exit codes:
+  0    done
+  1    refused, or failed
+  2    a flag, a variable or a setting of the file is wrong
+  69   the database does not exist or cannot be reached
+  141  standard output was closed";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server until it is stopped by SIGTERM or Ctrl-C
+    #[command(after_help = serve::EXAMPLES)]
     Serve(ServeSettings),
     /// Run a server with example data and print the commands to try on it
     Demo(demo::DemoSettings),
@@ -46,19 +85,29 @@ enum Command {
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     /// Manage the people who sign in
-    #[command(subcommand)]
+    #[command(subcommand, after_help = operator::EXAMPLES)]
     Operator(operator::OperatorCommand),
     /// Manage the backend services that call with an API key or a client certificate
-    #[command(subcommand)]
+    #[command(subcommand, after_help = service_account::EXAMPLES)]
     ServiceAccount(service_account::ServiceAccountCommand),
     /// Copy an SQLite database to a file; a server may be running on it
+    #[command(after_help = backup::BACKUP)]
     Backup(backup::BackupSettings),
     /// Replace an SQLite database with a backup; no server may be running on it
+    #[command(after_help = backup::RESTORE)]
     Restore(backup::BackupSettings),
     /// Check the health of a running server; exits with 0 if it is serving
+    #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::HealthcheckSettings),
-    /// Print the settings that serve would use, with secrets hidden
-    Config(ServeSettings),
+    /// Print the settings in force and where each came from, with secrets hidden
+    #[command(after_help = config::EXAMPLES)]
+    Config(config::ConfigSettings),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = manual::COMPLETIONS)]
+    Completions(manual::CompletionsSettings),
+    /// Print the manual page, or write the pages of all commands to a folder
+    #[command(after_help = manual::MAN)]
+    Man(manual::ManSettings),
 }
 
 impl Cli {
@@ -67,9 +116,15 @@ impl Cli {
     /// # Errors
     /// A sentence that says what is wrong and how to fix it.
     pub async fn run(self) -> Result<(), Failure> {
-        telemetry::init(&self.log);
+        let log = telemetry::init(&self.log);
+        for sentence in &self.unknown_variables {
+            tracing::warn!("{sentence}");
+        }
         match self.command {
-            Command::Serve(settings) => Ok(serve::run(&settings).await?),
+            Command::Serve(settings) => {
+                let level = LevelSource::new(log, self.config, &self.origins);
+                Ok(serve::run(&settings, level).await?)
+            }
             Command::Demo(settings) => demo::run(settings).await,
             Command::Migrate(command) => migrate::run(command).await,
             Command::Operator(command) => operator::run(command).await,
@@ -78,9 +133,10 @@ impl Cli {
             Command::Restore(settings) => Ok(backup::restore(&settings).await?),
             Command::Healthcheck(settings) => healthcheck::run(&settings).await,
             Command::Config(settings) => {
-                crate::app::check(&settings)?;
-                output::show(&(settings.describe() + &self.log.describe()))
+                config::run(&settings, self.config.as_deref(), &self.log, &self.origins)
             }
+            Command::Completions(settings) => manual::completions(&settings),
+            Command::Man(settings) => manual::man(&settings),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! `leadsmith operator`: the command line of `features/operators`.
 
 use crate::core::text_enum::TextEnum as _;
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use serde::Serialize;
+use uuid::Uuid;
 
-use super::output::{self, Failure};
+use super::output::{Failure, OutputSettings};
 use super::{open, secret};
 use crate::auth::operators::Operator;
 use crate::auth::passwords::Passwords;
@@ -12,10 +15,18 @@ use crate::core::role::Role;
 use crate::core::text::printable;
 use crate::features::operators;
 
+pub const EXAMPLES: &str = "\
+Examples:
+  leadsmith operator create --username ada --role ADMIN
+  leadsmith operator set-password --username ada < password.txt
+  leadsmith operator list --output json";
+
 #[derive(Debug, Subcommand)]
 pub enum OperatorCommand {
     /// Create an operator; the password is prompted for, or read from standard input
     Create {
+        #[command(flatten)]
+        output: OutputSettings,
         #[command(flatten)]
         database: DatabaseSettings,
         /// The username for sign-in; letter case does not matter
@@ -29,7 +40,12 @@ pub enum OperatorCommand {
         role: Role,
     },
     /// List the operators
-    List(DatabaseSettings),
+    List {
+        #[command(flatten)]
+        output: OutputSettings,
+        #[command(flatten)]
+        database: DatabaseSettings,
+    },
     /// Set an operator's password and end their sessions; the password is prompted for, or read from
     /// standard input
     SetPassword(OperatorName),
@@ -54,6 +70,29 @@ pub fn role(text: &str) -> Result<Role, String> {
     Role::from_text(&text.to_uppercase()).ok_or_else(|| "VIEWER, SALES or ADMIN".to_owned())
 }
 
+/// An operator in the output. The names are part of the interface.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: Uuid,
+    username: &'a str,
+    display_name: &'a str,
+    role: &'static str,
+    /// When the operator was disabled; null for an enabled one.
+    disable_time: Option<DateTime<Utc>>,
+}
+
+impl<'a> From<&'a Operator> for Shown<'a> {
+    fn from(operator: &'a Operator) -> Self {
+        Self {
+            id: operator.id,
+            username: &operator.username,
+            display_name: &operator.display_name,
+            role: operator.role.as_str(),
+            disable_time: operator.disable_time,
+        }
+    }
+}
+
 /// An operator as one line of the list.
 fn line(operator: &Operator) -> String {
     let state = match operator.disable_time {
@@ -73,6 +112,7 @@ fn line(operator: &Operator) -> String {
 pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
     match command {
         OperatorCommand::Create {
+            output,
             database,
             username,
             display_name,
@@ -86,14 +126,16 @@ pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
                     .await?;
             db.close().await;
             let username = printable(&operator.username);
-            let line = format!("{} {username} {}\n", operator.id, operator.role);
-            output::confirm("the operator was created", &line)?;
+            output.confirm("the operator was created", &Shown::from(&operator), || {
+                format!("{} {username} {}\n", operator.id, operator.role)
+            })?;
         }
-        OperatorCommand::List(database) => {
+        OperatorCommand::List { output, database } => {
             let db = open(&database).await?;
             let operators = operators::list(&db).await?;
             db.close().await;
-            output::show(&operators.iter().map(line).collect::<String>())?;
+            let shown: Vec<_> = operators.iter().map(Shown::from).collect();
+            output.show(&shown, || operators.iter().map(line).collect())?;
         }
         OperatorCommand::SetPassword(selected) => {
             let db = open(&selected.database).await?;

@@ -8,8 +8,100 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::StartupError;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::arguments::Unreadable;
+use crate::config::{Cause, StartupError};
+use crate::core::text::{is_unprintable, printable};
 use crate::error::Error;
+
+/// The form of a command's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people. It may change between versions.
+    Text,
+    /// One JSON value. Its field names do not change.
+    Json,
+}
+
+/// How a command prints its result.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OutputSettings {
+    /// The form of the result: text for people, or json, whose field names do not change
+    #[arg(
+        long = "output",
+        default_value = "text",
+        hide_possible_values = true,
+        value_name = "text|json"
+    )]
+    format: Format,
+}
+
+impl OutputSettings {
+    /// Prints the result of a command that changes nothing. `text` returns whole lines.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn show<T: Serialize>(
+        self,
+        result: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        show(&self.render(result, text)?)
+    }
+
+    /// Prints what a command has changed, as [`confirm`] does.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn confirm<T: Serialize>(
+        self,
+        done: &str,
+        result: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), StartupError> {
+        confirm(done, &self.render(result, text)?)
+    }
+
+    /// The result as whole lines.
+    ///
+    /// # Errors
+    /// If it has no JSON form.
+    pub fn render<T: Serialize>(
+        self,
+        result: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<String, StartupError> {
+        match self.format {
+            Format::Text => Ok(text()),
+            Format::Json => {
+                let json = serde_json::to_string_pretty(result);
+                let json = json.map_err(|error| {
+                    StartupError::new(format!("the result has no JSON form: {error}"))
+                })?;
+                Ok(format!("{}\n", escaped(&json)))
+            }
+        }
+    }
+}
+
+/// Escapes what a terminal must not get. JSON has such characters only inside of texts.
+fn escaped(json: &str) -> String {
+    let mut units = [0; 2];
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || !is_unprintable(character) {
+            escaped.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut units) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
+}
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -32,6 +124,10 @@ impl From<Error> for Failure {
     }
 }
 
+/// The exit code for a wrong command line, as of clap and of most programs, and for a wrong setting.
+const WRONG_SETTINGS: u8 = 2;
+/// The exit code for a database that is away: EX_UNAVAILABLE of sysexits.h.
+const UNAVAILABLE: u8 = 69;
 /// The exit code that a shell reports for a command that SIGPIPE ended, as most programs end in this case.
 const OUTPUT_CLOSED: u8 = 128 + 13;
 
@@ -44,16 +140,54 @@ impl Failure {
         Self::Refused(StartupError::new(unwritten(error)))
     }
 
-    /// Reports the failure on standard error. Returns the exit code: 1, or 141 if standard output was closed.
+    /// Reports the failure on standard error, and returns the exit code.
     pub fn report(&self) -> ExitCode {
         match self {
-            Self::Refused(refusal) => {
-                note(&format!("leadsmith: {refusal}"));
-                ExitCode::FAILURE
-            }
+            Self::Refused(refusal) => report(refusal),
             Self::OutputClosed => ExitCode::from(OUTPUT_CLOSED),
         }
     }
+}
+
+fn report(refusal: &StartupError) -> ExitCode {
+    note(&format!("leadsmith: {refusal}"));
+    match refusal.cause() {
+        Cause::Refused => ExitCode::FAILURE,
+        Cause::Settings => ExitCode::from(WRONG_SETTINGS),
+        Cause::Unavailable => ExitCode::from(UNAVAILABLE),
+    }
+}
+
+impl Unreadable {
+    /// Prints what the command line asks for instead of a command, or what is wrong, and returns the exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Usage(error) => usage(error),
+            Self::Settings(error) => report(error),
+        }
+    }
+}
+
+/// Escapes what a usage error repeats of the arguments.
+pub fn printable_error(mut error: clap::Error) -> clap::Error {
+    let escape = |value: &ContextValue| {
+        if let ContextValue::String(text) = value {
+            return Some(ContextValue::String(printable(text)));
+        }
+        let ContextValue::Strings(texts) = value else {
+            return None;
+        };
+        let texts = texts.iter().map(|text| printable(text));
+        Some(ContextValue::Strings(texts.collect()))
+    };
+    let escaped: Vec<(ContextKind, ContextValue)> = error
+        .context()
+        .filter_map(|(kind, value)| Some((kind, escape(value)?)))
+        .collect();
+    for (kind, value) in escaped {
+        error.insert(kind, value);
+    }
+    error
 }
 
 fn unwritten(error: &io::Error) -> String {
@@ -105,7 +239,7 @@ pub fn note(line: &str) {
 }
 
 /// Prints the message of the command line parser: the help, or a usage error.
-pub fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     match printed {
         Err(unwritten) if !error.use_stderr() => Failure::of_write(&unwritten).report(),

@@ -1,36 +1,74 @@
 //! `leadsmith serve`: runs the server until a signal stops it. What is started, and in which order, is in `app.rs`.
 
+use super::arguments::LevelSource;
+use super::process::{self, Request, Signals};
 use crate::app::{self, Running};
 use crate::config::{ServeSettings, StartupError};
 use crate::core::clock::Clock;
+use crate::db::{ServerLock, migrate};
 
-pub async fn run(settings: &ServeSettings) -> Result<(), StartupError> {
-    let server = app::start(settings, Clock::default()).await?;
+pub const EXAMPLES: &str = "\
+Signals:
+  SIGTERM, SIGINT, SIGQUIT  finish the running calls, then stop
+  SIGHUP                    read the TLS files and the log level of --config again
+
+Examples:
+  leadsmith serve
+  leadsmith serve --config /etc/leadsmith.toml --log debug
+  LEADSMITH_DATABASE_URL_FILE=/run/secrets/database-url leadsmith serve";
+
+pub async fn run(settings: &ServeSettings, level: LevelSource) -> Result<(), StartupError> {
+    let mut signals = Signals::install()?;
+    app::check(settings)?;
+    process::raise_file_limit(settings);
+    let mut starting = Box::pin(start(settings));
+    let (_lock, server) = loop {
+        tokio::select! {
+            started = &mut starting => break started?,
+            request = signals.next() => match request {
+                Request::Stop => return Ok(()),
+                // What is being started reads the files anyway.
+                Request::Reload => {}
+            },
+        }
+    };
     tracing::info!(address = %server.address, "serving");
-    until_stopped(server).await
+    until_stopped(server, signals, Some(level)).await
+}
+
+async fn start(settings: &ServeSettings) -> Result<(ServerLock, Running), StartupError> {
+    let url = &settings.database.database_url;
+    if !settings.migrate {
+        // A database that is not served gets no lock beside it.
+        migrate::require_usable(url).await?;
+    }
+    let lock = ServerLock::acquire(url)?;
+    Ok((lock, app::start(settings, Clock::default()).await?))
 }
 
 /// Serves until a signal arrives or the server ends, then stops the server.
-pub async fn until_stopped(mut server: Running) -> Result<(), StartupError> {
-    tokio::select! {
-        signal = wait_for_signal() => signal?,
-        () = server.ended() => {}
+pub async fn until_stopped(
+    mut server: Running,
+    mut signals: Signals,
+    level: Option<LevelSource>,
+) -> Result<(), StartupError> {
+    loop {
+        let request = tokio::select! {
+            request = signals.next() => request,
+            () = server.ended() => Request::Stop,
+        };
+        match request {
+            Request::Stop => break,
+            Request::Reload => {
+                server.reload_tls();
+                if let Some(level) = &level {
+                    level.reload();
+                }
+            }
+        }
     }
     tracing::info!("stopping: waiting for running calls to finish");
     server.stop().await?;
     tracing::info!("stopped");
-    Ok(())
-}
-
-async fn wait_for_signal() -> Result<(), StartupError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let broken =
-        |error| StartupError::new(format!("the signal handlers cannot be installed: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
     Ok(())
 }

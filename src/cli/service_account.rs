@@ -3,21 +3,30 @@
 use crate::core::text_enum::TextEnum as _;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::open;
 use super::operator::role;
-use super::output::{self, Failure};
+use super::output::{self, Failure, OutputSettings};
 use crate::config::{DatabaseSettings, StartupError};
 use crate::core::role::Role;
 use crate::core::text::{nfc, printable};
 use crate::db::Db;
 use crate::features::service_accounts::{self, ServiceAccount};
 
+pub const EXAMPLES: &str = "\
+Examples:
+  leadsmith service-account create --name billing --role SALES
+  leadsmith service-account create-key --name billing > billing.key
+  leadsmith service-account list --output json";
+
 #[derive(Debug, Subcommand)]
 pub enum ServiceAccountCommand {
     /// Create a service account
     Create {
+        #[command(flatten)]
+        output: OutputSettings,
         #[command(flatten)]
         database: DatabaseSettings,
         /// The name of the service account
@@ -28,9 +37,16 @@ pub enum ServiceAccountCommand {
         role: Role,
     },
     /// List the service accounts, with the ids of their keys
-    List(DatabaseSettings),
+    List {
+        #[command(flatten)]
+        output: OutputSettings,
+        #[command(flatten)]
+        database: DatabaseSettings,
+    },
     /// Create an API key for a service account and print it; it is shown only once
     CreateKey {
+        #[command(flatten)]
+        output: OutputSettings,
         #[command(flatten)]
         database: DatabaseSettings,
         /// The name of the service account
@@ -58,9 +74,62 @@ pub enum ServiceAccountCommand {
     },
 }
 
+/// A new service account in the output. The names of the output are part of the interface.
+#[derive(Serialize)]
+struct ShownCreated<'a> {
+    id: Uuid,
+    name: &'a str,
+    role: &'static str,
+}
+
+/// A service account in the output.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: Uuid,
+    name: &'a str,
+    role: &'static str,
+    /// The registered subject alternative name of client certificates; null if there is none.
+    certificate_name: Option<&'a str>,
+    keys: Vec<ShownKey>,
+}
+
+/// An API key in the output, without its secret.
+#[derive(Serialize)]
+struct ShownKey {
+    id: Uuid,
+    create_time: DateTime<Utc>,
+    /// When the key was revoked; null for a valid one.
+    revoke_time: Option<DateTime<Utc>>,
+}
+
+/// A new API key in the output.
+#[derive(Serialize)]
+struct ShownSecret<'a> {
+    id: Uuid,
+    key: &'a str,
+}
+
+impl<'a> From<&'a ServiceAccount> for Shown<'a> {
+    fn from(account: &'a ServiceAccount) -> Self {
+        let keys = account.keys.iter().map(|key| ShownKey {
+            id: key.id,
+            create_time: key.create_time,
+            revoke_time: key.revoke_time,
+        });
+        Self {
+            id: account.id,
+            name: &account.name,
+            role: account.role.as_str(),
+            certificate_name: account.certificate_name.as_deref(),
+            keys: keys.collect(),
+        }
+    }
+}
+
 pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
     match command {
         ServiceAccountCommand::Create {
+            output,
             database,
             name,
             role,
@@ -68,18 +137,30 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
             let db = open(&database).await?;
             let id = service_accounts::create(&db, &name, role).await?;
             db.close().await;
-            let line = format!("{id} {} {role}\n", printable(&nfc(name.trim())));
-            output::confirm("the service account was created", &line)?;
+            let name = &nfc(name.trim());
+            let shown = ShownCreated {
+                id,
+                name,
+                role: role.as_str(),
+            };
+            output.confirm("the service account was created", &shown, || {
+                format!("{id} {} {role}\n", printable(name))
+            })?;
         }
-        ServiceAccountCommand::List(database) => {
+        ServiceAccountCommand::List { output, database } => {
             let db = open(&database).await?;
             let accounts = service_accounts::list(&db).await?;
             db.close().await;
-            output::show(&accounts.iter().map(lines).collect::<String>())?;
+            let shown: Vec<_> = accounts.iter().map(Shown::from).collect();
+            output.show(&shown, || accounts.iter().map(lines).collect())?;
         }
-        ServiceAccountCommand::CreateKey { database, name } => {
+        ServiceAccountCommand::CreateKey {
+            output,
+            database,
+            name,
+        } => {
             let db = open(&database).await?;
-            let created = create_key(&db, &name).await;
+            let created = create_key(&db, &name, output).await;
             db.close().await;
             created?;
         }
@@ -102,7 +183,7 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
 }
 
 /// Creates a key and prints it. If it cannot be printed, it is revoked, because nobody has seen it.
-async fn create_key(db: &Db, name: &str) -> Result<(), StartupError> {
+async fn create_key(db: &Db, name: &str, output: OutputSettings) -> Result<(), StartupError> {
     if output::is_discarded() {
         return Err(StartupError::new(
             "standard output is closed or /dev/null, and the key is shown only once: redirect it to a place that \
@@ -113,7 +194,13 @@ async fn create_key(db: &Db, name: &str) -> Result<(), StartupError> {
     output::note(&format!(
         "The key's id, for revoking it: {id}. The key is shown only once:"
     ));
-    let Err(error) = output::print(&format!("{}\n", key.expose())) else {
+    let key = key.expose();
+    let text = output.render(&ShownSecret { id, key }, || format!("{key}\n"));
+    let printed = match text {
+        Ok(text) => output::print(&text).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let Err(error) = printed else {
         return Ok(());
     };
     Err(StartupError::new(

@@ -1,4 +1,4 @@
-//! Renders settings as text for `leadsmith config` and the log. Secrets are hidden here, so that no caller can
+//! Renders settings as text for `leadsmith config`. Secrets are hidden here, so that no caller can
 //! forget to do so.
 
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::core::text;
+/// A setting's name and its value as text, with secrets hidden.
+pub type Described = (&'static str, String);
 
-/// One setting per line, the names padded to one column.
-pub(super) fn lines(settings: &[(&str, String)]) -> String {
-    let line = |(name, value): &(&str, String)| format!("{name:<30}{}\n", text::printable(value));
-    settings.iter().map(line).collect()
+/// Whether a database URL contains something that is hidden.
+pub fn has_secret(url: &str) -> bool {
+    redact_url(&url.into()) != url
 }
 
 /// Hides the password and the parameters of a database URL, because both may contain secrets.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::describe::{in_seconds, lines};
+use super::describe::{Described, in_seconds};
 use super::{StartupError, values};
 
 /// The largest response, in bytes: the default maximum of gRPC clients.
@@ -56,6 +56,7 @@ const RETENTION_INTERVAL: Seconds = seconds!(600);
 
 /// Every limit that can be set.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Concurrent calls, 1 to 1000000; more fail with SERVER_OVERLOADED
     #[arg(
@@ -245,16 +246,16 @@ impl Limits {
     /// Checks the limits that depend on each other, which clap cannot check.
     pub(super) fn check(&self) -> Result<(), StartupError> {
         if self.default_deadline > self.max_deadline {
-            return Err(StartupError::new(
+            return Err(StartupError::settings(
                 "--default-deadline must not be longer than --max-deadline",
             ));
         }
         Ok(())
     }
 
-    /// The limits in force, one per line.
-    pub(super) fn describe(&self) -> String {
-        lines(&[
+    /// The limits in force.
+    pub(super) fn describe(&self) -> Vec<Described> {
+        vec![
             ("max-calls", self.max_calls.to_string()),
             ("calls-per-second", self.calls_per_second.to_string()),
             ("max-connections", self.max_connections.to_string()),
@@ -287,6 +288,6 @@ impl Limits {
                 },
             ),
             ("retention-interval", in_seconds(self.retention_interval)),
-        ])
+        ]
     }
 }

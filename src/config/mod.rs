@@ -14,18 +14,21 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use describe::{file, lines, redact_url};
+pub use describe::{Described, has_secret};
+use describe::{file, redact_url};
 pub use limits::{LARGEST_RESPONSE, Limits};
-pub use startup_error::StartupError;
-pub use tls::{ClientCertificates, TlsSettings};
+pub use startup_error::{Cause, StartupError};
+pub use tls::{ClientCertificates, ClientTlsSettings, TlsSettings};
 
 /// The database, for every command that uses one.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseSettings {
     /// The database: sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE. Set a URL with a password in
-    /// the environment, where other users of the machine cannot see it
+    /// the environment, where other users of the machine cannot see it, or in the file that
+    /// LEADSMITH_DATABASE_URL_FILE names
     #[arg(
         long,
+        help_heading = "Database",
         env = "LEADSMITH_DATABASE_URL",
         default_value = "sqlite:leadsmith.db",
         hide_env_values = true,
@@ -62,6 +65,7 @@ pub struct LogSettings {
         default_value = "info",
         value_parser = values::level(),
         value_name = "LEVEL",
+        help_heading = "Log",
         global = true
     )]
     pub log: tracing::Level,
@@ -72,20 +76,21 @@ pub struct LogSettings {
         default_value = "text",
         value_parser = values::word::<LogFormat>(),
         value_name = "FORMAT",
+        help_heading = "Log",
         global = true
     )]
     pub log_format: LogFormat,
 }
 
 impl LogSettings {
-    /// The settings in force, one per line.
-    pub fn describe(&self) -> String {
+    /// The settings in force.
+    pub fn describe(&self) -> Vec<Described> {
         let format = match self.log_format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         };
         let level = self.log.to_string().to_lowercase();
-        lines(&[("log", level), ("log-format", format.to_owned())])
+        vec![("log", level), ("log-format", format.to_owned())]
     }
 }
 
@@ -98,6 +103,7 @@ pub struct ServeSettings {
     /// Where to listen
     #[arg(
         long,
+        help_heading = "Network",
         env = "LEADSMITH_LISTEN",
         default_value = "127.0.0.1:50051",
         value_parser = values::address(),
@@ -107,6 +113,7 @@ pub struct ServeSettings {
     /// Listen without TLS on an address that other machines can reach
     #[arg(
         long,
+        help_heading = "Network",
         env = "LEADSMITH_INSECURE",
         default_value_t = false,
         num_args = 0..=1,
@@ -123,6 +130,7 @@ pub struct ServeSettings {
     /// pending
     #[arg(
         long,
+        help_heading = "Database",
         env = "LEADSMITH_MIGRATE",
         default_value_t = true,
         action = clap::ArgAction::Set,
@@ -144,7 +152,7 @@ impl ServeSettings {
         self.limits.check()?;
         self.tls.check()?;
         if !self.tls.is_on() && !self.insecure && !self.listen.ip().is_loopback() {
-            return Err(StartupError::new(format!(
+            return Err(StartupError::settings(format!(
                 "other machines can reach {}, and passwords would be sent unencrypted: set --tls-certificate and \
                  --tls-key, or --insecure if a proxy in front of the service terminates TLS",
                 self.listen
@@ -153,9 +161,9 @@ impl ServeSettings {
         Ok(())
     }
 
-    /// The settings in force, one per line, with secrets hidden.
-    pub fn describe(&self) -> String {
-        let settings = lines(&[
+    /// The settings in force, with secrets hidden.
+    pub fn describe(&self) -> Vec<Described> {
+        let mut settings = vec![
             ("database-url", self.database.redacted()),
             ("listen", self.listen.to_string()),
             ("insecure", self.insecure.to_string()),
@@ -167,7 +175,8 @@ impl ServeSettings {
                 format!("{:?}", self.tls.tls_client_certificates).to_lowercase(),
             ),
             ("migrate", self.migrate.to_string()),
-        ]);
-        settings + &self.limits.describe()
+        ];
+        settings.extend(self.limits.describe());
+        settings
     }
 }

@@ -108,13 +108,10 @@ pub fn address() -> Trimmed<impl TypedValueParser<Value = SocketAddr>> {
 /// because PostgreSQL treats a timeout of 0 as no timeout.
 pub fn seconds() -> Trimmed<impl TypedValueParser<Value = Duration>> {
     parser(|text| {
-        let value: f64 = text
-            .parse()
-            .map_err(|_| "a number of seconds, such as 2.5".to_owned())?;
-        if (0.01..=3600.0).contains(&value) {
-            Ok(Duration::from_secs_f64(value))
-        } else {
-            Err("at least 0.01 and at most 3600 seconds".to_owned())
-        }
+        // Not a number is in no range.
+        let value = text.parse::<f64>().ok();
+        let value = value.filter(|value| (0.01..=3600.0).contains(value));
+        let value = value.ok_or("a number of seconds from 0.01 to 3600, such as 2.5")?;
+        Ok(Duration::from_secs_f64(value))
     })
 }

@@ -1,11 +1,14 @@
 //! The command line: the real program, as people and containers run it.
 
 mod accounts;
+mod configuration;
 mod databases;
+mod formats;
 mod output;
 mod restricted;
 mod serving;
 mod settings;
+mod signals;
 mod usage;
 
 use crate::program::Ended;
@@ -19,9 +22,10 @@ impl Ended {
         self.out
     }
 
-    /// It failed with a single sentence that contains these words and no secret.
+    /// It failed with a single sentence that contains these words and no secret. `a_failure_is_known_by_its_code` has
+    /// the codes.
     pub fn refused(&self, why: &str) {
-        assert_eq!(self.code, Some(1), "{self:?}");
+        assert!(matches!(self.code, Some(1 | 2 | 69)), "{self:?}");
         self.shows_nothing_it_should_not();
         assert_eq!(self.out, "", "{self:?}");
         assert_eq!(self.err.lines().count(), 1, "{self:?}");

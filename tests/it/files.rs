@@ -329,6 +329,7 @@ async fn what_the_program_creates_is_its_owners_alone() {
         "x.db-shm",
         "x.db-wal",
         "x.db.migrate-lock",
+        "x.db.serve-lock",
         "y.db",
     ];
     assert_eq!(names, wanted);

@@ -60,16 +60,21 @@ pub fn leadsmith(arguments: &str) -> Program {
 
 /// The same with a umask that lets other users read and write the files that it creates.
 pub fn leadsmith_without_umask(arguments: &str) -> Program {
+    leadsmith_after("umask 0", arguments)
+}
+
+/// The same after a command of the shell that changes what the process may do. Example: `ulimit -n 64`.
+pub fn leadsmith_after(command: &str, arguments: &str) -> Program {
     let mut shell = Command::new("sh");
-    let exec = "umask 0; exec \"$0\" \"$@\"";
-    shell.args(["-c", exec]).arg(binary());
+    let exec = format!("{command}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &exec]).arg(binary());
     prepare(shell, arguments)
 }
 
 /// The program on a terminal of its own, which shows its output and its errors as standard output.
 pub fn leadsmith_on_a_terminal(arguments: &str) -> Program {
     let mut terminal = Command::new("script");
-    let run = format!("{} {arguments}", env!("CARGO_BIN_EXE_leadsmith"));
+    let run = format!("{} {arguments}", binary().display());
     terminal.args(["--quiet", "--return", "--command", &run, "/dev/null"]);
     prepare(terminal, "")
 }
@@ -279,11 +284,19 @@ impl Serving {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
-        let killed = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()])
-            .status()
-            .unwrap();
+        self.signal("TERM");
+    }
+
+    /// Sends it this signal. Example: `HUP`.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.id());
+        let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
         assert!(killed.success());
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub async fn ended(&mut self, patience: Duration) -> ExitStatus {

@@ -34,10 +34,10 @@ use crate::harness::{Backend, TestDatabase, eventually, reason};
 use crate::program::leadsmith;
 
 /// An authority that signs certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters.key_usages = vec![
@@ -47,12 +47,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// A certificate with its key, for these names, expired or not.
-    fn sign(&self, names: Vec<SanType>, expired: bool) -> (String, String) {
+    pub fn sign(&self, names: Vec<SanType>, expired: bool) -> (String, String) {
         let mut parameters = CertificateParams::default();
         parameters.subject_alt_names = names;
         parameters.extended_key_usages = vec![
@@ -67,14 +67,14 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn server(&self) -> (String, String) {
+    pub fn server(&self) -> (String, String) {
         self.sign(
             vec![SanType::DnsName("localhost".try_into().unwrap())],
             false,
         )
     }
 
-    fn client(&self, uri: &str) -> (String, String) {
+    pub fn client(&self, uri: &str) -> (String, String) {
         self.sign(vec![SanType::URI(uri.try_into().unwrap())], false)
     }
 }
@@ -332,7 +332,7 @@ async fn new_files_are_taken_without_a_restart_and_broken_ones_are_not() {
 async fn settings_that_would_send_passwords_in_clear_are_refused() {
     let refused = async |arguments: &str, why: &str| {
         let ended = leadsmith(arguments).run().await;
-        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(ended.err.contains(why), "{ended:?}");
     };
     refused("serve --listen 0.0.0.0:0", "--insecure").await;

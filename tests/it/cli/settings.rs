@@ -46,7 +46,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
          --connection-wait 2.5 --sqlite-write-wait 6 --statement-time 11 --keep-request-ids 30 \
          --keep-events 90 --retention-interval 60",
     );
-    let mut wanted = String::new();
+    let mut wanted = Vec::new();
     for (name, value, shown) in settings {
         let variable = format!("LEADSMITH_{}", name.replace('-', "_").to_uppercase());
         // Files and shells leave whitespace and line ends around a value.
@@ -58,11 +58,35 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
             _ => "nonsense",
         };
         contradicted = contradicted.env(&variable, other);
-        wanted.push_str(&format!("{name:<30}{shown}\n"));
-        assert!(!usual.contains(&format!("{name:<30}{shown}\n")), "{name}");
+        wanted.push(move |source: &str| format!("{name:<30}{source:<13}{shown}\n"));
+        assert!(
+            !usual.contains(&format!("{name:<30}{:<13}{shown}\n", "default")),
+            "{name}"
+        );
     }
-    assert_eq!(environment.run().await.done(), wanted);
-    assert_eq!(contradicted.run().await.done(), wanted, "a flag overrides");
+    let shown = |source: &str| -> String {
+        let lines: String = wanted.iter().map(|line| line(source)).collect();
+        let client = [
+            "tls-ca",
+            "tls-name",
+            "tls-client-certificate",
+            "tls-client-key",
+        ];
+        let client = client.map(|name| {
+            usual
+                .lines()
+                .find(|line| line.starts_with(&format!("{name} ")))
+                .unwrap()
+        });
+        let first = usual.lines().next().unwrap();
+        format!("{first}\n{lines}{}\n", client.join("\n"))
+    };
+    assert_eq!(environment.run().await.done(), shown("environment"));
+    assert_eq!(
+        contradicted.run().await.done(),
+        shown("flag"),
+        "a flag overrides"
+    );
 }
 
 #[tokio::test]
@@ -85,8 +109,8 @@ async fn config_hides_what_is_secret_in_a_url() {
     ] {
         let ended = leadsmith("config").database(&url).run().await;
         ended.shows_nothing_it_should_not();
-        let first = format!("{:<30}{shown}", "database-url");
-        assert_eq!(ended.done().lines().next(), Some(first.as_str()));
+        let line = format!("{:<30}{:<13}{shown}", "database-url", "environment");
+        assert_eq!(ended.done().lines().nth(1), Some(line.as_str()));
     }
 }
 
@@ -150,7 +174,11 @@ async fn bad_settings_are_refused_in_a_sentence() {
         ("serve --nonsense", "unexpected argument"),
         ("serve --listen here", "--listen"),
         ("serve --migrate maybe", "--migrate"),
-        ("serve --max-calls -1", "unexpected argument"),
+        ("serve --max-calls -1", "a whole number from 1 to 1000000"),
+        (
+            "serve --drain -0.5",
+            "a number of seconds from 0.01 to 3600",
+        ),
         ("--log loud serve", "--log"),
         ("operator create --username ada", "--role"),
         (
@@ -216,10 +244,24 @@ async fn a_number_out_of_its_range_is_refused_with_the_range() {
     ];
     for flag in times {
         for value in [
-            "0", "0.001", "1e-30", "nan", "inf", "3601", "1e300", "soon", "-1",
+            "0",
+            "0.001",
+            "1e-30",
+            "nan",
+            "inf",
+            "-inf",
+            "3601",
+            "1e9",
+            "1e300",
+            "soon",
+            "-1",
+            "18446744073709551615",
+            "2m",
+            "",
         ] {
             let ended = leadsmith(&format!("config --{flag}={value}")).run().await;
             ended.misused(&format!("--{flag}"));
+            ended.misused("a number of seconds from 0.01 to 3600");
         }
     }
     for steps in ["0", "1001", "-1", "4294967296"] {
@@ -327,9 +369,14 @@ async fn blanks_around_a_database_url_name_no_other_database() {
             run.in_folder(folder.path()).run().await.done();
         }
         let given = leadsmith(&format!("config --database-url={}", "sqlite:x.db"));
+        let value = |config: String| {
+            config
+                .replace("environment  ", "")
+                .replace("flag         ", "")
+        };
         assert_eq!(
-            leadsmith("config").database(url).run().await.done(),
-            given.run().await.done()
+            value(leadsmith("config").database(url).run().await.done()),
+            value(given.run().await.done())
         );
         assert!(folder.path().join("x.db").exists());
     }
@@ -376,7 +423,7 @@ async fn a_postgresql_url_with_a_broken_ipv6_address_is_refused() {
         let url = format!("postgres://dev:{SECRET}@{host}/x");
         for command in ["serve", "config"] {
             let ended = leadsmith(command).database(&url).quiet().run().await;
-            assert_eq!(ended.code, Some(1), "{host}: {ended:?}");
+            assert_eq!(ended.code, Some(2), "{host}: {ended:?}");
             ended.refused("the database URL");
         }
     }
