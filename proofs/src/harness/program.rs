@@ -97,13 +97,17 @@ impl Program {
     /// Starts a server on a free port, unless the flags specify one, without waiting until it serves. `flags` are
     /// those of `leadsmith serve`.
     pub fn launch(&self, url: &str, flags: &[&str]) -> Result<Serving> {
+        self.launch_command(url, &[&["serve"], flags].concat())
+    }
+
+    /// Starts a command whose log can be read while it runs.
+    pub fn launch_command(&self, url: &str, arguments: &[&str]) -> Result<Serving> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         let child = self
             .start(url)
             .env("LEADSMITH_LISTEN", "127.0.0.1:0")
-            .arg("serve")
-            .args(flags)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)

@@ -1,5 +1,6 @@
 //! Two replicas start on an empty database at the same moment, and the one that runs the migrations is killed. The
-//! other must serve, and the schema must be complete.
+//! other must serve, and the schema must be complete. One SQLite file has one server only: there, two processes run
+//! `leadsmith migrate up`, and the one that is not killed must succeed.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::harness::report::Findings;
 
 /// At most this many differences are printed.
 const PRINTED: usize = 5;
+/// How long migrations may take, with the wait for those of the other process.
+const MIGRATION_TIME: Duration = Duration::from_secs(60);
 /// How long to look for the holder of the lock.
 const LOOK_TIME: Duration = Duration::from_secs(5);
 
@@ -32,7 +35,10 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
         };
         let mut servers = Vec::new();
         for url in &urls {
-            servers.push(context.program.launch(url, &[])?);
+            servers.push(match context.kind {
+                Kind::Sqlite => context.program.launch_command(url, &["migrate", "up"])?,
+                Kind::Postgres => context.program.launch(url, &[])?,
+            });
         }
         // In every third round no replica is killed.
         if round % 3 < 2
@@ -44,9 +50,12 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
             kills += 1;
         }
         for server in &mut servers {
-            if let Err(error) = server.ready().await {
+            if let Err(error) = is_successful(context.kind, server).await {
                 findings.broke(format!("a replica does not serve: {error:#}"));
             }
+        }
+        if context.kind == Kind::Sqlite {
+            drop(context.program.serve(&database.url(), &[]).await?);
         }
         if let Some(watch) = watch {
             watch.close().await?;
@@ -63,6 +72,20 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     ensure!(
         kills > 0 || findings.is_broken(),
         "no replica was seen to hold the lock"
+    );
+    Ok(())
+}
+
+/// Waits until a replica serves, or until its migrations have succeeded.
+async fn is_successful(kind: Kind, replica: &mut Serving) -> Result<()> {
+    if kind == Kind::Postgres {
+        return replica.ready().await;
+    }
+    let status = replica.ended(MIGRATION_TIME).await?;
+    ensure!(
+        status.is_some_and(|status| status.success()),
+        "it ended with {status:?}: {}",
+        replica.log()?
     );
     Ok(())
 }
