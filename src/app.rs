@@ -177,7 +177,7 @@ impl App {
         StartupError,
     > {
         let (_, routes) = self.routes().await?;
-        Ok(AdmissionLayer::new(Arc::clone(&self.auth), limits).layer(routes))
+        Ok(AdmissionLayer::new(Arc::clone(&self.auth), limits, 0.0).layer(routes))
     }
 }
 

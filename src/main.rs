@@ -18,8 +18,9 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(problem) => return problem.report(),
     };
+    let log_format = cli.log_format();
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(log_format),
     }
 }

@@ -1,5 +1,6 @@
 //! The log. Each line has a message and fields, and is written once, at the boundary of the service.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 
 use tracing::Level;
@@ -37,6 +38,9 @@ fn targets(level: Level) -> Targets {
 
 /// Starts logging to standard error. A second call has no effect.
 pub fn init(settings: &LogSettings) -> LogLevel {
+    if settings.log_format == LogFormat::Json {
+        std::panic::set_hook(Box::new(log_panic));
+    }
     let (filter, handle) = reload::Layer::new(targets(settings.log));
     let layer = fmt::layer()
         .with_writer(std::io::stderr)
@@ -53,4 +57,16 @@ pub fn init(settings: &LogSettings) -> LogLevel {
         .with(layer)
         .try_init();
     LogLevel(handle)
+}
+
+/// Logs a panic. The default hook would write lines that are not JSON.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(&backtrace);
+    tracing::error!(
+        error = panic.payload_as_str(),
+        location = panic.location().map(display),
+        backtrace = backtrace.map(display),
+        "a task panicked"
+    );
 }

@@ -169,6 +169,7 @@ async fn reserve_slots(tx: &Tx, buckets: Vec<Bucket>) -> Result<Result<Vec<Slot>
         slots.push(Slot {
             id: tx.clock.new_id(),
             contended: counting.iter().any(|attempt| !attempt.failed),
+            is_last: counting.len() + 1 == bucket.limit,
             claim_time: now,
             bucket,
         });

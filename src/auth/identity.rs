@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorReason, Result};
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The operator or service account.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// The role, which determines the allowed RPCs.
     pub role: Role,
     /// The session, if the credential is a session token.
@@ -29,7 +29,7 @@ impl Identity {
     fn of_service_account(found: Option<(Principal, Role)>) -> Result<Self> {
         let (principal, role) = found.ok_or_else(Error::token_invalid)?;
         Ok(Self {
-            principal,
+            principal: Arc::new(principal),
             role,
             session: None,
         })
@@ -113,7 +113,7 @@ pub async fn look_up(auth: &Auth, credential: &Credential) -> Result<Identity> {
                 tokio::spawn(sessions::extend(auth.db.clone(), hash));
             }
             let identity = Identity {
-                principal: operator.principal(),
+                principal: Arc::new(operator.principal()),
                 role: operator.role,
                 session: Some(hash),
             };

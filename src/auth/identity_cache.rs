@@ -170,11 +170,11 @@ mod tests {
 
     fn identity() -> Identity {
         Identity {
-            principal: Principal {
+            principal: Arc::new(Principal {
                 kind: PrincipalKind::Operator,
                 id: Uuid::from_u128(1),
                 name: "ada".to_owned(),
-            },
+            }),
             role: Role::Sales,
             session: Some(TOKEN),
         }

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::attempts::{self, Bucket};
 use super::{Auth, errors, operators, require_operator, store};
 use crate::core::call::Call;
+use crate::core::call_notes::Effect;
 use crate::db::Verdict;
 use crate::error::Result;
 
@@ -29,7 +30,9 @@ pub async fn verify_own_password(
     let verify = reservation.verify(&auth.passwords, password.clone(), hash.clone());
     let matches = verify.await?;
     let Some(hash) = hash.filter(|_| matches) else {
-        reservation.failed().await?;
+        if reservation.failed().await? {
+            call.notes.locked_out();
+        }
         return Err(errors::current_password_invalid());
     };
     reservation.succeeded(auth).await?;
@@ -51,6 +54,7 @@ pub async fn change_password(
     let operator = require_operator(call)?;
     let current = verify_own_password(auth, call, Some(&current)).await?;
     if validate_only {
+        call.notes.effect(Effect::Validated);
         return Ok(());
     }
     let new = auth.passwords.hash(new).await?;
@@ -71,5 +75,7 @@ pub async fn change_password(
     });
     change.await?;
     auth.identities.invalidate_principal(operator);
+    call.notes.effect(Effect::Changed);
+    call.notes.about("operator", operator);
     Ok(())
 }

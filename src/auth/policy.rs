@@ -67,6 +67,14 @@ pub fn lookup(rpc: &str) -> Option<(&'static str, Access)> {
     RPCS.iter().find(|(name, _)| *name == rpc).copied()
 }
 
+/// Whether an RPC only reads: its name begins with `Get` or `List`, or is one of a few others.
+pub fn is_read(rpc: &str) -> bool {
+    let (_, method) = rpc.rsplit_once('/').unwrap_or_default();
+    method.starts_with("Get")
+        || method.starts_with("List")
+        || ["Search", "WhoAmI", "Check", "Watch", "ServerReflectionInfo"].contains(&method)
+}
+
 /// The full names of the Leadsmith services in the table.
 pub fn services() -> BTreeSet<&'static str> {
     let names = RPCS.iter().filter_map(|(rpc, _)| rpc.split_once('/'));

@@ -65,6 +65,8 @@ pub(super) struct Slot {
     pub claim_time: DateTime<Utc>,
     /// Whether other attempts were being verified when the slot was reserved.
     pub contended: bool,
+    /// Whether the bucket is full with it.
+    pub is_last: bool,
 }
 
 impl AttemptReservation {
@@ -97,11 +99,12 @@ impl AttemptReservation {
         matches
     }
 
-    /// Records that the password was wrong. The attempt continues to count.
+    /// Records that the password was wrong. The attempt continues to count. Returns whether it was the last one that
+    /// a bucket allows.
     ///
     /// # Errors
     /// If the database is unavailable. The attempt counts all the same.
-    pub async fn failed(mut self) -> Result<()> {
+    pub async fn failed(mut self) -> Result<bool> {
         self.state = State::Counted;
         let slots = self.slots.clone();
         let recorded = self.db.write_with_retry(move |tx| {
@@ -113,7 +116,8 @@ impl AttemptReservation {
                 Ok(Verdict::Done(()))
             })
         });
-        recorded.await
+        recorded.await?;
+        Ok(self.slots.iter().any(|slot| slot.is_last))
     }
 
     /// Releases the slots, because the password was correct.

@@ -15,6 +15,7 @@ use super::store::{self, SessionRow};
 use super::tokens::{self, Secret, TokenKind};
 use super::{Auth, errors};
 use crate::core::call::{Call, TokenHash};
+use crate::core::call_notes::{CallNotes, Effect};
 use crate::db::{Db, Verdict};
 use crate::error::{Error, Result};
 
@@ -68,8 +69,10 @@ pub async fn sign_in(
     username: &str,
     password: SecretString,
     address: Option<IpAddr>,
+    notes: &CallNotes,
 ) -> Result<Session> {
-    let (reservation, operator, hash) = verify_sign_in(auth, username, password, address).await?;
+    let verified = verify_sign_in(auth, username, password, address, notes).await?;
+    let (reservation, operator, hash) = verified;
     let session = Session::new(operator, auth.clock.now());
     let row = session.row();
     let begin = reservation.succeeded_with(auth, move |tx| {
@@ -83,6 +86,7 @@ pub async fn sign_in(
         })
     });
     begin.await?;
+    notes.signed_in(|| session.operator.principal());
     Ok(session)
 }
 
@@ -95,9 +99,12 @@ pub async fn check_sign_in(
     username: &str,
     password: SecretString,
     address: Option<IpAddr>,
+    notes: &CallNotes,
 ) -> Result<Operator> {
-    let (reservation, operator, _) = verify_sign_in(auth, username, password, address).await?;
+    let verified = verify_sign_in(auth, username, password, address, notes).await?;
+    let (reservation, operator, _) = verified;
     reservation.succeeded(auth).await?;
+    notes.effect(Effect::Validated);
     Ok(operator)
 }
 
@@ -107,14 +114,21 @@ async fn verify_sign_in(
     username: &str,
     password: SecretString,
     address: Option<IpAddr>,
+    notes: &CallNotes,
 ) -> Result<(AttemptReservation, Operator, String)> {
     let username = Username::new(username);
     let mut reservation = attempts::reserve(auth, Bucket::sign_in(&username.key, address)).await?;
     let found = store::operator_by_username(auth.db.read(), &username).await?;
+    // Never the username: people type passwords into the wrong field.
+    if let Some((operator, _)) = &found {
+        notes.about("operator", operator.id);
+    }
     let hash = found.as_ref().map(|(_, hash)| hash.clone());
     let matches = reservation.verify(&auth.passwords, password, hash).await?;
     let Some((operator, hash)) = found.filter(|_| matches) else {
-        reservation.failed().await?;
+        if reservation.failed().await? {
+            notes.locked_out();
+        }
         return Err(errors::sign_in_failed());
     };
     Ok((reservation, operator, hash))
@@ -138,6 +152,7 @@ pub(crate) async fn begin_session(auth: &Auth, operator: Operator) -> Result<Ses
 pub async fn sign_out(auth: &Auth, call: &Call, validate_only: bool) -> Result<()> {
     let hash = call.session.ok_or_else(Error::operator_required)?;
     if validate_only {
+        call.notes.effect(Effect::Validated);
         return Ok(());
     }
     auth.db
@@ -146,6 +161,7 @@ pub async fn sign_out(auth: &Auth, call: &Call, validate_only: bool) -> Result<(
         })
         .await?;
     auth.identities.invalidate(&hash);
+    call.notes.effect(Effect::Changed);
     Ok(())
 }
 
@@ -163,6 +179,6 @@ pub(super) async fn extend(db: Db, hash: TokenHash) {
         })
         .await;
     if let Err(error) = written {
-        tracing::warn!(?error, "failed to extend a session");
+        tracing::warn!(error = error.detail(), "failed to extend a session");
     }
 }

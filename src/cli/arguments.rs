@@ -7,6 +7,7 @@
 
 mod environment;
 mod file;
+pub mod log_format;
 mod origin;
 
 use std::collections::BTreeMap;
@@ -105,7 +106,7 @@ impl LevelSource {
         match level_in_file(file) {
             Ok(level) => {
                 self.log.set(level);
-                tracing::info!(%level, "the log level was read from the configuration file again");
+                tracing::info!(log = %level, "the log level was read from the configuration file again");
             }
             Err(error) => {
                 tracing::warn!(%error, "the log level stays: the configuration file cannot be used");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output;
+use super::{log_command, output};
 use crate::config::{DatabaseSettings, StartupError};
 use crate::core::text::printable;
 use crate::db::backup::{self, Content};
@@ -42,12 +42,14 @@ fn sqlite(settings: &BackupSettings, tool: &str) -> Result<PathBuf, StartupError
 pub async fn back_up(settings: &BackupSettings) -> Result<(), StartupError> {
     let database = sqlite(settings, "pg_dump, or pg_basebackup")?;
     let content = backup::back_up(&database, &settings.file, settings.force).await?;
+    log_command("backup", None, None);
     print("the backup was made", &settings.file, &content)
 }
 
 pub async fn restore(settings: &BackupSettings) -> Result<(), StartupError> {
     let database = sqlite(settings, "pg_restore")?;
     let content = backup::restore(&settings.file, &database, settings.force).await?;
+    log_command("restore", None, None);
     print("the database was restored", &database, &content)
 }
 

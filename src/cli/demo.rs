@@ -7,6 +7,7 @@ mod example_data;
 mod walkthrough;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use clap::Args;
 use secrecy::SecretString;
@@ -19,8 +20,11 @@ use crate::auth;
 use crate::auth::operators::Operator;
 use crate::auth::tokens::{self, TokenKind};
 use crate::commit::{GroupCommit, Mutation};
-use crate::config::{DatabaseSettings, Limits, ServeSettings, StartupError, TlsSettings, values};
+use crate::config::{
+    DatabaseSettings, Limits, ObserveSettings, ServeSettings, StartupError, TlsSettings, values,
+};
 use crate::core::call::Call;
+use crate::core::call_notes::CallNotes;
 use crate::core::clock::Clock;
 use crate::core::role::Role;
 use crate::error::{Error, Result as CallResult};
@@ -59,6 +63,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
         insecure: false,
         tls: TlsSettings::default(),
         migrate: true,
+        observe: ObserveSettings::default(),
         limits: Limits::default(),
     };
     let server = app::start(&settings, Clock::default()).await?;
@@ -157,12 +162,13 @@ impl Seeder<'_> {
         mutation: Mutation<T>,
     ) -> CallResult<T> {
         let call = Call {
-            principal: self.operator.principal(),
+            principal: Arc::new(self.operator.principal()),
             role: self.operator.role,
             rpc,
             session: None,
             request_key: None,
             waited: std::time::Duration::ZERO,
+            notes: CallNotes::default(),
         };
         let outcome = self.commit.run_once(call, mutation).await?;
         outcome.ok_or_else(Error::write_conflict)

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::confirm;
 use super::output::{self, Failure, OutputSettings};
+use super::{confirm, log_command};
 use crate::config::{DatabaseSettings, StartupError, values};
 use crate::db::migrate;
 
@@ -37,6 +37,7 @@ pub async fn run(command: MigrateCommand) -> Result<(), Failure> {
     match command {
         MigrateCommand::Up(database) => {
             migrate::up(&database.database_url).await?;
+            log_command("migrate up", None, None);
             let status = status(&database).await?;
             Ok(output::confirm("the schema was migrated", &status)?)
         }
@@ -54,6 +55,7 @@ pub async fn run(command: MigrateCommand) -> Result<(), Failure> {
                 ))?;
             }
             migrate::down(&database.database_url, steps).await?;
+            log_command("migrate down", None, None);
             let status = status(&database).await?;
             Ok(output::confirm("the migrations were reverted", &status)?)
         }

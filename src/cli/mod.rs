@@ -21,8 +21,11 @@ mod service_account;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use uuid::Uuid;
 
-use crate::config::{DatabaseSettings, Limits, LogSettings, ServeSettings, StartupError, values};
+use crate::config::{
+    DatabaseSettings, Limits, LogFormat, LogSettings, ServeSettings, StartupError, values,
+};
 use crate::core::build;
 use crate::core::clock::Clock;
 use crate::db::{Db, connect, migrate as schema};
@@ -111,6 +114,11 @@ enum Command {
 }
 
 impl Cli {
+    /// The format of the log, in which a failure is reported too.
+    pub fn log_format(&self) -> LogFormat {
+        self.log.log_format
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -139,6 +147,18 @@ impl Cli {
             Command::Man(settings) => manual::man(&settings),
         }
     }
+}
+
+/// Logs a command that has changed something. `record` is the kind and the id of what it changed, `name` its name.
+fn log_command(command: &str, record: Option<(&str, Uuid)>, name: Option<&str>) {
+    // `uid`: who ran the command, as far as the system knows.
+    tracing::info!(
+        command,
+        uid = rustix::process::getuid().as_raw(),
+        records = record.map(|(kind, id)| display(format!("{kind}/{id}"))),
+        name,
+        "command completed"
+    );
 }
 
 /// Opens an existing database whose schema this program works with. Commands neither create nor migrate a database.

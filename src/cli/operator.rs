@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{Failure, OutputSettings};
-use super::{open, secret};
+use super::{log_command, open, secret};
 use crate::auth::operators::Operator;
 use crate::auth::passwords::Passwords;
 use crate::config::DatabaseSettings;
@@ -109,6 +109,11 @@ fn line(operator: &Operator) -> String {
     )
 }
 
+fn log(command: &str, operator: &Operator) {
+    let record = Some(("operator", operator.id));
+    log_command(command, record, Some(&operator.username));
+}
+
 pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
     match command {
         OperatorCommand::Create {
@@ -125,6 +130,7 @@ pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
                 operators::create(&db, &passwords, &username, &display_name, role, password)
                     .await?;
             db.close().await;
+            log("operator create", &operator);
             let username = printable(&operator.username);
             output.confirm("the operator was created", &Shown::from(&operator), || {
                 format!("{} {username} {}\n", operator.id, operator.role)
@@ -139,21 +145,26 @@ pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
         }
         OperatorCommand::SetPassword(selected) => {
             let db = open(&selected.database).await?;
-            operators::find(&db, &selected.username).await?;
+            let operator = operators::find(&db, &selected.username).await?;
             let password = secret::new_password()?;
             operators::set_password(&db, &Passwords::default(), &selected.username, password)
                 .await?;
             db.close().await;
+            log("operator set-password", &operator);
         }
         OperatorCommand::Disable(selected) => {
             let db = open(&selected.database).await?;
+            let operator = operators::find(&db, &selected.username).await?;
             operators::disable(&db, &selected.username).await?;
             db.close().await;
+            log("operator disable", &operator);
         }
         OperatorCommand::Unlock(selected) => {
             let db = open(&selected.database).await?;
+            let operator = operators::find(&db, &selected.username).await?;
             operators::unlock(&db, &selected.username).await?;
             db.close().await;
+            log("operator unlock", &operator);
         }
     }
     Ok(())

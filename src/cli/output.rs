@@ -12,10 +12,11 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::arguments::Unreadable;
-use crate::config::{Cause, StartupError};
+use super::arguments::{Unreadable, log_format};
+use crate::config::{Cause, LogFormat, LogSettings, StartupError};
 use crate::core::text::{is_unprintable, printable};
 use crate::error::Error;
+use crate::telemetry;
 
 /// The form of a command's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -140,17 +141,21 @@ impl Failure {
         Self::Refused(StartupError::new(unwritten(error)))
     }
 
-    /// Reports the failure on standard error, and returns the exit code.
-    pub fn report(&self) -> ExitCode {
+    /// Reports the failure on standard error: to people as a sentence, to machines as a line of the log. Returns the
+    /// exit code.
+    pub fn report(&self, format: LogFormat) -> ExitCode {
         match self {
-            Self::Refused(refusal) => report(refusal),
+            Self::Refused(refusal) => report(refusal, format),
             Self::OutputClosed => ExitCode::from(OUTPUT_CLOSED),
         }
     }
 }
 
-fn report(refusal: &StartupError) -> ExitCode {
-    note(&format!("leadsmith: {refusal}"));
+fn report(refusal: &StartupError, format: LogFormat) -> ExitCode {
+    match format {
+        LogFormat::Text => note(&format!("leadsmith: {refusal}")),
+        LogFormat::Json => tracing::error!(error = %refusal, "the command failed"),
+    }
     match refusal.cause() {
         Cause::Refused => ExitCode::FAILURE,
         Cause::Settings => ExitCode::from(WRONG_SETTINGS),
@@ -163,9 +168,19 @@ impl Unreadable {
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Usage(error) => usage(error),
-            Self::Settings(error) => report(error),
+            Self::Settings(error) => report(error, start_log()),
         }
     }
+}
+
+/// Starts the log before the settings are known, and returns its format as far as it can be found out.
+fn start_log() -> LogFormat {
+    let log_format = log_format::requested();
+    telemetry::init(&LogSettings {
+        log: tracing::Level::INFO,
+        log_format,
+    });
+    log_format
 }
 
 /// Escapes what a usage error repeats of the arguments.
@@ -240,9 +255,16 @@ pub fn note(line: &str) {
 
 /// Prints the message of the command line parser: the help, or a usage error.
 fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print().and_then(|()| io::stdout().flush());
-    match printed {
-        Err(unwritten) if !error.use_stderr() => Failure::of_write(&unwritten).report(),
-        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)),
+    if error.use_stderr() && start_log() == LogFormat::Json {
+        let error = error.to_string();
+        tracing::error!(error = error.trim(), "the command line is invalid");
+    } else {
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        if let Err(unwritten) = printed
+            && !error.use_stderr()
+        {
+            return Failure::of_write(&unwritten).report(LogFormat::Text);
+        }
     }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }

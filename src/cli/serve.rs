@@ -3,7 +3,8 @@
 use super::arguments::LevelSource;
 use super::process::{self, Request, Signals};
 use crate::app::{self, Running};
-use crate::config::{ServeSettings, StartupError};
+use crate::config::{ServeSettings, StartupError, location};
+use crate::core::build;
 use crate::core::clock::Clock;
 use crate::db::{ServerLock, migrate};
 
@@ -32,7 +33,7 @@ pub async fn run(settings: &ServeSettings, level: LevelSource) -> Result<(), Sta
             },
         }
     };
-    tracing::info!(address = %server.address, "serving");
+    log_start(settings, &server).await;
     until_stopped(server, signals, Some(level)).await
 }
 
@@ -44,6 +45,23 @@ async fn start(settings: &ServeSettings) -> Result<(ServerLock, Running), Startu
     }
     let lock = ServerLock::acquire(url)?;
     Ok((lock, app::start(settings, Clock::default()).await?))
+}
+
+/// Logs what runs, and where.
+async fn log_start(settings: &ServeSettings, server: &Running) {
+    let db = &server.app.db;
+    let url = &settings.database.database_url;
+    tracing::info!(
+        address = %server.address,
+        tls = settings.tls.is_on(),
+        version = build::PACKAGE_VERSION,
+        commit = build::COMMIT,
+        database = db.kind(),
+        location = location(url),
+        // None if the database became unavailable a moment ago: a server that has started must not stop for it.
+        schema = migrate::version(db).await.ok(),
+        "serving"
+    );
 }
 
 /// Serves until a signal arrives or the server ends, then stops the server.

@@ -6,9 +6,9 @@ use clap::Subcommand;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::open;
 use super::operator::role;
 use super::output::{self, Failure, OutputSettings};
+use super::{log_command, open};
 use crate::config::{DatabaseSettings, StartupError};
 use crate::core::role::Role;
 use crate::core::text::{nfc, printable};
@@ -138,6 +138,8 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
             let id = service_accounts::create(&db, &name, role).await?;
             db.close().await;
             let name = &nfc(name.trim());
+            let record = Some(("service-account", id));
+            log_command("service-account create", record, Some(name));
             let shown = ShownCreated {
                 id,
                 name,
@@ -172,11 +174,17 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
             let db = open(&database).await?;
             service_accounts::set_certificate(&db, &name, certificate_name.as_deref()).await?;
             db.close().await;
+            log_command(
+                "service-account set-certificate",
+                None,
+                Some(&nfc(name.trim())),
+            );
         }
         ServiceAccountCommand::RevokeKey { database, id } => {
             let db = open(&database).await?;
             service_accounts::revoke_key(&db, id).await?;
             db.close().await;
+            log_command("service-account revoke-key", Some(("api-key", id)), None);
         }
     }
     Ok(())
@@ -191,6 +199,12 @@ async fn create_key(db: &Db, name: &str, output: OutputSettings) -> Result<(), S
         ));
     }
     let (id, key) = service_accounts::create_key(db, name).await?;
+    let record = Some(("api-key", id));
+    log_command(
+        "service-account create-key",
+        record,
+        Some(&nfc(name.trim())),
+    );
     output::note(&format!(
         "The key's id, for revoking it: {id}. The key is shown only once:"
     ));

@@ -24,7 +24,7 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: Change) -> Result<event::Acti
         version: Set(change.version),
         r#type: Set(change.event),
         time: Set(change.time),
-        actor: Set(to_json(&call.principal)?),
+        actor: Set(to_json(&*call.principal)?),
         record: Set(change.payload.into_json()),
     })
 }

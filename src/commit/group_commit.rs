@@ -11,6 +11,7 @@ use super::queue::Queue;
 use super::{Kind, Mutation};
 use crate::config::Limits;
 use crate::core::call::Call;
+use crate::core::call_notes::Effect;
 use crate::db::Db;
 use crate::error::{Error, Result};
 
@@ -90,6 +91,9 @@ impl GroupCommit {
         T: 'static,
         R: Send + 'static,
     {
+        for (kind, id) in mutation.locks.named() {
+            call.notes.about(kind, id);
+        }
         let in_flight_guard = self.in_flight.enter(&call)?;
         let (caller, response) = oneshot::channel();
         let now = Instant::now();
@@ -111,6 +115,10 @@ impl GroupCommit {
     /// # Errors
     /// `REQUEST_ID_REUSED` if it was used for another request; `LEAD_ERASED` if the response was erased.
     pub async fn replay<R: Message + Default>(&self, call: &Call) -> Result<Option<R>> {
-        idempotency::replay(&self.db, self.kinds, call).await
+        let stored = idempotency::replay(&self.db, self.kinds, call).await?;
+        if stored.is_some() {
+            call.notes.effect(Effect::Replayed);
+        }
+        Ok(stored)
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: &Change) -> Result<history::A
         subject_id: Set(change.subject_id),
         version: Set(change.version),
         time: Set(change.time),
-        actor: Set(to_json(&call.principal)?),
+        actor: Set(to_json(&*call.principal)?),
         rpc: Set(call.rpc.to_owned()),
         changes: Set(to_json(&change.changes)?),
     })

@@ -13,6 +13,8 @@ pub struct LockSet(pub(super) Vec<Lock>);
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
     pub kind: TypeId,
+    /// The name of the kind.
+    name: &'static str,
     pub target: Target,
 }
 
@@ -51,8 +53,19 @@ impl LockSet {
 
     fn add<R: Record>(mut self, target: Target) -> Self {
         let kind = TypeId::of::<R>();
-        self.0.push(Lock { kind, target });
+        let name = R::NAME;
+        self.0.push(Lock { kind, name, target });
         self
+    }
+
+    /// The records that the change names by their ids, each with the name of its kind.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, Uuid)> {
+        self.0.iter().filter_map(|lock| match lock.target {
+            Target::Record(id) | Target::WithRoot(id) | Target::WithAttached(id) => {
+                Some((lock.name, id))
+            }
+            Target::Key(_) => None,
+        })
     }
 
     /// The record that is locked together with its root, if there is one.

@@ -87,6 +87,11 @@ impl Change {
         self.payload = self.payload.changed(name, before, after)?;
         Ok(self)
     }
+
+    /// The kind and the id of the changed record.
+    fn record(&self) -> (&'static str, Uuid) {
+        (self.subject, self.subject_id)
+    }
 }
 
 /// Checks a caller's etag against a record's version. An empty etag matches every version. The quotes are

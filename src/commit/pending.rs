@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::Change;
 use super::idempotency::{InFlightGuard, StoredResponse};
 use super::lock_set::LockSet;
 use super::snapshot::Snapshot;
 use super::unit_of_work::{Decision, Mutation, UnitOfWork, WriteSet};
 use crate::core::call::Call;
+use crate::core::call_notes::Effect;
 use crate::core::clock::Clock;
+use crate::core::text_enum::TextEnum as _;
 use crate::error::{Error, Result};
 
 /// A [`Pending`] of any outcome type.
@@ -66,6 +69,9 @@ pub(super) struct Pending<T, R, F> {
     render: F,
     codec: Codec<R>,
     reply: Option<Reply<R>>,
+    effect: Effect,
+    /// The records that the change changes, once it is decided.
+    changed: Vec<(&'static str, Uuid)>,
     caller: Option<oneshot::Sender<Reply<R>>>,
     started: Instant,
     in_flight_guard: Option<InFlightGuard>,
@@ -87,9 +93,35 @@ impl<T, R, F> Pending<T, R, F> {
             render,
             codec,
             reply: None,
+            effect: Effect::None,
+            changed: Vec::new(),
             caller: Some(caller),
             started,
             in_flight_guard,
+        }
+    }
+
+    /// Notes what the change did, for the line of its call in the log. If the call has ended already, because its
+    /// client disconnected or its deadline passed, the change gets a line of its own.
+    fn note_effect(&self) {
+        let notes = &self.call.notes;
+        if self.effect != Effect::Changed {
+            return notes.effect(self.effect);
+        }
+        if let Some(late) = notes.changed(self.changed.iter().copied()) {
+            let principal = &self.call.principal;
+            tracing::info!(
+                rpc = self.call.rpc,
+                principal_kind = principal.kind.as_str(),
+                principal_id = %principal.id,
+                principal = principal.name,
+                peer = notes.peer().map(display),
+                request_id = late.request_id.map(display),
+                trace_id = notes.trace_id().map(display),
+                effect = late.effect.as_str(),
+                records = %late.records,
+                "change committed after its call ended"
+            );
         }
     }
 }
@@ -108,6 +140,7 @@ where
     }
 
     fn decide(&mut self, snapshot: &Snapshot, clock: &Clock) -> Decided {
+        (self.effect, self.changed) = (Effect::None, Vec::new());
         let mut unit = UnitOfWork::new(&self.call, clock, snapshot);
         let decision = (self.mutation.decide)(&mut unit);
         let writes = unit.writes;
@@ -120,6 +153,11 @@ where
                     response: (self.codec.encode)(&response),
                 });
                 self.reply = Some(Ok(Some(response)));
+                // An update that changes no value writes nothing.
+                if !writes.changes.is_empty() {
+                    self.effect = Effect::Changed;
+                    self.changed = writes.changes.iter().map(Change::record).collect();
+                }
                 Decided::Accepted(writes, stored)
             }
             Ok(Decision::Refuse(error)) => {
@@ -128,6 +166,7 @@ where
             }
             Ok(Decision::Preview(outcome)) => {
                 self.reply = Some(Ok(Some((self.render)(outcome))));
+                self.effect = Effect::Validated;
                 Decided::Nothing { failed: false }
             }
             Ok(Decision::Stale) => {
@@ -143,6 +182,7 @@ where
 
     fn replay(&mut self, stored: StoredResponse) {
         self.reply = Some(stored.response(&self.call, self.codec.decode));
+        self.effect = Effect::Replayed;
     }
 
     fn fail(&mut self, error: Error) {
@@ -161,6 +201,9 @@ where
     fn send(&mut self) {
         // Released before the reply is sent: the caller may retry as soon as it has the reply.
         self.in_flight_guard = None;
+        if matches!(self.reply, Some(Ok(Some(_)))) {
+            self.note_effect();
+        }
         if let (Some(caller), Some(reply)) = (self.caller.take(), self.reply.take()) {
             // The send fails if the caller has disconnected.
             let _ = caller.send(reply);

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy)]
 pub struct Kind {
     new_table: fn() -> Box<dyn AnyTable>,
+    /// The name of the kind of roots; none for others.
+    pub(super) root_name: Option<&'static str>,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
     pub const fn of<R: Record>() -> Self {
         Self {
             new_table: || Box::new(Table::<R>::default()),
+            root_name: if R::IS_ROOT { Some(R::NAME) } else { None },
         }
     }
 }

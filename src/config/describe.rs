@@ -36,6 +36,21 @@ pub(super) fn redact_url(url: &SecretString) -> String {
     }
 }
 
+/// Where a database is, without user, password and parameters: the file, or `HOST/DATABASE`.
+pub fn location(url: &SecretString) -> String {
+    let url = url.expose_secret();
+    let url = url.split_once('?').map_or(url, |(url, _)| url);
+    let (_, rest) = url.split_once(':').unwrap_or(("", url));
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    match url.starts_with("sqlite:") {
+        true => rest.to_owned(),
+        false => rest
+            .rsplit_once('@')
+            .map_or(rest, |(_, host)| host)
+            .to_owned(),
+    }
+}
+
 pub(super) fn file(path: &Option<PathBuf>) -> String {
     path.as_ref()
         .map_or_else(String::new, |path| path.display().to_string())

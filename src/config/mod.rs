@@ -5,6 +5,7 @@
 
 mod describe;
 mod limits;
+mod observe;
 mod startup_error;
 mod tls;
 pub mod values;
@@ -14,9 +15,10 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-pub use describe::{Described, has_secret};
+pub use describe::{Described, has_secret, location};
 use describe::{file, redact_url};
 pub use limits::{LARGEST_RESPONSE, Limits};
+pub use observe::ObserveSettings;
 pub use startup_error::{Cause, StartupError};
 pub use tls::{ClientCertificates, ClientTlsSettings, TlsSettings};
 
@@ -138,6 +140,9 @@ pub struct ServeSettings {
         value_name = "BOOL"
     )]
     pub migrate: bool,
+    /// What it shows of its work
+    #[command(flatten)]
+    pub observe: ObserveSettings,
     /// The limits
     #[command(flatten)]
     pub limits: Limits,
@@ -176,6 +181,7 @@ impl ServeSettings {
             ),
             ("migrate", self.migrate.to_string()),
         ];
+        settings.extend(self.observe.describe());
         settings.extend(self.limits.describe());
         settings
     }

@@ -68,7 +68,7 @@ impl From<Error> for StartupError {
     fn from(error: Error) -> Self {
         Self {
             // A command may print the internal cause, which a server would only log.
-            sentence: error.cause().unwrap_or(error.message()).to_owned(),
+            sentence: error.detail().to_owned(),
             cause: match error.is_unavailable() {
                 true => Cause::Unavailable,
                 false => Cause::Refused,

@@ -104,6 +104,17 @@ pub fn address() -> Trimmed<impl TypedValueParser<Value = SocketAddr>> {
     parser(move |text| text.parse().map_err(|_| wrong.to_owned()))
 }
 
+/// Parses a share from 0 to 1.
+pub fn share() -> Trimmed<impl TypedValueParser<Value = f64>> {
+    parser(|text| {
+        let value = text
+            .parse()
+            .ok()
+            .filter(|value| (0.0..=1.0).contains(value));
+        value.ok_or_else(|| "a number from 0 to 1, such as 0.01".to_owned())
+    })
+}
+
 /// Parses a number of seconds, at most one hour. The minimum is still at least a millisecond when it is halved,
 /// because PostgreSQL treats a timeout of 0 as no timeout.
 pub fn seconds() -> Trimmed<impl TypedValueParser<Value = Duration>> {

@@ -1,5 +1,8 @@
 //! Which build of the program this is. `build.rs` of the package finds out the commit.
 
+/// The version of the package. Example: `0.1.0`.
+pub const PACKAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The commit that the program was built from; `unknown` if the build could not find out, and in debug builds.
 pub const COMMIT: &str = env!("LEADSMITH_COMMIT");
 

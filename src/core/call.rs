@@ -1,12 +1,14 @@
 //! An authenticated call: its principal, its RPC and its request id.
 
-use super::text_enum::text_enum;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::call_notes::CallNotes;
 use super::role::Role;
+use super::text_enum::text_enum;
 
 /// The stored form of a session token, an API key or a client certificate: its SHA-256.
 pub type TokenHash = [u8; 32];
@@ -45,7 +47,7 @@ pub struct Principal {
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The caller.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// The caller's role.
     pub role: Role,
     /// The RPC, as `package.Service/Method`.
@@ -56,6 +58,8 @@ pub struct Call {
     pub request_key: Option<RequestKey>,
     /// How long authentication took. It is part of the time that the call may wait for the database.
     pub waited: Duration,
+    /// What its line in the log shows beside its outcome.
+    pub notes: CallNotes,
 }
 
 impl Call {

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod bounded;
 pub mod build;
 pub mod call;
+pub mod call_notes;
 pub mod clock;
 pub mod etag;
 pub mod field_change;

@@ -181,6 +181,19 @@ async fn read(url: &SecretString) -> Result<Schema, StartupError> {
     schema
 }
 
+/// The name of the newest migration that the database has, which may be newer than this program.
+///
+/// # Errors
+/// If the schema cannot be read, or has no migration.
+pub async fn version(db: &Db) -> Result<String, StartupError> {
+    let newest = applied(db.read().pool())
+        .await
+        .map_err(schema::unreadable)?;
+    let newest = newest.into_iter().next_back();
+    newest
+        .ok_or_else(|| StartupError::new("the database has no migration: run leadsmith migrate up"))
+}
+
 /// Runs migrations, and retries them when PostgreSQL aborted one to resolve a deadlock with a
 /// version of the service that is still running. Each migration is a transaction of its own, so the
 /// completed ones stay.

@@ -300,6 +300,15 @@ impl Db {
         self.pages.close().await;
     }
 
+    /// The name of the kind of database: `sqlite` or `postgres`.
+    pub fn kind(&self) -> &'static str {
+        match self.backend() {
+            DbBackend::Postgres => "postgres",
+            DbBackend::Sqlite | DbBackend::MySql => "sqlite",
+            _ => "unknown",
+        }
+    }
+
     /// Whether the database is SQLite or PostgreSQL.
     pub fn backend(&self) -> DbBackend {
         self.readers.get_database_backend()

@@ -225,10 +225,10 @@ fn warn_if_accessible(path: &Path, permissions: u32, safe_mode: &str) {
         return;
     };
     if metadata.mode() & permissions != 0 {
+        let path = path.display();
         tracing::warn!(
             mode = format!("{:o}", metadata.mode() & 0o7777),
-            "other users of this machine can read or change the leads in {path}: run chmod {safe_mode} {path}",
-            path = path.display()
+            "other users of this machine can read or change the leads in {path}: run chmod {safe_mode} {path}"
         );
     }
 }

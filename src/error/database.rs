@@ -8,13 +8,27 @@ impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         match kind(&error) {
             // Only the caller of a list or a search can request less: see [`too_slow`].
-            Kind::Unavailable | Kind::Slow => Self::database_unavailable(error),
-            Kind::Lost => Self::connection_lost(error),
+            Kind::Unavailable | Kind::Slow => Self::database_unavailable(with_sources(&error)),
+            Kind::Lost => Self::connection_lost(with_sources(&error)),
             Kind::Conflict => Self::write_conflict(),
             Kind::TooSlow => Self::query_too_slow(),
-            Kind::Bug => Self::internal(error),
+            Kind::Bug => Self::internal(with_sources(&error)),
         }
     }
+}
+
+/// The message of an error, and those of its sources that it does not contain already.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// Whether the connection is dead or leads to a server that accepts no writes.

@@ -19,7 +19,7 @@ use crate::core::violations::Violations;
 pub use leadsmith_proto::ErrorReason;
 
 pub use database::{is_conflict, is_locked, is_lost, too_slow};
-pub use status::{LARGEST, LONGEST_MESSAGE, bounded_message};
+pub use status::{LARGEST, LONGEST_MESSAGE, LoggedError, bounded_message, code_name};
 
 /// The result of an operation of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -62,6 +62,16 @@ enum Fault {
     DatabaseUnavailable(String),
     /// The connection was lost. A retry may reach another server.
     ConnectionLost(String),
+}
+
+impl Fault {
+    fn cause(&self) -> &str {
+        match self {
+            Self::Bug(cause) | Self::DatabaseUnavailable(cause) | Self::ConnectionLost(cause) => {
+                cause
+            }
+        }
+    }
 }
 
 impl Error {
@@ -156,11 +166,12 @@ impl Error {
 
     /// The internal cause, for the log and the command line; `None` if the caller can correct the error.
     pub fn cause(&self) -> Option<&str> {
-        self.0.fault.as_ref().map(|fault| match fault {
-            Fault::Bug(cause)
-            | Fault::DatabaseUnavailable(cause)
-            | Fault::ConnectionLost(cause) => cause.as_str(),
-        })
+        self.0.fault.as_ref().map(Fault::cause)
+    }
+
+    /// The internal cause or, where there is none, the message: for the log and the command line.
+    pub fn detail(&self) -> &str {
+        self.cause().unwrap_or(self.message())
     }
 
     /// Whether a later attempt may succeed without any change, as when the database is away.

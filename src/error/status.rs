@@ -3,14 +3,16 @@
 //! Message and details are sent as HTTP/2 headers: the message percent-encoded, the details in base64.
 //! Clients refuse more than 8 to 16 KiB of headers, so the content of a request must not decide whether the
 //! response arrives. Therefore everything that depends on a request is cut, in every error. An internal
-//! cause is only logged, once, here. The caller receives an id to refer to the log line.
+//! cause is never sent. It travels beside the status to the place that logs the call ([`LoggedError`]); the
+//! caller receives an id that is in the log line.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::{Error, Fault, Parts};
@@ -37,27 +39,83 @@ const MAX_DESCRIPTION: usize = 256;
 impl From<Error> for Status {
     fn from(mut error: Error) -> Self {
         let reason = error.reason_name();
-        let mut error_id = None;
-        match &error.0.fault {
-            Some(Fault::Bug(cause)) => {
-                let id = new_error_id();
-                tracing::error!(
-                    error_id = id,
-                    cause,
-                    "a call failed because of an internal error"
-                );
-                error_id = Some(id);
-            }
-            Some(Fault::DatabaseUnavailable(cause) | Fault::ConnectionLost(cause)) => {
-                tracing::warn!(cause, "a call failed because the database is unavailable");
-            }
-            // The cause is the request itself or a concurrent one.
-            None => tracing::debug!(reason, "a call was refused"),
-        }
-        if let Some(id) = error_id {
+        let fault = error.0.fault.take();
+        let error_id = match &fault {
+            Some(Fault::Bug(_)) => Some(new_error_id()),
+            Some(Fault::DatabaseUnavailable(_) | Fault::ConnectionLost(_)) | None => None,
+        };
+        if let Some(id) = &error_id {
             error = error.with("error_id", id);
         }
-        error.0.into_status(reason)
+        let mut status = error.0.into_status(reason);
+        status.set_source(Arc::new(LoggedError {
+            reason,
+            error_id,
+            fault,
+        }));
+        status
+    }
+}
+
+/// What the log says about the error of a call and the caller does not get. It is the source of the [`Status`], which
+/// tonic does not send.
+#[derive(Debug)]
+pub struct LoggedError {
+    /// The reason, without the enum's prefix.
+    pub reason: &'static str,
+    /// The id that the caller got of an internal error.
+    pub error_id: Option<String>,
+    fault: Option<Fault>,
+}
+
+impl LoggedError {
+    /// The error behind a status; none if the status did not come from an [`Error`].
+    pub fn of(status: &Status) -> Option<&Self> {
+        std::error::Error::source(status)?.downcast_ref()
+    }
+
+    /// The internal cause.
+    pub fn cause(&self) -> Option<&str> {
+        self.fault.as_ref().map(Fault::cause)
+    }
+
+    /// Whether the call failed because the database could not be reached in time.
+    pub fn is_outage(&self) -> bool {
+        match &self.fault {
+            Some(Fault::DatabaseUnavailable(_) | Fault::ConnectionLost(_)) => true,
+            Some(Fault::Bug(_)) | None => false,
+        }
+    }
+}
+
+impl Display for LoggedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)
+    }
+}
+
+impl std::error::Error for LoggedError {}
+
+/// The name of a code as in the gRPC specification. Example: `NOT_FOUND`.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -144,7 +202,6 @@ mod tests {
 
     use leadsmith_proto::FieldViolationReason;
     use prost::Message;
-    use tonic::Code;
 
     use super::*;
     use crate::core::violations::Reason;

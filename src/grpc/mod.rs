@@ -27,16 +27,18 @@ pub fn open<T>(mut request: Request<T>) -> Result<(Call, T)> {
     Ok((call.ok_or_else(Error::token_invalid)?, request.into_inner()))
 }
 
-/// The key of a request with this id. `bare` is the request without its secrets: a password is not part of
-/// the fingerprint, so that nothing of it is stored.
-pub fn request_key(id: Option<Uuid>, rpc: &str, bare: &impl Message) -> Option<RequestKey> {
-    let id = id?;
-    let mut digest = Sha256::new();
-    digest.update(rpc);
-    digest.update([0]);
-    digest.update(bare.encode_to_vec());
-    Some(RequestKey {
-        id,
-        fingerprint: digest.finalize().into(),
-    })
+/// Sets the request id of a call, and the fingerprint of its request. `bare` is the request without its secrets: a
+/// password is not part of the fingerprint, so that nothing of it is stored.
+pub fn set_request_key(call: &mut Call, id: Option<Uuid>, bare: &impl Message) {
+    call.notes.request_id(id);
+    call.request_key = id.map(|id| {
+        let mut digest = Sha256::new();
+        digest.update(call.rpc);
+        digest.update([0]);
+        digest.update(bare.encode_to_vec());
+        RequestKey {
+            id,
+            fingerprint: digest.finalize().into(),
+        }
+    });
 }

@@ -81,7 +81,7 @@ pub async fn start(db: Db, clock: Clock, policy: RetentionPolicy) -> AbortOnDrop
             };
             // A panic, which is logged where it happens, ends this run and not the job.
             if let Ok(Err(error)) = AssertUnwindSafe(run).catch_unwind().await {
-                tracing::warn!(?error, "expired data is not deleted yet");
+                tracing::warn!(error = error.detail(), "expired data is not deleted yet");
             }
         }
     }))

@@ -34,20 +34,19 @@ fn expire_time(certificate: &CertificateDer<'static>) -> Option<DateTime<Utc>> {
 /// Logs a warning if certificates that end at `expire_time` end soon.
 pub fn warn(settings: &TlsSettings, expire_time: DateTime<Utc>, now: DateTime<Utc>) {
     let file = settings.tls_certificate.as_deref().unwrap_or("".as_ref());
+    let file = file.display();
     let left = expire_time - now;
     if left <= TimeDelta::zero() {
         tracing::warn!(
             %expire_time,
-            "a certificate in {} has expired, so clients reject the server: replace the file, which is read while the \
-             server runs",
-            file.display()
+            "a certificate in {file} has expired, so clients reject the server: replace the file, which is read while the \
+             server runs"
         );
     } else if left < NOTICE {
         tracing::warn!(
             %expire_time,
             days = left.num_days(),
-            "a certificate in {} expires soon: replace the file, which is read while the server runs",
-            file.display()
+            "a certificate in {file} expires soon: replace the file, which is read while the server runs"
         );
     }
 }

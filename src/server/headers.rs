@@ -1,4 +1,4 @@
-//! Reads the headers of a call: the token and the timeout. It must not depend on anything but the headers.
+//! Reads the headers of a call: the token, the trace and the timeout. It must not depend on anything but the headers.
 //!
 //! It is written by hand because tonic does not expose its own parser of `grpc-timeout`.
 
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+
+use crate::core::call_notes::TraceId;
 
 /// The bearer token of a call, or none without the header. Where the header holds something else or occurs twice, the
 /// token is empty, and no token is empty: a caller that sent an unusable token must not be authenticated by its client
@@ -19,6 +21,16 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
     let bearer = value.to_str().ok().and_then(|text| text.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     Some(bearer.map_or("", |(_, token)| token.trim()))
+}
+
+/// The trace that the call belongs to, if the client sent exactly one valid `traceparent`.
+pub fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
+    let mut values = headers.get_all("traceparent").iter();
+    let value = values.next()?;
+    match values.next() {
+        None => TraceId::parse(value.to_str().ok()?),
+        Some(_) => None,
+    }
 }
 
 /// The timeout that the client set, in the format of the gRPC HTTP/2 mapping: at most 8 digits and a unit.

@@ -11,6 +11,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
+use super::AdmissionLayer;
 use crate::auth::policy;
 use crate::db::Watch;
 
@@ -46,6 +47,7 @@ pub async fn set_readiness(reporter: &HealthReporter, ready: bool) {
 pub async fn follow_database(
     reporter: HealthReporter,
     mut database: Watch,
+    admission: AdmissionLayer,
     stop: CancellationToken,
 ) -> Watch {
     let mut was_ready = true;
@@ -59,11 +61,12 @@ pub async fn follow_database(
             () = stop.cancelled() => return database,
             availability = check => availability,
         };
+        admission.outage().checked(&availability);
         let ready = availability.is_ok();
         if ready != was_ready {
             match availability {
-                Ok(()) => tracing::info!("the database is available again: serving"),
-                Err(why) => tracing::warn!(why, "the database is unavailable: not serving"),
+                Ok(()) => tracing::info!("reports SERVING to health checks"),
+                Err(cause) => tracing::warn!(cause, "reports NOT_SERVING to health checks"),
             }
             set_readiness(&reporter, ready).await;
             was_ready = ready;

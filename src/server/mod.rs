@@ -16,6 +16,7 @@ mod health;
 mod hpack;
 mod listener;
 mod lookups;
+mod outage;
 mod outgoing;
 mod protocol;
 mod rate_limit;
@@ -112,11 +113,17 @@ pub fn serve(
     let address = listener
         .local_addr()
         .map_err(|error| StartupError::new(format!("the address cannot be read: {error}")))?;
-    let admission = AdmissionLayer::new(Arc::clone(auth), &settings.limits);
+    let log_reads = settings.observe.log_reads;
+    let admission = AdmissionLayer::new(Arc::clone(auth), &settings.limits, log_reads);
     let router = transport().layer(admission.clone()).add_routes(routes);
     let db = auth.db.clone();
     let stop_following = CancellationToken::new();
-    let following = health::follow_database(health.clone(), watch, stop_following.clone());
+    let following = health::follow_database(
+        health.clone(),
+        watch,
+        admission.clone(),
+        stop_following.clone(),
+    );
     let mut background = vec![AbortOnDropHandle::new(tokio::spawn(
         db.clone().keep_wal_short(),
     ))];
@@ -164,6 +171,11 @@ fn transport() -> tonic::transport::Server {
         .max_connection_age(CONNECTION_AGE)
 }
 
+/// Milliseconds with a fraction, for the log.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
+}
+
 impl ServerHandle {
     /// Adds a background job that is aborted when the server stops.
     pub fn add_background(&mut self, job: AbortOnDropHandle<()>) {
@@ -200,6 +212,7 @@ impl ServerHandle {
             ))),
         };
         self.server.abort();
+        self.admission.outage().stop();
         // A change that does not finish was never acknowledged. It is rolled back when its connection closes.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.db.close()).await;
         outcome

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as _, Frame};
 use prost::bytes::Bytes;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use super::unread::{Guard, UnreadResponses};
 use crate::error::{LONGEST_MESSAGE, bounded_message};
@@ -61,6 +61,22 @@ impl OutgoingResponse {
             });
         }
         outgoing
+    }
+
+    /// The code that the response ends with, as far as it is known: OK for a message that was encoded, and for a stream.
+    pub fn code(&self) -> Code {
+        let trailers = match &self.first {
+            Some(Some(Ok(frame))) => frame.trailers_ref(),
+            Some(Some(Err(_)) | None) | None => None,
+        };
+        let headers = trailers.unwrap_or(self.response.headers());
+        let status = headers.get(STATUS);
+        status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
+    }
+
+    /// The response itself.
+    pub fn response(&mut self) -> &mut Response<Body> {
+        &mut self.response
     }
 
     /// The size of the encoded message, in bytes.

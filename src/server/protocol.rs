@@ -5,6 +5,8 @@
 //! its errors have no reason that a client could test.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::{Context, Poll};
 
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
@@ -80,27 +82,47 @@ fn unsupported_encoding(headers: &HeaderMap) -> Option<String> {
 /// Adds details to an error response without details. Such an error comes from tonic, before or instead of a service,
 /// or from health and reflection. `largest` is the size of the largest accepted message, in bytes.
 pub fn with_reason(mut response: Response<Body>, largest: usize) -> Response<Body> {
-    add_reason(response.headers_mut(), largest);
+    if let Some(status) = add_reason(response.headers_mut(), largest) {
+        // For the log.
+        response.extensions_mut().insert(status);
+    }
     response
 }
 
-/// The same for a response that may be a stream, whose error is in its trailers.
-pub fn with_reason_in_trailers(response: Response<Body>, largest: usize) -> Response<Body> {
+/// The same for a response that may be a stream, whose error is in its trailers. The code that it ends with is stored
+/// in `code`.
+pub fn with_reason_in_trailers(
+    response: Response<Body>,
+    largest: usize,
+    code: Arc<AtomicI32>,
+) -> Response<Body> {
     let response = with_reason(response, largest);
+    store_code(response.headers(), &code);
     response.map(|body| match body.is_end_stream() {
         true => body,
-        false => Body::new(ReasonBody { body, largest }),
+        false => Body::new(ReasonBody {
+            body,
+            largest,
+            code,
+        }),
     })
 }
 
-fn add_reason(headers: &mut HeaderMap, largest: usize) {
-    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
-        return;
+fn store_code(headers: &HeaderMap, code: &AtomicI32) {
+    if let Some(status) = headers.get(Status::GRPC_STATUS) {
+        code.store(
+            Code::from_bytes(status.as_bytes()).into(),
+            Ordering::Relaxed,
+        );
     }
-    let Some(code) = headers.get(Status::GRPC_STATUS) else {
-        return;
-    };
-    let code = Code::from_bytes(code.as_bytes());
+}
+
+/// Returns the status that was added, if one was.
+fn add_reason(headers: &mut HeaderMap, largest: usize) -> Option<Status> {
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return None;
+    }
+    let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
     let error = if [Code::OutOfRange, Code::ResourceExhausted].contains(&code) {
         // A message over the size limit, before or after decompression.
         errors::message_too_large(largest)
@@ -112,18 +134,20 @@ fn add_reason(headers: &mut HeaderMap, largest: usize) {
     } else if code == Code::NotFound {
         errors::symbol_not_found()
     } else {
-        return;
+        return None;
     };
     let status = Status::from(error);
     if let Err(status) = status.add_header(headers) {
         tracing::error!(%status, "writing an error as headers failed");
     }
+    Some(status)
 }
 
 /// A stream that adds details to the error in its trailers.
 struct ReasonBody {
     body: Body,
     largest: usize,
+    code: Arc<AtomicI32>,
 }
 
 impl http_body::Body for ReasonBody {
@@ -137,6 +161,7 @@ impl http_body::Body for ReasonBody {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         frame.map_ok(|frame| match frame.into_trailers() {
             Ok(mut trailers) => {
+                store_code(&trailers, &self.code);
                 add_reason(&mut trailers, self.largest);
                 Frame::trailers(trailers)
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use leadsmith::app::{self, Running};
 use leadsmith::auth::passwords::Passwords;
 use leadsmith::config::TlsSettings;
-use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
+use leadsmith::config::{DatabaseSettings, Limits, ObserveSettings, ServeSettings};
 use leadsmith::core::clock::Clock;
 use leadsmith::core::role::Role;
 use leadsmith::features::{operators, service_accounts};
@@ -133,6 +133,7 @@ impl TestDatabase {
             insecure: false,
             tls: TlsSettings::default(),
             migrate: true,
+            observe: ObserveSettings::default(),
             limits: Limits {
                 drain: Duration::from_secs(5),
                 // Many tests run concurrently, and some block others on purpose.

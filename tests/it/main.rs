@@ -41,6 +41,7 @@ mod limits;
 mod lists;
 mod loader;
 mod locks;
+mod log;
 mod matrix;
 mod model;
 mod opportunities;

@@ -225,11 +225,9 @@ impl Program {
         let log = self.folder.path().join("stderr");
         for _ in 0..3000 {
             let text = fs::read_to_string(&log).unwrap();
-            if let Some((_, rest)) = text.split_once("serving address=")
-                && let Some((address, _)) = rest.split_once('\n')
-            {
+            if let Some(address) = serving_at(&text) {
                 return Serving {
-                    address: address.trim().parse().unwrap(),
+                    address,
                     child,
                     log,
                     _folder: self.folder,
@@ -244,6 +242,21 @@ impl Program {
         let text = fs::read_to_string(&log).unwrap();
         panic!("the server does not begin to serve: {text}");
     }
+}
+
+/// The address in the line that says that a server serves, in text or in JSON.
+fn serving_at(log: &str) -> Option<SocketAddr> {
+    let address = match log.split_once("serving address=") {
+        Some((_, rest)) => rest.split_once(char::is_whitespace)?.0,
+        None => {
+            let line = log
+                .lines()
+                .find(|line| line.contains(r#""message":"serving""#))?;
+            let (_, rest) = line.split_once(r#""address":""#)?;
+            rest.split_once('"')?.0
+        }
+    };
+    Some(address.parse().unwrap())
 }
 
 /// Waits until a process ends, and kills it after a time limit.

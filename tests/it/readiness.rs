@@ -178,7 +178,7 @@ async fn a_server_whose_writes_fail_is_not_served_until_they_succeed() {
         assert!(
             server
                 .log()
-                .contains("the database is unavailable: not serving"),
+                .contains("reports NOT_SERVING to health checks cause="),
             "{}",
             server.log()
         );

@@ -153,8 +153,10 @@ impl Serving {
         while begin.elapsed() < TIMEOUT {
             let text = self.log()?;
             let found = text.split_once("serving address=");
-            if let Some((address, _)) = found.and_then(|(_, rest)| rest.split_once('\n')) {
-                self.address = address.trim().to_owned();
+            if let Some((address, _)) =
+                found.and_then(|(_, rest)| rest.split_once(char::is_whitespace))
+            {
+                self.address = address.to_owned();
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {

@@ -74,7 +74,8 @@ pub fn read(path: &Path, settings: &Settings) -> Result<BTreeMap<String, Given>,
     Ok(given)
 }
 
-fn as_text(value: &DeValue<'_>) -> Option<String> {
+/// A value as the text that a flag would have.
+pub fn as_text(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),

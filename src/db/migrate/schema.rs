@@ -54,12 +54,7 @@ impl Schema {
     /// # Errors
     /// If the schema cannot be read.
     pub async fn read(db: &DatabaseConnection) -> Result<Self, StartupError> {
-        Self::query(db).await.map_err(|error| {
-            StartupError::new(format!(
-                "the database's schema cannot be read ({error}): check that it is a Leadsmith database and that the \
-                 role can read its tables"
-            ))
-        })
+        Self::query(db).await.map_err(unreadable)
     }
 
     async fn query(db: &DatabaseConnection) -> Result<Self, DbErr> {
@@ -156,7 +151,15 @@ impl Schema {
     }
 }
 
-/// The names of the applied migrations. The migrator's own query would create their table first,
+/// The error for a schema that cannot be read.
+pub fn unreadable(error: DbErr) -> StartupError {
+    StartupError::new(format!(
+        "the database's schema cannot be read ({error}): check that it is a Leadsmith database and that the role can \
+         read its tables"
+    ))
+}
+
+/// The names of the applied migrations, oldest first. The migrator's own query would create their table first,
 /// which not every role may do and not every command should do.
 pub async fn applied(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     if !table_exists(db, "seaql_migrations").await? {

@@ -26,10 +26,11 @@ impl ClientService for ClientApi {
         &self,
         request: Request<proto::GetClientRequest>,
     ) -> Result<Response<proto::GetClientResponse>, Status> {
-        let (_, body) = grpc::open(request)?;
+        let (call, body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about("lead", id);
         let lead = self.clients.get(id).await?;
         Ok(Response::new(proto::GetClientResponse {
             client: render::client(lead),

@@ -15,7 +15,7 @@ use crate::features::operators::{self, Ownership};
 use crate::grpc::enums::WireEnum as _;
 use crate::grpc::page::{PageTokens, paged};
 use crate::grpc::{self, read};
-use crate::grpc::{mutate, prepare_and_mutate, request_key};
+use crate::grpc::{mutate, prepare_and_mutate, set_request_key};
 use leadsmith_proto::{self as proto, lead_service_server::LeadService};
 
 /// See `lead_service.proto`.
@@ -46,7 +46,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let details = parse::details(&mut violations, body.lead);
         let owner = ("lead.owner_id", details.owner_id.as_str());
         let owner = operators::check_owner(&self.db, &mut violations, owner).await?;
@@ -73,10 +73,11 @@ impl LeadService for LeadApi {
         &self,
         request: Request<proto::GetLeadRequest>,
     ) -> Result<Response<proto::GetLeadResponse>, Status> {
-        let (_, body) = grpc::open(request)?;
+        let (call, body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about("lead", id);
         let lead = self.leads.get(id).await?;
         Ok(Response::new(proto::GetLeadResponse {
             lead: Some(render::lead(lead)),
@@ -135,7 +136,7 @@ impl LeadService for LeadApi {
         let password = std::mem::take(&mut body.current_password);
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let lead = body.lead.unwrap_or_else(|| {
             violations.add("lead", Reason::Required, "is required");
             proto::Lead::default()
@@ -174,7 +175,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let id = read::id(&mut violations, "id", &body.id);
         let reason = read::text(&mut violations, "reason", &body.reason, MAX_REASON);
         violations.finish()?;
@@ -202,7 +203,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let render = |lead| proto::ReactivateLeadResponse {
@@ -223,7 +224,7 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let render = |lead: model::Lead| proto::ConvertLeadResponse {
@@ -246,7 +247,7 @@ impl LeadService for LeadApi {
         let password = std::mem::take(&mut body.current_password);
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
         let change = StateChange {
@@ -274,6 +275,7 @@ impl LeadService for LeadApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about("lead", id);
         let rows = self.leads.history(id, page.input()?).await?;
         let page = page.build(rows, |last| last.version, render::entry)?;
         Ok(Response::new(proto::ListHistoryResponse {

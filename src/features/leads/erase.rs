@@ -41,7 +41,7 @@ fn decide(unit: &mut UnitOfWork<'_>, change: &StateChange) -> Result<Decision<Le
     let lead = locked(unit, change.id)?;
     check(change, lead)?;
     let time = unit.clock.time_after(lead.update_time);
-    let after = lead.erased(unit.call.principal.clone(), time);
+    let after = lead.erased((*unit.call.principal).clone(), time);
     if change.validate_only {
         return Ok(Decision::Preview(after.into_preview(lead)));
     }

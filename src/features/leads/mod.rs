@@ -208,7 +208,7 @@ pub fn deactivate(change: StateChange, reason: String) -> Mutation<Lead> {
         let time = unit.clock.time_after(lead.update_time);
         let deactivation = Deactivation {
             time,
-            actor: unit.call.principal.clone(),
+            actor: (*unit.call.principal).clone(),
             reason: reason.clone(),
         };
         let mut changes = Vec::new();
@@ -253,7 +253,7 @@ pub fn convert(
         return Ok((lead.clone(), effect));
     }
     let time = unit.clock.time_after(lead.update_time);
-    let conversion = Conversion::new(time, unit.call.principal.clone(), lead.id, order_id);
+    let conversion = Conversion::new(time, (*unit.call.principal).clone(), lead.id, order_id);
     Ok((lead.next(Status::Converted { conversion }, time), effect))
 }
 

@@ -14,7 +14,7 @@ use crate::features::operators;
 use crate::grpc::page::{PageTokens, paged};
 use crate::grpc::render::{principal, time};
 use crate::grpc::{self, read};
-use crate::grpc::{money, mutate, request_key};
+use crate::grpc::{money, mutate, set_request_key};
 use leadsmith_proto::{self as proto, opportunity_service_server::OpportunityService};
 
 /// See `opportunity_service.proto`.
@@ -40,7 +40,7 @@ impl OpportunityService for OpportunityApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let (lead_id, details) = details(&mut violations, body.opportunity);
         let owner = ("opportunity.owner_id", details.owner_id.as_str());
         let owner = operators::check_owner(&self.db, &mut violations, owner).await?;
@@ -67,10 +67,11 @@ impl OpportunityService for OpportunityApi {
         &self,
         request: Request<proto::GetOpportunityRequest>,
     ) -> Result<Response<proto::GetOpportunityResponse>, Status> {
-        let (_, body) = grpc::open(request)?;
+        let (call, body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about("opportunity", id);
         let view = self.opportunities.get(id).await?;
         Ok(Response::new(proto::GetOpportunityResponse {
             opportunity: Some(render(view)),

@@ -11,7 +11,7 @@ use crate::commit::GroupCommit;
 use crate::core::violations::{Reason, Violations};
 use crate::grpc::enums::WireEnum as _;
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, read, request_key};
+use crate::grpc::{self, mutate, read, set_request_key};
 use leadsmith_proto::{self as proto, order_service_server::OrderService};
 
 /// See `order_service.proto`.
@@ -35,7 +35,7 @@ impl OrderService for OrderApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let new = parse::new_order(&mut violations, body.order, body.validate_only);
         violations.finish()?;
         let render: fn(CreatedOrder) -> _ = if body.validate_only {
@@ -50,10 +50,11 @@ impl OrderService for OrderApi {
         &self,
         request: Request<proto::GetOrderRequest>,
     ) -> Result<Response<proto::GetOrderResponse>, Status> {
-        let (_, body) = grpc::open(request)?;
+        let (call, body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about("order", id);
         let order = self.orders.get(id).await?;
         Ok(Response::new(proto::GetOrderResponse {
             order: Some(render::order(order)),
@@ -93,7 +94,7 @@ impl OrderService for OrderApi {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
         if body.action.is_empty() {
             violations.add(
@@ -126,6 +127,7 @@ impl OrderService for OrderApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
         violations.finish()?;
+        call.notes.about("order", order_id);
         let rows = self.orders.runs(order_id, page.input()?).await?;
         let page = page.build(rows, |last| last.seq, render::run)?;
         Ok(Response::new(proto::ListRunsResponse {

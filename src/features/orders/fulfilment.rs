@@ -90,7 +90,7 @@ impl Fulfilment {
             lead_id: self.lead.id,
             action: action.key.clone(),
             time: unit.clock.now(),
-            actor: unit.call.principal.clone(),
+            actor: (*unit.call.principal).clone(),
             outcome: match result {
                 Ok(_) => RunOutcome::Succeeded,
                 Err(_) => RunOutcome::Failed,

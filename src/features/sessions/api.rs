@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use crate::auth::operators::Operator;
 use crate::auth::peer::Peer;
 use crate::auth::{self, Auth, errors, passwords, require_operator};
+use crate::core::call_notes::CallNotes;
 use crate::core::text;
 use crate::core::violations::{Reason, Violations};
 use crate::grpc::enums::WireEnum as _;
@@ -31,6 +32,8 @@ impl AuthService for AuthApi {
         request: Request<proto::SignInRequest>,
     ) -> Result<Response<proto::SignInResponse>, Status> {
         let address = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let notes = request.extensions().get::<CallNotes>().cloned();
+        let notes = notes.unwrap_or_default();
         let body = request.into_inner();
         let mut violations = Violations::default();
         let length = "must be 1 to 1,024 bytes long";
@@ -51,13 +54,13 @@ impl AuthService for AuthApi {
         let password = SecretString::from(body.password);
         if body.validate_only {
             let operator =
-                auth::check_sign_in(&self.auth, &body.username, password, address).await?;
+                auth::check_sign_in(&self.auth, &body.username, password, address, &notes).await?;
             return Ok(Response::new(proto::SignInResponse {
                 operator: Some(render_operator(operator)),
                 ..Default::default()
             }));
         }
-        let session = auth::sign_in(&self.auth, &body.username, password, address).await?;
+        let session = auth::sign_in(&self.auth, &body.username, password, address, &notes).await?;
         Ok(Response::new(proto::SignInResponse {
             token: session.token.expose().to_owned(),
             expire_time: Some(render::time(session.expire_time)),
@@ -80,7 +83,7 @@ impl AuthService for AuthApi {
     ) -> Result<Response<proto::WhoAmIResponse>, Status> {
         let (call, _) = grpc::open(request)?;
         Ok(Response::new(proto::WhoAmIResponse {
-            principal: Some(render::principal(call.principal)),
+            principal: Some(render::principal(Arc::unwrap_or_clone(call.principal))),
             role: call.role.to_wire(),
         }))
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use uuid::Uuid;
 
+use super::call_line::CallLine;
 use super::{Admission, SIGN_OUT};
 use crate::auth::policy::Access;
 use crate::auth::{self, Credential};
@@ -54,6 +55,7 @@ impl Admission {
         mut request: Request<Body>,
         connection: Option<ConnectInfo>,
         address: IpAddr,
+        line: &CallLine<'_>,
     ) -> Result<Admitted> {
         let permit = self
             .anonymous_limit
@@ -63,6 +65,7 @@ impl Admission {
         if let Some(connection) = connection {
             request.extensions_mut().insert(connection.peer);
         }
+        request.extensions_mut().insert(line.notes.clone());
         Ok(Admitted {
             request,
             permit: CallPermit::Anonymous(permit),
@@ -78,6 +81,7 @@ impl Admission {
         method: Option<(&'static str, Access)>,
         connection: Option<ConnectInfo>,
         address: IpAddr,
+        line: &mut CallLine<'_>,
     ) -> Result<Admitted> {
         let token = headers::token(request.headers());
         let certificate = connection.and_then(|connection| connection.peer.certificate);
@@ -96,6 +100,7 @@ impl Admission {
             }
         };
         let principal = identity.principal.id;
+        line.principal = Some(Arc::clone(&identity.principal));
         let limited = method.is_none_or(|(rpc, _)| rpc != SIGN_OUT);
         if limited {
             self.rate_limit.check(principal)?;
@@ -124,6 +129,7 @@ impl Admission {
             session: identity.session,
             request_key: None,
             waited: started.elapsed(),
+            notes: line.notes.clone(),
         });
         Ok(Admitted {
             request,

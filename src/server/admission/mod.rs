@@ -9,7 +9,9 @@
 //! response has been sent. It is written by hand, because the limits of tower and tonic release their permits when
 //! the service returns: a client that does not read its responses would then not be limited.
 
+mod call_line;
 mod caller;
+mod public;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,31 +23,32 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
+use super::LARGEST_REQUEST;
 use super::body_timeout::BodyTimeout;
 use super::concurrency_limit::{ConcurrencyPermit, KeyedConcurrencyLimit};
 use super::connection::ConnectInfo;
 use super::errors;
 use super::headers;
 use super::lookups::Lookups;
+use super::outage::Outage;
 use super::outgoing::OutgoingResponse;
 use super::protocol;
 use super::rate_limit::PrincipalRateLimit;
 use super::request_buffer::RequestBuffer;
 use super::unread::{UnreadResponse, UnreadResponses};
 use super::unread_bytes::{CountedBytes, SMALL, UnreadBytes};
-use super::{LARGEST_PUBLIC_REQUEST, LARGEST_REQUEST};
 use crate::auth::Auth;
 use crate::auth::peer::network;
 use crate::auth::policy::{self, Access};
 use crate::config::Limits;
 use crate::core::call::Call;
 use crate::error::{Error, Result};
+use call_line::CallLog;
 use caller::CallPermit;
 
 /// At shutdown: for how long no call may be in progress before the server counts as idle. In this time the last
@@ -88,6 +91,7 @@ struct Admission {
     max_calls: usize,
     default_deadline: Duration,
     max_deadline: Duration,
+    log: CallLog,
 }
 
 /// What a call occupies until its response is sent.
@@ -101,7 +105,8 @@ struct InFlight {
 }
 
 impl AdmissionLayer {
-    pub fn new(auth: Arc<Auth>, limits: &Limits) -> Self {
+    /// `log_reads` is the share of calls that only read which are logged at info.
+    pub fn new(auth: Arc<Auth>, limits: &Limits, log_reads: f64) -> Self {
         let max_calls = limits.max_calls;
         Self(Arc::new(Admission {
             lookups: Lookups::new(limits, auth.db.read().connections().div_ceil(2)),
@@ -125,7 +130,13 @@ impl AdmissionLayer {
             max_calls,
             default_deadline: limits.default_deadline,
             max_deadline: limits.max_deadline,
+            log: CallLog::new(log_reads),
         }))
+    }
+
+    /// The outage of the database that the calls experience.
+    pub fn outage(&self) -> &Outage {
+        &self.0.log.outage
     }
 
     /// Waits until no call has been in progress for `IDLE_BEFORE_STOP`. It does not wait longer than
@@ -207,22 +218,31 @@ impl Admission {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        if let Some(rejection) = protocol::reject(&request) {
-            return rejection;
-        }
-        let started = Instant::now();
         let connection = request.extensions_mut().remove::<ConnectInfo>();
-        let address = connection
+        let peer = connection
             .as_ref()
-            .map_or(NO_ADDRESS, |connection| network(connection.peer.address));
+            .map(|connection| connection.peer.address);
+        let address = peer.map_or(NO_ADDRESS, network);
         let path = request.uri().path();
         let method = policy::lookup(path.strip_prefix('/').unwrap_or_default());
         if let Some((rpc, Access::Open)) = method
             && rpc.starts_with("grpc.")
+            && rpc != HEALTH_CHECK
         {
             return self
-                .serve_public(rpc, request, address, connection, inner)
+                .serve_stream(rpc, request, address, connection, inner)
                 .await;
+        }
+        let rpc = method.map(|(rpc, _)| rpc);
+        let mut line = self.log.begin(rpc, request.headers(), peer);
+        if let Some(mut rejection) = protocol::reject(&request) {
+            let code = status_code(rejection.headers());
+            line.quiet();
+            line.end(&mut rejection, code);
+            return rejection;
+        }
+        if rpc == Some(HEALTH_CHECK) {
+            return self.check_health(request, connection, inner, line).await;
         }
         let deadline = self.deadline(request.headers());
         let unread = connection
@@ -237,8 +257,13 @@ impl Admission {
                 _ => request,
             };
             let admitted = match method {
-                Some((_, Access::Open)) => self.admit_anonymous(request, connection, address)?,
-                _ => self.admit(request, method, connection, address).await?,
+                Some((_, Access::Open)) => {
+                    self.admit_anonymous(request, connection, address, &line)?
+                }
+                _ => {
+                    self.admit(request, method, connection, address, &mut line)
+                        .await?
+                }
             };
             held.permit = Some(admitted.permit);
             held.principal_permit = admitted.principal_permit;
@@ -258,48 +283,15 @@ impl Admission {
             Ok(outcome) => outcome,
             Err(_) => Err(errors::deadline_exceeded()),
         };
-        let outgoing = outcome
+        let mut outgoing = outcome
             .unwrap_or_else(|error: Error| OutgoingResponse::new(Status::from(error).into_http()));
         held.unread = unread.as_ref().map(UnreadResponses::begin);
         if held.permit.is_some() {
             held.response = Some(Arc::clone(&self.responses));
         }
-        let response = outgoing.hold_until_sent(Arc::new(held), unread);
-        let rpc = method.map_or("unknown", |(rpc, _)| rpc);
-        let code = code(&response);
-        tracing::debug!(rpc, ?code, elapsed = ?started.elapsed(), "call completed");
-        response
-    }
-
-    /// Serves health and reflection, which need no token. Their streams have no deadline, so their number is
-    /// limited.
-    async fn serve_public<S>(
-        &self,
-        rpc: &str,
-        request: Request<Body>,
-        address: IpAddr,
-        connection: Option<ConnectInfo>,
-        mut inner: S,
-    ) -> Response<Body>
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    {
-        let unread = connection.map(|connection| connection.unread);
-        if rpc == HEALTH_CHECK {
-            let Ok(response) = inner.call(request.map(BodyTimeout::wrap)).await;
-            let held = unread.as_ref().map(UnreadResponses::begin);
-            let response = protocol::with_reason(response, LARGEST_PUBLIC_REQUEST);
-            return OutgoingResponse::encode(response).hold_until_sent(Arc::new(held), unread);
-        }
-        let Some(permit) = self.public_stream_limit.try_acquire(address) else {
-            let response = Status::from(Error::server_overloaded()).into_http();
-            let held = unread.as_ref().map(UnreadResponses::begin);
-            return OutgoingResponse::new(response).hold_until_sent(Arc::new(held), unread);
-        };
-        // Not counted as an unread response: a stream may last longer than a response may be unread.
-        let Ok(response) = inner.call(request).await;
-        let response = protocol::with_reason_in_trailers(response, LARGEST_PUBLIC_REQUEST);
-        OutgoingResponse::new(response).hold_until_sent(Arc::new(permit), unread)
+        let code = outgoing.code();
+        line.end(outgoing.response(), code);
+        outgoing.hold_until_sent(Arc::new(held), unread)
     }
 
     /// The timeout that the client sent, or the default, but never more than the maximum. It is a little shorter
@@ -315,7 +307,10 @@ impl Admission {
     }
 }
 
-fn code(response: &Response<Body>) -> Code {
-    let status = response.headers().get("grpc-status");
-    status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
+/// The code of a response without a message. That of a response that is not gRPC is UNIMPLEMENTED.
+fn status_code(headers: &HeaderMap) -> Code {
+    let status = headers.get(Status::GRPC_STATUS);
+    status.map_or(Code::Unimplemented, |status| {
+        Code::from_bytes(status.as_bytes())
+    })
 }

@@ -52,7 +52,7 @@ async fn a_hangup_reads_the_log_level_of_the_file_again() {
     for (content, text) in [
         (
             "log = \"debug\"",
-            "read from the configuration file again level=DEBUG",
+            "read from the configuration file again log=DEBUG",
         ),
         (
             "log = \"loud\"",
@@ -60,7 +60,7 @@ async fn a_hangup_reads_the_log_level_of_the_file_again() {
         ),
         (
             "# the default",
-            "read from the configuration file again level=INFO",
+            "read from the configuration file again log=INFO",
         ),
     ] {
         fs::write(&file, content).unwrap();

@@ -15,7 +15,7 @@ use leadsmith::app::App;
 use leadsmith::auth::passwords::Passwords;
 use leadsmith::auth::policy::RPCS;
 use leadsmith::config::TlsSettings;
-use leadsmith::config::{DatabaseSettings, Limits, ServeSettings};
+use leadsmith::config::{DatabaseSettings, Limits, ObserveSettings, ServeSettings};
 use leadsmith::core::clock::Clock;
 use leadsmith::core::role::Role;
 use leadsmith::error::LARGEST;
@@ -73,6 +73,7 @@ impl Fuzz {
             insecure: false,
             tls: TlsSettings::default(),
             migrate: true,
+            observe: ObserveSettings::default(),
             limits: Limits::default(),
         };
         let app = App::open(&settings, Clock::default()).await.unwrap();

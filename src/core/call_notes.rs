@@ -1,0 +1,272 @@
+//! What is known of a call beside its response, for the call's line in the log.
+//!
+//! The line is written at one place, when the call ends (`server/admission/call_line.rs`). The code that handles the call
+//! knows more than that place: the request id, the records, whether anything was changed. It notes that here. A call
+//! whose line is not written has notes that keep nothing and cost nothing.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use uuid::Uuid;
+
+use super::call::Principal;
+
+/// The maximum number of records in a line.
+const MAX_RECORDS: usize = 20;
+
+/// The trace that a call belongs to: the `trace-id` of its W3C `traceparent`. Never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// Parses the value of `traceparent`: `VERSION-TRACE_ID-PARENT_ID-FLAGS` in lower-case hexadecimal digits. Versions
+    /// after 00 may have more parts. None if the value is not valid.
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        let mut parts = traceparent.split('-');
+        let mut part = |length: usize| {
+            let part = parts.next()?;
+            let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            (part.len() == length && part.bytes().all(is_digit)).then_some(part)
+        };
+        let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        if version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        if parent.bytes().all(|digit| digit == b'0') {
+            return None;
+        }
+        let id = u128::from_str_radix(trace, 16).ok()?;
+        (id != 0).then_some(Self(id))
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// What a call that succeeded did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// It only read, or it found everything as it was to be.
+    #[default]
+    None,
+    /// It changed something.
+    Changed,
+    /// It got the stored response of an earlier call with the same request id.
+    Replayed,
+    /// It was validated only (`validate_only`).
+    Validated,
+}
+
+impl Effect {
+    /// The word in the log; none for [`Effect::None`].
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Changed => Some("changed"),
+            Self::Replayed => Some("replayed"),
+            Self::Validated => Some("validated"),
+        }
+    }
+}
+
+/// The records of a call, at most 20, each as `kind/id`, separated by spaces. Example: `lead/0190f9a2-…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    listed: Vec<(&'static str, Uuid)>,
+    /// How many more there are.
+    pub omitted: u64,
+}
+
+impl Records {
+    fn add(&mut self, kind: &'static str, id: Uuid) {
+        if self.listed.contains(&(kind, id)) {
+            return;
+        }
+        if self.listed.len() < MAX_RECORDS {
+            self.listed.push((kind, id));
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+}
+
+impl fmt::Display for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (kind, id)) in self.listed.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            write!(f, "{separator}{}/{id}", kind.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// What was noted of a call.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The request id that the caller chose.
+    pub request_id: Option<Uuid>,
+    /// The operator who signed in by this call.
+    pub signed_in: Option<Arc<Principal>>,
+    /// What it did.
+    pub effect: Effect,
+    /// The records that it changed. Of a call that did not change any: the records that it was about.
+    pub records: Records,
+    /// Whether it was the wrong password after which further attempts are refused.
+    pub is_lockout: bool,
+    is_ended: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    peer: Option<IpAddr>,
+    trace_id: Option<TraceId>,
+    notes: Mutex<Notes>,
+}
+
+/// A handle to the notes of one call.
+#[derive(Clone, Debug, Default)]
+pub struct CallNotes(Option<Arc<Shared>>);
+
+impl CallNotes {
+    /// Notes that are kept. [`CallNotes::default`] keeps nothing.
+    pub fn new(peer: Option<IpAddr>, trace_id: Option<TraceId>) -> Self {
+        Self(Some(Arc::new(Shared {
+            peer,
+            trace_id,
+            notes: Mutex::default(),
+        })))
+    }
+
+    /// The address of the client.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.0.as_ref()?.peer
+    }
+
+    /// The trace that the call belongs to.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.0.as_ref()?.trace_id
+    }
+
+    /// Notes the request id that the caller chose.
+    pub fn request_id(&self, id: Option<Uuid>) {
+        self.note(|notes| notes.request_id = id);
+    }
+
+    /// Notes a record that the call is about. `kind` is the name of its kind, in any letter case.
+    pub fn about(&self, kind: &'static str, id: Uuid) {
+        self.note(|notes| notes.records.add(kind, id));
+    }
+
+    /// Notes who signed in.
+    pub fn signed_in(&self, operator: impl FnOnce() -> Principal) {
+        self.note(|notes| {
+            notes.signed_in = Some(Arc::new(operator()));
+            notes.effect = Effect::Changed;
+        });
+    }
+
+    /// Notes that this was the wrong password after which further attempts are refused.
+    pub fn locked_out(&self) {
+        self.note(|notes| notes.is_lockout = true);
+    }
+
+    /// Notes what the call did, without records of its own.
+    pub fn effect(&self, effect: Effect) {
+        self.note(|notes| notes.effect = effect);
+    }
+
+    /// Notes a change that is committed, and the records that it changed. Returns the notes if the call has ended
+    /// already, because its client disconnected or its deadline passed: then its line does not show the change.
+    #[must_use]
+    pub fn changed(&self, records: impl Iterator<Item = (&'static str, Uuid)>) -> Option<Notes> {
+        let mut noted = lock(self.0.as_ref()?);
+        noted.effect = Effect::Changed;
+        noted.records = Records::default();
+        for (kind, id) in records {
+            noted.records.add(kind, id);
+        }
+        noted.is_ended.then(|| noted.clone())
+    }
+
+    /// The notes at the end of the call.
+    pub fn end(&self) -> Notes {
+        let Some(shared) = &self.0 else {
+            return Notes::default();
+        };
+        let mut notes = lock(shared);
+        notes.is_ended = true;
+        notes.clone()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Notes)) {
+        if let Some(shared) = &self.0 {
+            change(&mut lock(shared));
+        }
+    }
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, Notes> {
+    let notes = shared.notes.lock();
+    notes.unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_read_from_a_valid_traceparent_only() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parse = |text: &str| TraceId::parse(text).map(|id| id.to_string());
+        for valid in [
+            format!("00-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{trace}-00f067aa0ba902b7-00"),
+            format!("cc-{trace}-00f067aa0ba902b7-01-more"),
+        ] {
+            assert_eq!(parse(&valid).as_deref(), Some(trace), "{valid}");
+        }
+        let zeros = "0".repeat(32);
+        for wrong in [
+            String::new(),
+            trace.to_owned(),
+            format!("ff-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            format!("00-{trace}-00f067aa0ba902b7"),
+            format!("00-{zeros}-00f067aa0ba902b7-01"),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            format!("00-{trace}a-00f067aa0ba902b7-01"),
+            format!("00-+{}-00f067aa0ba902b7-01", &trace[1..]),
+            format!(" 00-{trace}-00f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(parse(&wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_in_the_line_of_its_call_or_reported_as_late() {
+        let lead = ("LEAD", Uuid::from_u128(1));
+        let notes = CallNotes::new(None, None);
+        notes.about("ORDER", Uuid::from_u128(2));
+        assert!(notes.changed([lead, lead].into_iter()).is_none());
+        let ended = notes.end();
+        assert_eq!(ended.effect, Effect::Changed);
+        assert_eq!(ended.records.to_string(), format!("lead/{}", lead.1));
+
+        let notes = CallNotes::new(None, None);
+        assert_eq!(notes.end().effect, Effect::None);
+        let many = (1..=25).map(|id| ("LEAD", Uuid::from_u128(id)));
+        let late = notes.changed(many).unwrap();
+        assert_eq!(late.records.omitted, 5);
+        assert!(CallNotes::default().changed([lead].into_iter()).is_none());
+    }
+}

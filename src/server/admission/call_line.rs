@@ -1,0 +1,258 @@
+//! The line of a call in the log. It is written once, when the call ends, at this place alone.
+//!
+//! | Ended | Message | Level |
+//! |---|---|---|
+//! | OK | `call completed` | info, or debug for a call that only read |
+//! | an error that the caller can correct | `call refused` | the same; info for every refusal of a caller |
+//! | an internal error | `call failed` | error |
+//! | the database unavailable | `call failed` | debug; `outage` counts it and logs the outage |
+//! | the client disconnected | `call canceled` | as OK |
+//!
+//! A call that only read is logged at info too if it is one of the sampled ones, or took a second or longer. The module
+//! must not read the messages of a call: what only its handler knows is in its [`CallNotes`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, Response};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tracing::Level;
+
+use crate::auth::policy;
+use crate::core::call::Principal;
+use crate::core::call_notes::{CallNotes, TraceId};
+use crate::core::text_enum::TextEnum as _;
+use crate::error::{LoggedError, code_name};
+use crate::server::outage::Outage;
+use crate::server::{headers, milliseconds};
+
+/// A call that only reads and takes this long is logged at info.
+const SLOW: Duration = Duration::from_secs(1);
+/// The name of an RPC that the server does not have. Its real name is not logged: a client could choose it freely.
+const UNKNOWN: &str = "unknown";
+
+/// Which calls are logged, and what their lines share.
+pub struct CallLog {
+    /// The share of calls that only read which are logged at info.
+    reads: f64,
+    /// How many of these calls there were.
+    counted: AtomicU64,
+    pub outage: Outage,
+}
+
+impl CallLog {
+    pub fn new(reads: f64) -> Self {
+        Self {
+            reads,
+            counted: AtomicU64::new(0),
+            outage: Outage::default(),
+        }
+    }
+
+    /// Whether this call, which only reads, is logged at info. Of any hundred calls in sequence, a share of 0.05 selects
+    /// five.
+    fn is_sampled(&self) -> bool {
+        if self.reads <= 0.0 {
+            return false;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 calls")]
+        let number = self.counted.fetch_add(1, Ordering::Relaxed) as f64;
+        ((number + 1.0) * self.reads).floor() > (number * self.reads).floor()
+    }
+
+    /// Begins the line of a call. `rpc` is none for an RPC that the server does not have.
+    pub fn begin(
+        &self,
+        rpc: Option<&'static str>,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> CallLine<'_> {
+        let is_read = rpc.is_some_and(policy::is_read);
+        let is_sampled = is_read && self.is_sampled();
+        let trace_id = headers::trace_id(headers);
+        let has_notes = !is_read || is_sampled || tracing::enabled!(Level::DEBUG);
+        CallLine {
+            log: self,
+            rpc: rpc.unwrap_or(UNKNOWN),
+            is_quiet: is_read && !is_sampled,
+            started: Instant::now(),
+            peer,
+            trace_id,
+            principal: None,
+            notes: match has_notes {
+                true => CallNotes::new(peer, trace_id),
+                false => CallNotes::default(),
+            },
+            end: None,
+        }
+    }
+}
+
+/// The line of a call. It is written when this is dropped: also a call whose client has disconnected gets one.
+pub struct CallLine<'a> {
+    log: &'a CallLog,
+    rpc: &'static str,
+    /// Whether the line is written at debug if there is nothing special about the call.
+    is_quiet: bool,
+    started: Instant,
+    peer: Option<IpAddr>,
+    trace_id: Option<TraceId>,
+    /// The caller, once it is authenticated.
+    pub principal: Option<Arc<Principal>>,
+    pub notes: CallNotes,
+    /// The code, and the status where it is an error. None until the call has ended.
+    end: Option<(Code, Option<Status>)>,
+}
+
+impl CallLine<'_> {
+    /// Writes the line at debug if there is nothing special about the call.
+    pub fn quiet(&mut self) {
+        self.is_quiet = true;
+    }
+
+    /// The call has ended with this response. `code` is the code of its trailers.
+    pub fn end(&mut self, response: &mut Response<Body>, code: Code) {
+        // Taken out: nothing needs it after this, and it would stay in memory until the response is sent.
+        let status = response.extensions_mut().remove::<Status>();
+        self.end = Some((code, status));
+    }
+}
+
+/// Writes an event with the fields of a line.
+macro_rules! write_line {
+    ($level:expr, $message:literal, $line:ident, $code:ident, $elapsed:ident, $error:ident) => {{
+        let notes = $line.notes.end();
+        let principal = notes.signed_in.as_ref().or($line.principal.as_ref());
+        let records = (!notes.records.is_empty()).then_some(&notes.records);
+        tracing::event!(
+            $level,
+            rpc = $line.rpc,
+            code = code_name($code),
+            reason = $error.map(|error| error.reason),
+            elapsed_ms = milliseconds($elapsed),
+            principal_kind = principal.map(|principal| principal.kind.as_str()),
+            principal_id = principal.map(|principal| display(principal.id)),
+            principal = principal.map(|principal| principal.name.as_str()),
+            peer = $line.peer.map(display),
+            request_id = notes.request_id.map(display),
+            trace_id = $line.trace_id.map(display),
+            effect = notes.effect.as_str(),
+            records = records.map(display),
+            records_omitted = (notes.records.omitted > 0).then_some(notes.records.omitted),
+            lockout = notes.is_lockout.then_some(true),
+            error_id = $error.and_then(|error| error.error_id.as_deref()),
+            cause = $error.and_then(LoggedError::cause),
+            $message
+        );
+    }};
+}
+
+impl Drop for CallLine<'_> {
+    fn drop(&mut self) {
+        let elapsed = self.started.elapsed();
+        let line = self;
+        let is_quiet = line.is_quiet && elapsed < SLOW;
+        let Some((code, status)) = line.end.take() else {
+            let (code, error) = (Code::Cancelled, None::<&LoggedError>);
+            return if std::thread::panicking() {
+                let code = Code::Internal;
+                write_line!(Level::ERROR, "call failed", line, code, elapsed, error)
+            } else if is_quiet {
+                write_line!(Level::DEBUG, "call canceled", line, code, elapsed, error)
+            } else {
+                write_line!(Level::INFO, "call canceled", line, code, elapsed, error)
+            };
+        };
+        let error = status.as_ref().and_then(LoggedError::of);
+        if let Some(error) = error
+            && error.error_id.is_some()
+        {
+            let error = Some(error);
+            write_line!(Level::ERROR, "call failed", line, code, elapsed, error)
+        } else if let Some(error) = error
+            && error.is_outage()
+        {
+            line.log
+                .outage
+                .call_failed(error.cause().unwrap_or_default());
+            let error = Some(error);
+            write_line!(Level::DEBUG, "call failed", line, code, elapsed, error)
+        } else if code == Code::Ok {
+            match is_quiet {
+                true => write_line!(Level::DEBUG, "call completed", line, code, elapsed, error),
+                false => write_line!(Level::INFO, "call completed", line, code, elapsed, error),
+            }
+        } else if is_quiet && ![Code::Unauthenticated, Code::PermissionDenied].contains(&code) {
+            write_line!(Level::DEBUG, "call refused", line, code, elapsed, error)
+        } else {
+            write_line!(Level::INFO, "call refused", line, code, elapsed, error)
+        }
+    }
+}
+
+/// The code of a stream whose end was not seen.
+const NO_CODE: i32 = -1;
+
+/// A stream that was begun. When it is dropped, the end of the stream is logged.
+pub struct StreamLine {
+    rpc: &'static str,
+    started: Instant,
+    peer: Option<IpAddr>,
+    trace_id: Option<TraceId>,
+    code: Arc<AtomicI32>,
+}
+
+impl StreamLine {
+    pub fn begin(rpc: &'static str, headers: &HeaderMap, peer: Option<IpAddr>) -> Self {
+        Self {
+            rpc,
+            started: Instant::now(),
+            peer,
+            trace_id: headers::trace_id(headers),
+            code: Arc::new(AtomicI32::new(NO_CODE)),
+        }
+    }
+
+    /// Where to store the code that the stream ends with.
+    pub fn code(&self) -> Arc<AtomicI32> {
+        Arc::clone(&self.code)
+    }
+}
+
+impl Drop for StreamLine {
+    fn drop(&mut self) {
+        // Without trailers, the client has ended the stream, or its connection has ended.
+        let code = match self.code.load(Ordering::Relaxed) {
+            NO_CODE => Code::Cancelled,
+            code => Code::from_i32(code),
+        };
+        tracing::info!(
+            rpc = self.rpc,
+            code = code_name(code),
+            elapsed_ms = milliseconds(self.started.elapsed()),
+            peer = self.peer.map(display),
+            trace_id = self.trace_id.map(display),
+            "stream ended"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_sampled_evenly() {
+        for (share, expected) in [(0.0, 0), (0.05, 5), (0.5, 50), (1.0, 100)] {
+            let log = CallLog::new(share);
+            for _ in 0..3 {
+                let sampled = (0..100).filter(|_| log.is_sampled()).count();
+                assert!(sampled.abs_diff(expected) <= 1, "{share}: {sampled}");
+            }
+        }
+    }
+}
