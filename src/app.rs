@@ -10,7 +10,6 @@ use leadsmith_proto::{self as proto, DESCRIPTORS};
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
 
 use crate::auth::Auth;
@@ -28,7 +27,8 @@ use crate::grpc::page::PageTokens;
 use crate::jobs::retention::{self, RetentionPolicy};
 use crate::server::tls::Tls;
 use crate::server::{
-    self, AdmissionLayer, LARGEST_PUBLIC_REQUEST, LARGEST_REQUEST, LARGEST_RESPONSE, ServerHandle,
+    self, AdmissionLayer, LARGEST_PUBLIC_REQUEST, LARGEST_REQUEST, LARGEST_RESPONSE, Readiness,
+    ServerHandle,
 };
 
 /// The components that serve calls.
@@ -52,6 +52,8 @@ pub struct App {
 pub struct Running {
     /// The address that the server listens on.
     pub address: SocketAddr,
+    /// The address of its administrative listener, if there is one.
+    pub admin_address: Option<SocketAddr>,
     /// The components of the application.
     pub app: App,
     serving: ServerHandle,
@@ -86,7 +88,7 @@ impl App {
     ///
     /// # Errors
     /// A sentence that says what is wrong.
-    async fn routes(&self) -> Result<(HealthReporter, Routes), StartupError> {
+    async fn routes(&self) -> Result<(Readiness, Routes), StartupError> {
         let (reporter, health) = server::reporter().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -203,13 +205,13 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, St
     watch.hold_schema().await?;
     // From here on no migration is reverted, but one may have been since the database was opened.
     migrate::require_usable_by(&app.db).await?;
-    let listener = server::bind(settings).await?;
+    let listeners = server::bind(settings).await?;
     let (health, routes) = app.routes().await?;
     let policy = RetentionPolicy::new(&settings.limits);
     let retention = retention::start(app.db.clone(), app.clock.clone(), policy).await;
     let mut serving = server::serve(
         settings,
-        listener,
+        listeners,
         tls.clone(),
         &app.auth,
         watch,
@@ -219,6 +221,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, St
     serving.add_background(retention);
     Ok(Running {
         address: serving.address,
+        admin_address: serving.admin_address(),
         app,
         serving,
         tls,

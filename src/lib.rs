@@ -17,6 +17,8 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod metrics;
+
 pub mod db;
 
 pub mod commit;

@@ -68,7 +68,10 @@ impl Credential {
 /// again in the background, so that the caller does not wait.
 pub fn cached(auth: &Arc<Auth>, credential: &Credential) -> Option<Identity> {
     match auth.identities.get(credential.hash(), auth.clock.now()) {
-        Lookup::Miss => None,
+        Lookup::Miss => {
+            auth.db.metrics().identity_misses.inc();
+            None
+        }
         Lookup::Hit {
             identity,
             refresh_due,
@@ -86,6 +89,7 @@ pub fn cached(auth: &Arc<Auth>, credential: &Credential) -> Option<Identity> {
                     }
                 });
             }
+            auth.db.metrics().identity_hits.inc();
             Some(identity)
         }
     }

@@ -23,6 +23,8 @@ mod own_password;
 mod sessions;
 mod store;
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::core::call::Call;
@@ -56,9 +58,9 @@ impl Auth {
     /// Authentication against this database.
     pub fn new(db: Db, clock: Clock) -> Self {
         Self {
+            passwords: Passwords::measured(Arc::clone(db.metrics())),
             db,
             clock,
-            passwords: Passwords::default(),
             identities: IdentityCache::default(),
             attempt_locks: StripedLock::default(),
         }

@@ -5,6 +5,7 @@
 //! password is hashed.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -15,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::core::text;
 use crate::core::violations::{Reason, Violations};
 use crate::error::{Error, Result};
+use crate::metrics::{Limit, Metrics};
 
 /// How many hashes may wait for a permit. More fail with `SERVER_OVERLOADED`.
 const MAX_QUEUED: usize = 128;
@@ -33,6 +35,9 @@ pub struct Passwords {
     running: Arc<Semaphore>,
     /// Limits the hashes that run or wait.
     admitted: Arc<Semaphore>,
+    max_admitted: usize,
+    /// Where the hashes are measured; `None` on the command line.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Default for Passwords {
@@ -41,21 +46,46 @@ impl Default for Passwords {
         Self {
             running: Arc::new(Semaphore::new(cores)),
             admitted: Arc::new(Semaphore::new(cores + MAX_QUEUED)),
+            max_admitted: cores + MAX_QUEUED,
+            metrics: None,
         }
     }
 }
 
 impl Passwords {
+    /// Hashes and verifies, and measures it.
+    pub fn measured(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..Self::default()
+        }
+    }
+
+    /// How many hashes run or wait, and how many may.
+    pub fn usage(&self) -> (usize, usize) {
+        let free = self.admitted.available_permits();
+        (self.max_admitted.saturating_sub(free), self.max_admitted)
+    }
+
     /// Waits until a core is free for a hash.
     ///
     /// # Errors
     /// `SERVER_OVERLOADED` if too many wait already.
     pub async fn permit(&self) -> Result<HashPermit> {
         let Ok(admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
+            if let Some(metrics) = &self.metrics {
+                metrics.limits.refused(Limit::PasswordHashes);
+            }
             return Err(Error::server_overloaded());
         };
+        let started = Instant::now();
         let running = Arc::clone(&self.running).acquire_owned().await;
+        if let Some(metrics) = &self.metrics {
+            let waited = started.elapsed().as_secs_f64();
+            metrics.password_wait_seconds.observe(waited);
+        }
         Ok(HashPermit {
+            metrics: self.metrics.clone(),
             _admitted: admitted,
             _running: running.map_err(Error::internal)?,
         })
@@ -78,6 +108,7 @@ impl Passwords {
 
 /// The permission to hash one password. It is held until the hash is done.
 pub struct HashPermit {
+    metrics: Option<Arc<Metrics>>,
     _admitted: OwnedSemaphorePermit,
     _running: OwnedSemaphorePermit,
 }
@@ -112,7 +143,12 @@ impl HashPermit {
     ) -> Result<T> {
         tokio::task::spawn_blocking(move || {
             lower_thread_priority();
+            let started = Instant::now();
             let result = work();
+            if let Some(metrics) = &self.metrics {
+                let time = started.elapsed().as_secs_f64();
+                metrics.password_hash_seconds.observe(time);
+            }
             drop(self);
             result
         })

@@ -62,9 +62,9 @@ pub const RPCS: &[(&str, Access)] = &[
     ),
 ];
 
-/// The policy of an RPC, which is given as `package.Service/Method`.
-pub fn lookup(rpc: &str) -> Option<(&'static str, Access)> {
-    RPCS.iter().find(|(name, _)| *name == rpc).copied()
+/// The place in the table of an RPC, which is given as `package.Service/Method`.
+pub fn find(rpc: &str) -> Option<usize> {
+    RPCS.iter().position(|(name, _)| *name == rpc)
 }
 
 /// Whether an RPC only reads: its name begins with `Get` or `List`, or is one of a few others.

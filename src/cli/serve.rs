@@ -53,6 +53,7 @@ async fn log_start(settings: &ServeSettings, server: &Running) {
     let url = &settings.database.database_url;
     tracing::info!(
         address = %server.address,
+        admin_address = server.admin_address.map(display),
         tls = settings.tls.is_on(),
         version = build::PACKAGE_VERSION,
         commit = build::COMMIT,

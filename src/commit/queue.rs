@@ -20,6 +20,7 @@ use super::worker::{Worker, fail};
 use crate::config::Limits;
 use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::metrics::{Limit, Metrics};
 
 /// The maximum number of concurrent batches on PostgreSQL: while one is synced to disk, the next is
 /// decided. SQLite has a single writer.
@@ -37,6 +38,7 @@ pub(super) struct Queue {
     workers: usize,
     /// The maximum time that a change waits for a batch, and again for locks.
     pub(super) max_wait: Duration,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -52,11 +54,17 @@ pub(super) struct State {
 pub(super) struct Queued {
     pub change: Box<dyn AnyPending>,
     number: u64,
+    since: Instant,
     /// The time at which it first met a lock.
     pub blocked_since: Option<Instant>,
 }
 
 impl Queued {
+    /// How long it has waited in the queue.
+    pub fn waited(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// How long it has waited for locks.
     fn blocked_for(&self) -> Duration {
         self.blocked_since
@@ -78,6 +86,7 @@ impl Queue {
             } else {
                 limits.sqlite_write_wait
             },
+            metrics: Arc::clone(db.metrics()),
         }
     }
 
@@ -126,12 +135,14 @@ impl Queue {
             Some(_) => return None,
         };
         state.waiting.remove(index);
+        self.note_length(&state);
         Some(error)
     }
 
     fn enqueue(&self, db: &Db, change: Box<dyn AnyPending>) -> Result<u64> {
         let mut state = self.lock();
         if state.waiting.len() >= MAX_WAITING {
+            self.metrics.limits.refused(Limit::QueuedChanges);
             return Err(Error::server_overloaded());
         }
         let number = state.next;
@@ -139,10 +150,18 @@ impl Queue {
         state.waiting.push_back(Queued {
             change,
             number,
+            since: Instant::now(),
             blocked_since: None,
         });
+        self.note_length(&state);
         self.start_worker(&mut state, db);
         Ok(number)
+    }
+
+    /// Records the length of the queue.
+    pub(super) fn note_length(&self, state: &State) {
+        let limits = &self.metrics.limits;
+        limits.set(Limit::QueuedChanges, state.waiting.len(), MAX_WAITING);
     }
 
     /// Starts a worker, unless the maximum number is running.
@@ -171,6 +190,7 @@ impl Queue {
             tokio::time::sleep(LOCK_POLL).await;
             let mut state = queue.lock();
             state.waiting.extend(deferred);
+            queue.note_length(&state);
             queue.start_worker(&mut state, &database);
         });
     }

@@ -73,12 +73,24 @@ impl Worker {
                 batch.push(queued);
             }
         }
+        self.queue.note_length(&state);
         if batch.is_empty() {
             state.running -= 1;
             self.is_counted = false;
             return None;
         }
+        drop(state);
+        self.measure(&batch);
         Some(batch)
+    }
+
+    fn measure(&self, batch: &[Queued]) {
+        let metrics = &self.queue.metrics;
+        metrics.batch_changes.observe(batch.len() as f64);
+        // A change that met a lock was taken, and measured, before.
+        for queued in batch.iter().filter(|queued| queued.blocked_since.is_none()) {
+            metrics.batch_wait.observe(queued.waited().as_secs_f64());
+        }
     }
 
     /// Commits a batch and sends the responses. If the connection was lost and nothing was committed, it

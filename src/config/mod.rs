@@ -18,7 +18,7 @@ use secrecy::SecretString;
 pub use describe::{Described, has_secret, location};
 use describe::{file, redact_url};
 pub use limits::{LARGEST_RESPONSE, Limits};
-pub use observe::ObserveSettings;
+pub use observe::{AdminListen, ObserveSettings};
 pub use startup_error::{Cause, StartupError};
 pub use tls::{ClientCertificates, ClientTlsSettings, TlsSettings};
 

@@ -17,6 +17,8 @@ use clap::builder::{
 use clap::{Arg, Command, ValueEnum};
 use secrecy::SecretString;
 
+use super::AdminListen;
+
 /// Removes the spaces and line ends around a value. Files and shells add them, and a database URL with a trailing
 /// space would name another database.
 #[derive(Clone)]
@@ -102,6 +104,18 @@ pub fn level() -> Trimmed<impl TypedValueParser<Value = tracing::Level>> {
 pub fn address() -> Trimmed<impl TypedValueParser<Value = SocketAddr>> {
     let wrong = "an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
     parser(move |text| text.parse().map_err(|_| wrong.to_owned()))
+}
+
+/// Parses an IP address and a port, or `off`.
+pub fn optional_address() -> Trimmed<impl TypedValueParser<Value = AdminListen>> {
+    let wrong = "an IP address and a port, such as 127.0.0.1:9464 or [::]:9464, or off";
+    parser(move |text| match text {
+        "off" => Ok(AdminListen(None)),
+        _ => match text.parse() {
+            Ok(address) => Ok(AdminListen(Some(address))),
+            Err(_) => Err(wrong.to_owned()),
+        },
+    })
 }
 
 /// Parses a share from 0 to 1.

@@ -20,9 +20,10 @@ pub(super) use sqlite::{is_locked, lock_exclusively, open_file};
 use super::failover::{self, ConnectionEpoch, hosts};
 use super::page_pool::{PageConnection, PagePool, StatementDeadline};
 use super::reader::Reader;
-use super::{Db, sqlite_files};
+use super::{Db, Pools, sqlite_files};
 use crate::config::{Limits, StartupError};
 use crate::core::clock::Clock;
+use crate::metrics::Metrics;
 
 /// The database that a URL identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,16 +132,19 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             (pool, readers, writer)
         }
     };
-    let readers = Reader::new(readers, &epoch, connections);
-    let pages = PagePool::new(
-        page_connections,
-        limits.connection_wait,
-        limits.statement_time,
-    );
+    let pools = Pools {
+        readers: Reader::new(readers, &epoch, connections),
+        pages: PagePool::new(
+            page_connections,
+            limits.connection_wait,
+            limits.statement_time,
+        ),
+        writer,
+    };
     let write_wait = limits.sqlite_write_wait;
-    Ok(Db::new(
-        readers, pages, writer, hosts, open_file, write_wait, clock,
-    ))
+    let metrics = Metrics::new()
+        .map_err(|error| StartupError::new(format!("the metrics cannot be created: {error}")))?;
+    Ok(Db::new(pools, hosts, open_file, write_wait, clock, metrics))
 }
 
 /// How long a connection for migrations waits for another process's migrations.

@@ -21,6 +21,7 @@ pub mod failover;
 pub mod json;
 mod keys;
 pub mod migrate;
+mod observe;
 mod open_file;
 pub mod page_pool;
 pub mod reader;
@@ -62,6 +63,7 @@ pub use watch::Watch;
 use crate::core::backoff::RECONNECT;
 use crate::core::clock::Clock;
 use crate::error::{Error, Result};
+use crate::metrics::{Limit, Metrics};
 
 /// A handle to the database. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -71,6 +73,7 @@ pub struct Db {
     /// On SQLite a pool of one connection: SQLite has a single writer.
     writer: DatabaseConnection,
     clock: Clock,
+    metrics: Arc<Metrics>,
     tasks: Arc<TaskTracker>,
     /// Permits for the transactions that run or wait for a connection. They also count transactions
     /// whose caller has disconnected, which the limit on calls does not see.
@@ -82,6 +85,13 @@ pub struct Db {
     file: Option<Arc<open_file::OpenFile>>,
     /// How long the writer waits for a lock that another process holds; only on SQLite.
     write_wait: Duration,
+}
+
+/// The connections of a [`Db`].
+struct Pools {
+    readers: Reader,
+    pages: Arc<PagePool>,
+    writer: DatabaseConnection,
 }
 
 /// The maximum number of transactions that run or wait for a connection.
@@ -99,20 +109,20 @@ pub enum Verdict<T> {
 
 impl Db {
     fn new(
-        readers: Reader,
-        pages: Arc<PagePool>,
-        writer: DatabaseConnection,
+        pools: Pools,
         hosts: Vec<hosts::Host>,
         file: Option<open_file::OpenFile>,
         write_wait: Duration,
         clock: Clock,
+        metrics: Metrics,
     ) -> Self {
         Self {
-            readers,
-            pages,
+            readers: pools.readers,
+            pages: pools.pages,
+            writer: pools.writer,
             hosts,
-            writer,
             clock,
+            metrics: Arc::new(metrics),
             tasks: Arc::default(),
             write_permits: Arc::new(Semaphore::new(MAX_WRITES)),
             scrub_state: Arc::default(),
@@ -131,7 +141,8 @@ impl Db {
     /// # Errors
     /// `SERVER_OVERLOADED` when no connection becomes free in time.
     pub async fn pages(&self, principal: Uuid) -> Result<PageReader> {
-        self.pages.acquire(principal).await
+        let acquired = self.pages.acquire(principal).await;
+        acquired.inspect_err(|_| self.metrics.limits.refused(Limit::Pages))
     }
 
     /// Runs `work` in one transaction: exclusive on SQLite (BEGIN IMMEDIATE), READ COMMITTED on
@@ -160,6 +171,7 @@ impl Db {
         F: for<'a> FnOnce(&'a Tx, &'a mut S) -> BoxFuture<'a, Result<Verdict<T>>> + Send + 'static,
     {
         let Ok(permit) = Arc::clone(&self.write_permits).try_acquire_owned() else {
+            self.metrics.limits.refused(Limit::Transactions);
             return (Err(Error::server_overloaded()), state);
         };
         let db = self.clone();
@@ -185,6 +197,7 @@ impl Db {
     where
         F: for<'a> FnOnce(&'a Tx, &'a mut S) -> BoxFuture<'a, Result<Verdict<T>>>,
     {
+        let _timer = self.metrics.transaction_seconds.start_timer();
         let epoch = &self.readers.epoch;
         let result = epoch.abortable(self.transaction(state, work)).await;
         if let (Some(file), Err(error)) = (&self.file, &result)
@@ -302,10 +315,10 @@ impl Db {
 
     /// The name of the kind of database: `sqlite` or `postgres`.
     pub fn kind(&self) -> &'static str {
-        match self.backend() {
-            DbBackend::Postgres => "postgres",
-            DbBackend::Sqlite | DbBackend::MySql => "sqlite",
-            _ => "unknown",
+        if self.backend() == DbBackend::Postgres {
+            "postgres"
+        } else {
+            "sqlite"
         }
     }
 

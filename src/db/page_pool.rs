@@ -148,6 +148,15 @@ impl PagePool {
         })
     }
 
+    /// How many connections are in use, and how many there are.
+    pub fn usage(&self) -> (usize, usize) {
+        let all = self.deadlines.len();
+        (
+            all.saturating_sub(self.connections.available_permits()),
+            all,
+        )
+    }
+
     /// Ends every statement once it has run for `time`. Those that have run longer already end now.
     pub fn limit_to(&self, time: Duration) {
         for deadline in &self.deadlines {

@@ -75,12 +75,15 @@ pub async fn start(db: Db, clock: Clock, policy: RetentionPolicy) -> AbortOnDrop
             db.scrub_if_pending().await;
             let run = async {
                 if trust.check(&db, &clock).await? {
-                    purge(&db, &clock, &policy).await?.log();
+                    let stats = purge(&db, &clock, &policy).await?;
+                    stats.log();
+                    stats.count(&db, clock.now());
                 }
                 Ok::<(), Error>(())
             };
             // A panic, which is logged where it happens, ends this run and not the job.
             if let Ok(Err(error)) = AssertUnwindSafe(run).catch_unwind().await {
+                db.metrics().retention_failures.inc();
                 tracing::warn!(error = error.detail(), "expired data is not deleted yet");
             }
         }
@@ -103,6 +106,20 @@ struct PurgeStats {
 }
 
 impl PurgeStats {
+    fn count(&self, db: &Db, now: DateTime<Utc>) {
+        let metrics = db.metrics();
+        for (table, rows) in [
+            ("idempotency_records", self.request_ids),
+            ("sessions", self.sessions),
+            ("password_attempts", self.password_attempts),
+            ("events", self.events),
+        ] {
+            let deleted = metrics.retention_deleted.with_label_values(&[table]);
+            deleted.inc_by(rows);
+        }
+        metrics.retention_last_success.set(now.timestamp());
+    }
+
     fn log(&self) {
         if self.request_ids + self.sessions + self.password_attempts + self.events > 0 {
             tracing::info!(

@@ -54,6 +54,11 @@ impl<K: Eq + Hash + Copy> KeyedConcurrencyLimit<K> {
         })
     }
 
+    /// The number of permits in all.
+    pub fn max_total(&self) -> usize {
+        self.max_total
+    }
+
     /// The number of permits in use.
     pub fn in_use(&self) -> usize {
         self.usage().total

@@ -4,6 +4,8 @@
 //! send calls to other replicas. Liveness does not follow it: a restart of the process would not repair the database.
 //! The module must use the database only through its `Watch`. It takes the names of the services from `auth::policy`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -22,30 +24,49 @@ pub const LIVENESS: &str = "liveness";
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The health service, which reports everything as serving, and the handle that changes what it reports.
-pub async fn reporter() -> (HealthReporter, HealthServer<impl Health>) {
+pub async fn reporter() -> (Readiness, HealthServer<impl Health>) {
     let (reporter, service) = tonic_health::server::health_reporter();
-    set_readiness(&reporter, true).await;
     reporter
         .set_service_status(LIVENESS, ServingStatus::Serving)
         .await;
-    (reporter, service)
+    let readiness = Readiness {
+        reporter,
+        is_ready: Arc::default(),
+    };
+    readiness.set(true).await;
+    (readiness, service)
 }
 
-/// Sets the readiness of the server and of every service.
-pub async fn set_readiness(reporter: &HealthReporter, ready: bool) {
-    let status = if ready {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    };
-    for service in policy::services().into_iter().chain([""]) {
-        reporter.set_service_status(service, status).await;
+/// Whether the server is ready, as it reports to health checks.
+#[derive(Clone)]
+pub struct Readiness {
+    reporter: HealthReporter,
+    is_ready: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    /// Sets the readiness of the server and of every service.
+    pub async fn set(&self, ready: bool) {
+        let status = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        self.is_ready.store(ready, Ordering::Relaxed);
+        for service in policy::services().into_iter().chain([""]) {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+
+    /// What was last set.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
     }
 }
 
 /// Keeps the readiness equal to the availability of the database until it is stopped. Returns the watch.
 pub async fn follow_database(
-    reporter: HealthReporter,
+    readiness: Readiness,
     mut database: Watch,
     admission: AdmissionLayer,
     stop: CancellationToken,
@@ -68,7 +89,7 @@ pub async fn follow_database(
                 Ok(()) => tracing::info!("reports SERVING to health checks"),
                 Err(cause) => tracing::warn!(cause, "reports NOT_SERVING to health checks"),
             }
-            set_readiness(&reporter, ready).await;
+            readiness.set(ready).await;
             was_ready = ready;
         }
     }

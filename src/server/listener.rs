@@ -20,6 +20,7 @@ use super::connection::{Connection, HANDSHAKE_TIMEOUT, Timeouts, Transport};
 use super::tls::Tls;
 use crate::auth::peer::{Certificate, Peer, network};
 use crate::config::Limits;
+use crate::metrics::{Limit, Metrics};
 
 /// How long no connection is accepted after accepting one failed. When the cause is that file descriptors have run
 /// out, an immediate retry would fail too.
@@ -32,6 +33,15 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many accepted connections may wait to be served.
 const ACCEPT_BACKLOG: usize = 64;
 
+/// Limits the connections, in all and for each address.
+pub type ConnectionLimit = Arc<KeyedConcurrencyLimit<IpAddr>>;
+
+/// The limit that the settings define.
+pub fn connection_limit(limits: &Limits) -> ConnectionLimit {
+    let per_address = limits.max_connections_per_address;
+    KeyedConcurrencyLimit::new(limits.max_connections, per_address)
+}
+
 /// Accepts connections until `stop`. A connection is closed after `max_age`, even while calls are in progress on it.
 pub fn accept(
     listener: TcpListener,
@@ -39,13 +49,13 @@ pub fn accept(
     limits: &Limits,
     max_age: Duration,
     stop: CancellationToken,
+    connection_limit: ConnectionLimit,
+    metrics: Arc<Metrics>,
 ) -> impl Stream<Item = io::Result<Connection>> + use<> {
     let (accepted, mut incoming) = mpsc::channel(ACCEPT_BACKLOG);
     let acceptor = Acceptor {
-        connection_limit: KeyedConcurrencyLimit::new(
-            limits.max_connections,
-            limits.max_connections_per_address,
-        ),
+        connection_limit,
+        metrics,
         tls,
         unread_interval: limits.max_deadline.min(UNREAD_INTERVAL),
         stall_timeout: limits.max_deadline.min(STALL_TIMEOUT),
@@ -62,7 +72,8 @@ pub fn accept(
 }
 
 struct Acceptor {
-    connection_limit: Arc<KeyedConcurrencyLimit<IpAddr>>,
+    connection_limit: ConnectionLimit,
+    metrics: Arc<Metrics>,
     tls: Option<Arc<Tls>>,
     unread_interval: Duration,
     stall_timeout: Duration,
@@ -77,8 +88,12 @@ impl Acceptor {
             match listener.accept().await {
                 Ok((stream, address)) => {
                     match self.connection_limit.try_acquire(network(address.ip())) {
-                        Some(permit) => self.handshake(stream, address, permit),
+                        Some(permit) => {
+                            self.metrics.connections_accepted.inc();
+                            self.handshake(stream, address, permit);
+                        }
                         None => {
+                            self.metrics.limits.refused(Limit::Connections);
                             rejected += 1;
                             // A flood of connections must not flood the log as well.
                             if rejected.is_power_of_two() {
@@ -98,6 +113,7 @@ impl Acceptor {
     /// Performs the handshake in a task of its own, so that a slow client does not delay the others.
     fn handshake(&self, stream: TcpStream, address: SocketAddr, permit: ConcurrencyPermit<IpAddr>) {
         let (tls, accepted) = (self.tls.clone(), self.accepted.clone());
+        let metrics = Arc::clone(&self.metrics);
         let timeouts = Timeouts {
             unread_interval: self.unread_interval,
             stall: self.stall_timeout,
@@ -121,9 +137,13 @@ impl Acceptor {
                             Transport::Encrypted(Box::new(stream))
                         }
                         Ok(Err(error)) => {
+                            metrics.tls_handshakes_failed.inc();
                             return tracing::debug!(%error, "TLS handshake failed");
                         }
-                        Err(_) => return tracing::debug!("TLS handshake timed out"),
+                        Err(_) => {
+                            metrics.tls_handshakes_failed.inc();
+                            return tracing::debug!("TLS handshake timed out");
+                        }
                     }
                 }
             };
@@ -152,7 +172,15 @@ mod tests {
             ..Limits::default()
         };
         let (max_age, stop) = (Duration::from_millis(300), CancellationToken::new());
-        let mut incoming = Box::pin(accept(listener, None, &limits, max_age, stop.clone()));
+        let mut incoming = Box::pin(accept(
+            listener,
+            None,
+            &limits,
+            max_age,
+            stop.clone(),
+            connection_limit(&limits),
+            Arc::new(Metrics::new().unwrap()),
+        ));
         let mut client = TcpStream::connect(address).await.unwrap();
         let mut connection = incoming.next().await.unwrap().unwrap();
         client.write_all(&[b'x'; PREFACE]).await.unwrap();

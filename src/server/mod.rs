@@ -4,6 +4,7 @@
 //! It must not depend on a feature: the services come in as routes, and an RPC is known only by its name in
 //! `auth::policy`. It is built on tonic's transport, and replaces those parts of it that have no limits.
 
+mod admin;
 mod admission;
 mod authority;
 mod body_timeout;
@@ -30,15 +31,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 
+use admin::{Admin, AdminHandle};
 pub use admission::AdmissionLayer;
-pub use health::{LIVENESS, reporter};
+pub use health::{LIVENESS, Readiness, reporter};
 use tls::Tls;
 
 use crate::auth::Auth;
@@ -64,7 +65,7 @@ pub struct ServerHandle {
     /// The address it listens on.
     pub address: SocketAddr,
     db: Db,
-    health: HealthReporter,
+    health: Readiness,
     admission: AdmissionLayer,
     stop: oneshot::Sender<()>,
     /// Stops the listener.
@@ -74,15 +75,23 @@ pub struct ServerHandle {
     following: AbortOnDropHandle<Watch>,
     stop_following: CancellationToken,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    /// Serves until the end, so that a supervisor sees that the process lives while it drains.
+    admin: Option<AdminHandle>,
     drain: Duration,
 }
 
-/// Binds the address to listen on.
+/// The ports of a server.
+pub struct Listeners {
+    calls: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+/// Binds the addresses to listen on.
 ///
 /// # Errors
 /// A sentence that says why it cannot be bound and what to do.
-pub async fn bind(settings: &ServeSettings) -> Result<TcpListener, StartupError> {
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+pub async fn bind(settings: &ServeSettings) -> Result<Listeners, StartupError> {
+    let calls = TcpListener::bind(settings.listen).await.map_err(|error| {
         StartupError::new(format!(
             "cannot listen on {} ({error}): choose another address with --listen",
             settings.listen
@@ -93,7 +102,10 @@ pub async fn bind(settings: &ServeSettings) -> Result<TcpListener, StartupError>
             "serving without TLS (--insecure): anyone on the network path can read everything, including passwords"
         );
     }
-    Ok(listener)
+    Ok(Listeners {
+        calls,
+        admin: admin::bind(settings).await?,
+    })
 }
 
 /// Serves `routes` until [`ServerHandle::stop`]. When this returns, the server accepts calls. Its readiness follows
@@ -103,14 +115,15 @@ pub async fn bind(settings: &ServeSettings) -> Result<TcpListener, StartupError>
 /// A sentence that says why it cannot start and what to do.
 pub fn serve(
     settings: &ServeSettings,
-    listener: TcpListener,
+    listeners: Listeners,
     tls: Option<Arc<Tls>>,
     auth: &Arc<Auth>,
     watch: Watch,
-    health: HealthReporter,
+    health: Readiness,
     routes: Routes,
 ) -> Result<ServerHandle, StartupError> {
-    let address = listener
+    let address = listeners
+        .calls
         .local_addr()
         .map_err(|error| StartupError::new(format!("the address cannot be read: {error}")))?;
     let log_reads = settings.observe.log_reads;
@@ -128,16 +141,30 @@ pub fn serve(
         db.clone().keep_wal_short(),
     ))];
     if let Some(tls) = tls.clone() {
-        let reload = async move { tls.reload_on_change().await };
+        let expiry = db.metrics().tls_certificate_expiry.clone();
+        let reload = async move { tls.reload_on_change(expiry).await };
         background.push(AbortOnDropHandle::new(tokio::spawn(reload)));
     }
     let stop_accepting = CancellationToken::new();
+    let connections = listener::connection_limit(&settings.limits);
+    let admin = listeners.admin.map(|listener| {
+        let admin = Admin {
+            auth: Arc::clone(auth),
+            admission: admission.clone(),
+            connections: Arc::clone(&connections),
+            readiness: health.clone(),
+            reading: Mutex::default(),
+        };
+        admin.serve(listener)
+    });
     let incoming = listener::accept(
-        listener,
+        listeners.calls,
         tls,
         &settings.limits,
         CONNECTION_AGE + CONNECTION_GRACE,
         stop_accepting.clone(),
+        connections,
+        Arc::clone(db.metrics()),
     );
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
@@ -155,6 +182,7 @@ pub fn serve(
         following: AbortOnDropHandle::new(tokio::spawn(following)),
         stop_following,
         server,
+        admin: admin.transpose()?,
         drain: settings.limits.drain,
     })
 }
@@ -177,6 +205,11 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 impl ServerHandle {
+    /// The address of the administrative listener, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
     /// Adds a background job that is aborted when the server stops.
     pub fn add_background(&mut self, job: AbortOnDropHandle<()>) {
         self.background.push(job);
@@ -193,7 +226,7 @@ impl ServerHandle {
         // database is closed, because it keeps migrations from being reverted.
         self.stop_following.cancel();
         let _watch = self.following.await;
-        health::set_readiness(&self.health, false).await;
+        self.health.set(false).await;
         tokio::time::sleep(NOT_SERVING_NOTICE).await;
         self.stop_accepting.cancel();
         // Sending fails only when the server has already ended.

@@ -21,6 +21,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::certificate_expiry as expiry;
 use crate::config::{ClientCertificates, StartupError, TlsSettings};
 use crate::core::clock::Clock;
+use crate::metrics::IntGauge;
 
 /// How often the files are checked for changes.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
@@ -168,11 +169,14 @@ impl Tls {
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// Reloads the files when they change, and warns once a day before they expire. Does not return.
-    pub async fn reload_on_change(&self) {
+    /// Reloads the files when they change, and warns once a day before they expire. Does not return. `expire_time` is
+    /// kept at the time when the first of the server's certificates expires, in seconds since 1970; 0 if it is unknown.
+    pub async fn reload_on_change(&self, expire_time: IntGauge) {
         let mut last_error = None;
         loop {
             for _ in 0..CHECKS_PER_WARNING {
+                let expires = self.expire_time();
+                expire_time.set(expires.map_or(0, |time| time.timestamp()));
                 tokio::time::sleep(RELOAD_INTERVAL).await;
                 self.reload(&mut last_error);
             }
@@ -220,15 +224,17 @@ impl Tls {
         true
     }
 
+    /// When the first of the server's certificates expires; none if it cannot be read.
+    fn expire_time(&self) -> Option<DateTime<Utc>> {
+        let current = self
+            .current
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        current.expire_time
+    }
+
     fn warn_before_expiry(&self) {
-        let expire_time = {
-            let current = self
-                .current
-                .read()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            current.expire_time
-        };
-        if let Some(expire_time) = expire_time {
+        if let Some(expire_time) = self.expire_time() {
             expiry::warn(&self.settings, expire_time, self.clock.now());
         }
     }

@@ -73,6 +73,11 @@ impl UnreadBytes {
         })
     }
 
+    /// How many bytes are unread, and how many may be.
+    pub fn usage(&self) -> (usize, usize) {
+        (self.total.load(Ordering::Relaxed), self.max_total)
+    }
+
     fn exceeded(&self) -> Error {
         super::errors::responses_unread(self.max_per_principal)
     }

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers of `src/`, the lowest first.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "core",
     "error",
     "config",
     "telemetry",
+    "metrics",
     "db",
     "commit",
     "auth",

@@ -90,6 +90,20 @@ const LIMITS: &[[&str; 5]] = &[
         "STALL_TIMEOUT: Duration = Duration::from_secs(20);",
     ],
     [
+        FIXED,
+        "connections of the administrative listener",
+        "16, each",
+        "src/server/admin.rs",
+        "MAX_CONNECTIONS: usize = 16;",
+    ],
+    [
+        FIXED,
+        "connections of the administrative listener",
+        "10 seconds",
+        "src/server/admin.rs",
+        "CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);",
+    ],
+    [
         SHARES,
         "sign-ins",
         "a quarter;",

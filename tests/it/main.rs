@@ -43,6 +43,7 @@ mod loader;
 mod locks;
 mod log;
 mod matrix;
+mod metrics;
 mod model;
 mod opportunities;
 mod opportunity_values;

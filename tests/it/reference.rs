@@ -149,7 +149,7 @@ fn cell(text: &str) -> String {
 
 /// The access that the policy requires for an RPC.
 fn access(rpc: &str) -> String {
-    let (_, access) = policy::lookup(rpc).unwrap();
+    let (_, access) = policy::RPCS[policy::find(rpc).unwrap()];
     match access {
         Access::Open => "no token".to_owned(),
         Access::Principal => "any role".to_owned(),

@@ -27,6 +27,7 @@ use crate::core::call::Principal;
 use crate::core::call_notes::{CallNotes, TraceId};
 use crate::core::text_enum::TextEnum as _;
 use crate::error::{LoggedError, code_name};
+use crate::metrics::{Metrics, Rpc};
 use crate::server::outage::Outage;
 use crate::server::{headers, milliseconds};
 
@@ -42,14 +43,16 @@ pub struct CallLog {
     /// How many of these calls there were.
     counted: AtomicU64,
     pub outage: Outage,
+    pub metrics: Arc<Metrics>,
 }
 
 impl CallLog {
-    pub fn new(reads: f64) -> Self {
+    pub fn new(reads: f64, metrics: Arc<Metrics>) -> Self {
         Self {
             reads,
             counted: AtomicU64::new(0),
             outage: Outage::default(),
+            metrics,
         }
     }
 
@@ -59,25 +62,21 @@ impl CallLog {
         if self.reads <= 0.0 {
             return false;
         }
-        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 calls")]
+        // Exact up to 2^53 calls.
         let number = self.counted.fetch_add(1, Ordering::Relaxed) as f64;
         ((number + 1.0) * self.reads).floor() > (number * self.reads).floor()
     }
 
     /// Begins the line of a call. `rpc` is none for an RPC that the server does not have.
-    pub fn begin(
-        &self,
-        rpc: Option<&'static str>,
-        headers: &HeaderMap,
-        peer: Option<IpAddr>,
-    ) -> CallLine<'_> {
-        let is_read = rpc.is_some_and(policy::is_read);
+    pub fn begin(&self, rpc: Rpc, headers: &HeaderMap, peer: Option<IpAddr>) -> CallLine<'_> {
+        self.metrics.calls.started(rpc);
+        let is_read = rpc.is_some_and(|(_, rpc)| policy::is_read(rpc));
         let is_sampled = is_read && self.is_sampled();
         let trace_id = headers::trace_id(headers);
         let has_notes = !is_read || is_sampled || tracing::enabled!(Level::DEBUG);
         CallLine {
             log: self,
-            rpc: rpc.unwrap_or(UNKNOWN),
+            rpc,
             is_quiet: is_read && !is_sampled,
             started: Instant::now(),
             peer,
@@ -95,7 +94,7 @@ impl CallLog {
 /// The line of a call. It is written when this is dropped: also a call whose client has disconnected gets one.
 pub struct CallLine<'a> {
     log: &'a CallLog,
-    rpc: &'static str,
+    rpc: Rpc,
     /// Whether the line is written at debug if there is nothing special about the call.
     is_quiet: bool,
     started: Instant,
@@ -130,7 +129,7 @@ macro_rules! write_line {
         let records = (!notes.records.is_empty()).then_some(&notes.records);
         tracing::event!(
             $level,
-            rpc = $line.rpc,
+            rpc = $line.rpc.map_or(UNKNOWN, |(_, rpc)| rpc),
             code = code_name($code),
             reason = $error.map(|error| error.reason),
             elapsed_ms = milliseconds($elapsed),
@@ -155,6 +154,11 @@ impl Drop for CallLine<'_> {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         let line = self;
+        let code = line.end.as_ref().map_or(Code::Cancelled, |(code, _)| *code);
+        line.log
+            .metrics
+            .calls
+            .handled(line.rpc, label(code), elapsed);
         let is_quiet = line.is_quiet && elapsed < SLOW;
         let Some((code, status)) = line.end.take() else {
             let (code, error) = (Code::Cancelled, None::<&LoggedError>);
@@ -168,6 +172,9 @@ impl Drop for CallLine<'_> {
             };
         };
         let error = status.as_ref().and_then(LoggedError::of);
+        if let Some(error) = error {
+            line.log.metrics.calls.failed(error.reason);
+        }
         if let Some(error) = error
             && error.error_id.is_some()
         {
@@ -194,12 +201,18 @@ impl Drop for CallLine<'_> {
     }
 }
 
+/// The number and the name of a code, for the metrics.
+fn label(code: Code) -> (usize, &'static str) {
+    (code as usize, code_name(code))
+}
+
 /// The code of a stream whose end was not seen.
 const NO_CODE: i32 = -1;
 
 /// A stream that was begun. When it is dropped, the end of the stream is logged.
 pub struct StreamLine {
-    rpc: &'static str,
+    rpc: (usize, &'static str),
+    metrics: Arc<Metrics>,
     started: Instant,
     peer: Option<IpAddr>,
     trace_id: Option<TraceId>,
@@ -207,9 +220,16 @@ pub struct StreamLine {
 }
 
 impl StreamLine {
-    pub fn begin(rpc: &'static str, headers: &HeaderMap, peer: Option<IpAddr>) -> Self {
+    pub fn begin(
+        log: &CallLog,
+        rpc: (usize, &'static str),
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Self {
+        log.metrics.calls.started(Some(rpc));
         Self {
             rpc,
+            metrics: Arc::clone(&log.metrics),
             started: Instant::now(),
             peer,
             trace_id: headers::trace_id(headers),
@@ -230,10 +250,13 @@ impl Drop for StreamLine {
             NO_CODE => Code::Cancelled,
             code => Code::from_i32(code),
         };
+        let elapsed = self.started.elapsed();
+        let calls = &self.metrics.calls;
+        calls.handled(Some(self.rpc), label(code), elapsed);
         tracing::info!(
-            rpc = self.rpc,
+            rpc = self.rpc.1,
             code = code_name(code),
-            elapsed_ms = milliseconds(self.started.elapsed()),
+            elapsed_ms = milliseconds(elapsed),
             peer = self.peer.map(display),
             trace_id = self.trace_id.map(display),
             "stream ended"
@@ -248,7 +271,7 @@ mod tests {
     #[test]
     fn reads_are_sampled_evenly() {
         for (share, expected) in [(0.0, 0), (0.05, 5), (0.5, 50), (1.0, 100)] {
-            let log = CallLog::new(share);
+            let log = CallLog::new(share, Arc::new(Metrics::new().unwrap()));
             for _ in 0..3 {
                 let sampled = (0..100).filter(|_| log.is_sampled()).count();
                 assert!(sampled.abs_diff(expected) <= 1, "{share}: {sampled}");

@@ -15,7 +15,8 @@ use super::{Admission, SIGN_OUT};
 use crate::auth::policy::Access;
 use crate::auth::{self, Credential};
 use crate::core::call::Call;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorReason, Result};
+use crate::metrics::Limit;
 use crate::server::concurrency_limit::ConcurrencyPermit;
 use crate::server::connection::ConnectInfo;
 use crate::server::{errors, headers};
@@ -44,9 +45,8 @@ impl Admission {
             }
             _ => acquire(&self.call_limit),
         };
-        permit
-            .map(CallPermit::Authenticated)
-            .ok_or_else(Error::server_overloaded)
+        let permit = permit.map(CallPermit::Authenticated);
+        self.refused(Limit::Calls, permit.ok_or_else(Error::server_overloaded))
     }
 
     /// Admits a call to an RPC that needs no authentication.
@@ -57,10 +57,9 @@ impl Admission {
         address: IpAddr,
         line: &CallLine<'_>,
     ) -> Result<Admitted> {
-        let permit = self
-            .anonymous_limit
-            .try_acquire(address)
-            .ok_or_else(Error::server_overloaded)?;
+        let permit = self.anonymous_limit.try_acquire(address);
+        let permit = permit.ok_or_else(Error::server_overloaded);
+        let permit = self.refused(Limit::AnonymousCalls, permit)?;
         // Attempts to sign in are counted by address.
         if let Some(connection) = connection {
             request.extensions_mut().insert(connection.peer);
@@ -96,14 +95,20 @@ impl Admission {
             }
             None => {
                 let lookups = &self.lookups;
-                lookups.identify(&self.auth, address, credential).await?
+                let found = lookups.identify(&self.auth, address, credential).await;
+                found.inspect_err(|error| {
+                    if error.is(ErrorReason::ServerOverloaded) {
+                        self.log.metrics.limits.refused(Limit::TokenLookups);
+                    }
+                })?
             }
         };
         let principal = identity.principal.id;
         line.principal = Some(Arc::clone(&identity.principal));
         let limited = method.is_none_or(|(rpc, _)| rpc != SIGN_OUT);
         if limited {
-            self.rate_limit.check(principal)?;
+            let checked = self.rate_limit.check(principal);
+            self.refused(Limit::CallRate, checked)?;
         }
         // After authentication: an anonymous caller must not learn which RPCs exist.
         let (rpc, access) = method.ok_or_else(errors::method_unknown)?;
@@ -118,9 +123,11 @@ impl Admission {
         };
         let mut principal_permit = None;
         if limited {
-            self.unread_bytes.check(principal)?;
+            let checked = self.unread_bytes.check(principal);
+            self.refused(Limit::UnreadBytes, checked)?;
             let acquired = self.per_principal_limit.try_acquire(principal);
-            principal_permit = Some(acquired.ok_or_else(Error::server_overloaded)?);
+            let acquired = acquired.ok_or_else(Error::server_overloaded);
+            principal_permit = Some(self.refused(Limit::CallsOfPrincipal, acquired)?);
         }
         request.extensions_mut().insert(Call {
             principal: identity.principal,

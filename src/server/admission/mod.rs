@@ -48,6 +48,7 @@ use crate::auth::policy::{self, Access};
 use crate::config::Limits;
 use crate::core::call::Call;
 use crate::error::{Error, Result};
+use crate::metrics::{Limit, LimitMetrics};
 use call_line::CallLog;
 use caller::CallPermit;
 
@@ -108,6 +109,7 @@ impl AdmissionLayer {
     /// `log_reads` is the share of calls that only read which are logged at info.
     pub fn new(auth: Arc<Auth>, limits: &Limits, log_reads: f64) -> Self {
         let max_calls = limits.max_calls;
+        let metrics = Arc::clone(auth.db.metrics());
         Self(Arc::new(Admission {
             lookups: Lookups::new(limits, auth.db.read().connections().div_ceil(2)),
             auth,
@@ -130,8 +132,25 @@ impl AdmissionLayer {
             max_calls,
             default_deadline: limits.default_deadline,
             max_deadline: limits.max_deadline,
-            log: CallLog::new(log_reads),
+            log: CallLog::new(log_reads, Arc::clone(&metrics)),
         }))
+    }
+
+    /// Sets how much of the limits is in use.
+    pub fn observe(&self, limits: &LimitMetrics) {
+        let admission = &self.0;
+        let calls = admission.max_calls - admission.call_limit.available_permits();
+        limits.set(Limit::Calls, calls, admission.max_calls);
+        for (limit, keyed) in [
+            (Limit::AnonymousCalls, &admission.anonymous_limit),
+            (Limit::PublicStreams, &admission.public_stream_limit),
+        ] {
+            limits.set(limit, keyed.in_use(), keyed.max_total());
+        }
+        let lookups = &admission.lookups;
+        limits.set(Limit::TokenLookups, lookups.waiting(), admission.max_calls);
+        let (bytes, all) = admission.unread_bytes.usage();
+        limits.set(Limit::UnreadBytes, bytes, all);
     }
 
     /// The outage of the database that the calls experience.
@@ -214,6 +233,11 @@ impl Admission {
         (calls, Arc::strong_count(&self.responses) - 1)
     }
 
+    /// Counts a refusal by a limit.
+    fn refused<T>(&self, limit: Limit, outcome: Result<T>) -> Result<T> {
+        outcome.inspect_err(|_| self.log.metrics.limits.refused(limit))
+    }
+
     async fn handle<S>(&self, mut request: Request<Body>, mut inner: S) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -224,16 +248,17 @@ impl Admission {
             .map(|connection| connection.peer.address);
         let address = peer.map_or(NO_ADDRESS, network);
         let path = request.uri().path();
-        let method = policy::lookup(path.strip_prefix('/').unwrap_or_default());
-        if let Some((rpc, Access::Open)) = method
+        let place = policy::find(path.strip_prefix('/').unwrap_or_default());
+        let method = place.map(|place| policy::RPCS[place]);
+        let rpc = place.zip(method.map(|(rpc, _)| rpc));
+        if let Some((place, (rpc, Access::Open))) = place.zip(method)
             && rpc.starts_with("grpc.")
             && rpc != HEALTH_CHECK
         {
             return self
-                .serve_stream(rpc, request, address, connection, inner)
+                .serve_stream((place, rpc), request, address, connection, inner)
                 .await;
         }
-        let rpc = method.map(|(rpc, _)| rpc);
         let mut line = self.log.begin(rpc, request.headers(), peer);
         if let Some(mut rejection) = protocol::reject(&request) {
             let code = status_code(rejection.headers());
@@ -241,7 +266,7 @@ impl Admission {
             line.end(&mut rejection, code);
             return rejection;
         }
-        if rpc == Some(HEALTH_CHECK) {
+        if method.is_some_and(|(rpc, _)| rpc == HEALTH_CHECK) {
             return self.check_health(request, connection, inner, line).await;
         }
         let deadline = self.deadline(request.headers());
@@ -275,7 +300,8 @@ impl Admission {
             if let Some(principal) = principal
                 && outgoing.bytes() > SMALL
             {
-                held.bytes = Some(self.unread_bytes.count(principal, outgoing.bytes())?);
+                let counted = self.unread_bytes.count(principal, outgoing.bytes());
+                held.bytes = Some(self.refused(Limit::UnreadBytes, counted)?);
             }
             Ok(outgoing)
         };

@@ -13,6 +13,7 @@ use tower::Service;
 use super::Admission;
 use super::call_line::{CallLine, StreamLine};
 use crate::error::Error;
+use crate::metrics::Limit;
 use crate::server::LARGEST_PUBLIC_REQUEST;
 use crate::server::body_timeout::BodyTimeout;
 use crate::server::connection::ConnectInfo;
@@ -46,7 +47,7 @@ impl Admission {
     /// limited.
     pub(super) async fn serve_stream<S>(
         &self,
-        rpc: &'static str,
+        rpc: (usize, &'static str),
         request: Request<Body>,
         address: IpAddr,
         connection: Option<ConnectInfo>,
@@ -62,8 +63,9 @@ impl Admission {
         if let Some(rejection) = protocol::reject(&request) {
             return rejection;
         }
-        let line = StreamLine::begin(rpc, request.headers(), peer);
+        let line = StreamLine::begin(&self.log, rpc, request.headers(), peer);
         let Some(permit) = self.public_stream_limit.try_acquire(address) else {
+            self.log.metrics.limits.refused(Limit::PublicStreams);
             let response = Status::from(Error::server_overloaded()).into_http();
             line.code()
                 .store(Code::ResourceExhausted.into(), Ordering::Relaxed);

@@ -15,6 +15,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
         ("tls-client-certificates", "optional", "optional"),
         ("migrate", "false", "false"),
         ("log-reads", "0.25", "0.25"),
+        ("admin-listen", "127.0.0.1:4712", "127.0.0.1:4712"),
         ("max-calls", "7", "7"),
         ("calls-per-second", "12", "12"),
         ("max-connections", "13", "13"),
@@ -40,7 +41,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
     let mut contradicted = leadsmith(
         "config --log warn --log-format json --database-url sqlite:other.db \
          --listen 127.0.0.1:4711 --insecure true --tls-certificate c.pem --tls-key k.pem \
-         --tls-client-ca a.pem --tls-client-certificates optional --migrate false --log-reads 0.25 \
+         --tls-client-ca a.pem --tls-client-certificates optional --migrate false --log-reads 0.25 --admin-listen 127.0.0.1:4712 \
          --max-calls 7 \
          --calls-per-second 12 --max-connections 13 --max-connections-per-address 14 \
          --unread-bytes-per-principal 5000000 --unread-bytes 6000000 --default-deadline 0.5 \
