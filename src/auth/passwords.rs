@@ -17,6 +17,7 @@ use crate::core::text;
 use crate::core::violations::{Reason, Violations};
 use crate::error::{Error, Result};
 use crate::metrics::{Limit, Metrics};
+use crate::telemetry::traces::Span;
 
 /// How many hashes may wait for a permit. More fail with `SERVER_OVERLOADED`.
 const MAX_QUEUED: usize = 128;
@@ -78,6 +79,7 @@ impl Passwords {
             }
             return Err(Error::server_overloaded());
         };
+        let _wait = Span::begin("wait");
         let started = Instant::now();
         let running = Arc::clone(&self.running).acquire_owned().await;
         if let Some(metrics) = &self.metrics {
@@ -141,6 +143,7 @@ impl HashPermit {
         self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let _hash = Span::begin("hash password");
         tokio::task::spawn_blocking(move || {
             lower_thread_priority();
             let started = Instant::now();

@@ -7,6 +7,7 @@ use crate::config::{ServeSettings, StartupError, location};
 use crate::core::build;
 use crate::core::clock::Clock;
 use crate::db::{ServerLock, migrate};
+use crate::telemetry::traces::Traces;
 
 pub const EXAMPLES: &str = "\
 Signals:
@@ -22,6 +23,7 @@ pub async fn run(settings: &ServeSettings, level: LevelSource) -> Result<(), Sta
     let mut signals = Signals::install()?;
     app::check(settings)?;
     process::raise_file_limit(settings);
+    let traces = Traces::start(&settings.observe)?;
     let mut starting = Box::pin(start(settings));
     let (_lock, server) = loop {
         tokio::select! {
@@ -34,7 +36,11 @@ pub async fn run(settings: &ServeSettings, level: LevelSource) -> Result<(), Sta
         }
     };
     log_start(settings, &server).await;
-    until_stopped(server, signals, Some(level)).await
+    let stopped = until_stopped(server, signals, Some(level)).await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
+    stopped
 }
 
 async fn start(settings: &ServeSettings) -> Result<(ServerLock, Running), StartupError> {

@@ -20,6 +20,7 @@ use crate::core::call::Call;
 use crate::db::rows::{self, Rows};
 use crate::db::{Connection, Tx, entities};
 use crate::error::{ErrorReason, Result};
+use crate::telemetry::traces::Span;
 
 /// A change of any outcome type.
 type AnyChange = dyn AnyPending;
@@ -75,6 +76,7 @@ pub(super) async fn run(tx: &Tx, kinds: &[Kind], batch: &mut [Queued]) -> Result
     let mut snapshot = Snapshot::load(kinds, tx, &locks).await?;
     let mut batch_rows = BatchRows::default();
     let mut erased = Vec::new();
+    let decide = Span::begin("decide");
     for (index, change) in undecided {
         if snapshot.is_busy(change.locks()) {
             outcome.changes[index] = Outcome::Deferred;
@@ -112,6 +114,7 @@ pub(super) async fn run(tx: &Tx, kinds: &[Kind], batch: &mut [Queued]) -> Result
             batch_rows.responses.extend(row);
         }
     }
+    drop(decide);
     (outcome.is_written, outcome.probe) = batch_rows.finish(tx, &mut snapshot).await?;
     outcome.is_erased = !erased.is_empty();
     // Last, because rows that this batch wrote earlier about these roots must be erased too.

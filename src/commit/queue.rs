@@ -21,6 +21,7 @@ use crate::config::Limits;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::metrics::{Limit, Metrics};
+use crate::telemetry::traces::Caller;
 
 /// The maximum number of concurrent batches on PostgreSQL: while one is synced to disk, the next is
 /// decided. SQLite has a single writer.
@@ -54,6 +55,7 @@ pub(super) struct State {
 pub(super) struct Queued {
     pub change: Box<dyn AnyPending>,
     number: u64,
+    pub caller: Caller,
     since: Instant,
     /// The time at which it first met a lock.
     pub blocked_since: Option<Instant>,
@@ -150,6 +152,7 @@ impl Queue {
         state.waiting.push_back(Queued {
             change,
             number,
+            caller: Caller::current(),
             since: Instant::now(),
             blocked_since: None,
         });

@@ -8,6 +8,7 @@ use super::queue::{Queue, Queued};
 use crate::core::backoff;
 use crate::db::{Db, Verdict};
 use crate::error::{Error, ErrorReason, Result};
+use crate::telemetry::traces::Span;
 
 /// The maximum number of changes in one transaction.
 const MAX_BATCH_SIZE: usize = 64;
@@ -98,18 +99,22 @@ impl Worker {
     async fn commit_batch(&self, mut changes: Vec<Queued>, mut max_wait: Option<Duration>) {
         for pause in backoff::RECONNECT.into_iter().map(Some).chain([None]) {
             let started = Instant::now();
-            let (result, batch) = self.write(changes, max_wait.take()).await;
+            let span = Span::shared("batch", changes.iter().map(|queued| &queued.caller));
+            span.set("leadsmith.batch.changes", || changes.len() as i64);
+            let write = self.write(changes, max_wait.take());
+            let (result, batch) = span.run(write).await;
             changes = batch.changes;
             fail(batch.expired, &self.queue.no_batch_in_time());
             let error = match result {
-                Ok(()) => return self.finish(changes, &batch.outcome),
+                Ok(()) => return self.finish(changes, &batch.outcome, &span),
                 Err(error) => error,
             };
+            span.failed();
             if error.is_connection_lost() {
                 let probe = batch.outcome.probe.as_ref();
                 let outcome = self.resolve(&mut changes, batch.is_committing, probe).await;
                 if outcome == Some(CommitOutcome::Committed) {
-                    return self.finish(changes, &batch.outcome);
+                    return self.finish(changes, &batch.outcome, &span);
                 }
                 let (Some(CommitOutcome::RolledBack), Some(pause)) = (outcome, pause) else {
                     return fail(changes, &error);
@@ -181,13 +186,16 @@ impl Worker {
 
     /// Sends the responses of a committed batch. If personal data was erased, the responses are sent after
     /// SQLite's files are scrubbed. Changes that met a lock are deferred.
-    fn finish(&self, changes: Vec<Queued>, outcome: &BatchOutcome) {
+    fn finish(&self, changes: Vec<Queued>, outcome: &BatchOutcome, span: &Span) {
         let (mut decided, mut deferred) = (Vec::new(), Vec::new());
         let mut outcomes = outcome.changes.iter();
         for change in changes {
             match outcomes.next() {
                 Some(Outcome::Deferred) => deferred.push(change),
-                Some(Outcome::Decided) | None => decided.push(change),
+                Some(Outcome::Decided) | None => {
+                    change.caller.is_served(span);
+                    decided.push(change);
+                }
             }
         }
         if outcome.is_erased {

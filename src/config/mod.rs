@@ -18,7 +18,7 @@ use secrecy::SecretString;
 pub use describe::{Described, has_secret, location};
 use describe::{file, redact_url};
 pub use limits::{LARGEST_RESPONSE, Limits};
-pub use observe::{AdminListen, ObserveSettings};
+pub use observe::{AdminListen, ObserveSettings, TracesEndpoint};
 pub use startup_error::{Cause, StartupError};
 pub use tls::{ClientCertificates, ClientTlsSettings, TlsSettings};
 
@@ -156,6 +156,7 @@ impl ServeSettings {
     pub fn check(&self) -> Result<(), StartupError> {
         self.limits.check()?;
         self.tls.check()?;
+        self.observe.check()?;
         if !self.tls.is_on() && !self.insecure && !self.listen.ip().is_loopback() {
             return Err(StartupError::settings(format!(
                 "other machines can reach {}, and passwords would be sent unencrypted: set --tls-certificate and \

@@ -17,7 +17,7 @@ use clap::builder::{
 use clap::{Arg, Command, ValueEnum};
 use secrecy::SecretString;
 
-use super::AdminListen;
+use super::{AdminListen, TracesEndpoint};
 
 /// Removes the spaces and line ends around a value. Files and shells add them, and a database URL with a trailing
 /// space would name another database.
@@ -106,16 +106,28 @@ pub fn address() -> Trimmed<impl TypedValueParser<Value = SocketAddr>> {
     parser(move |text| text.parse().map_err(|_| wrong.to_owned()))
 }
 
-/// Parses an IP address and a port, or `off`.
-pub fn optional_address() -> Trimmed<impl TypedValueParser<Value = AdminListen>> {
-    let wrong = "an IP address and a port, such as 127.0.0.1:9464 or [::]:9464, or off";
+/// Parses an IP address and a port, `auto` or `off`.
+pub fn admin_listen() -> Trimmed<impl TypedValueParser<Value = AdminListen>> {
+    let wrong = "an IP address and a port, such as 127.0.0.1:9464 or [::]:9464, or auto, or off";
     parser(move |text| match text {
-        "off" => Ok(AdminListen(None)),
+        "off" => Ok(AdminListen::Off),
+        "auto" => Ok(AdminListen::Auto),
         _ => match text.parse() {
-            Ok(address) => Ok(AdminListen(Some(address))),
+            Ok(address) => Ok(AdminListen::Address(address)),
             Err(_) => Err(wrong.to_owned()),
         },
     })
+}
+
+/// Parses the URL of a collector, or `off`. The URL is checked later, because an error here would show it, and a password
+/// may have been put into it.
+pub fn optional_endpoint() -> Trimmed<impl TypedValueParser<Value = TracesEndpoint>> {
+    Trimmed(
+        NonEmptyStringValueParser::new().map(|text| match text.as_str() {
+            "off" => TracesEndpoint(None),
+            _ => TracesEndpoint(Some(text)),
+        }),
+    )
 }
 
 /// Parses a share from 0 to 1.

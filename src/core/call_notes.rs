@@ -8,44 +8,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use opentelemetry::trace::TraceId;
 use uuid::Uuid;
 
 use super::call::Principal;
 
 /// The maximum number of records in a line.
 const MAX_RECORDS: usize = 20;
-
-/// The trace that a call belongs to: the `trace-id` of its W3C `traceparent`. Never zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceId(u128);
-
-impl TraceId {
-    /// Parses the value of `traceparent`: `VERSION-TRACE_ID-PARENT_ID-FLAGS` in lower-case hexadecimal digits. Versions
-    /// after 00 may have more parts. None if the value is not valid.
-    pub fn parse(traceparent: &str) -> Option<Self> {
-        let mut parts = traceparent.split('-');
-        let mut part = |length: usize| {
-            let part = parts.next()?;
-            let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-            (part.len() == length && part.bytes().all(is_digit)).then_some(part)
-        };
-        let (version, trace, parent, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
-        if version == "ff" || (version == "00" && parts.next().is_some()) {
-            return None;
-        }
-        if parent.bytes().all(|digit| digit == b'0') {
-            return None;
-        }
-        let id = u128::from_str_radix(trace, 16).ok()?;
-        (id != 0).then_some(Self(id))
-    }
-}
-
-impl fmt::Display for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
 
 /// What a call that succeeded did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,35 +191,6 @@ fn lock(shared: &Shared) -> MutexGuard<'_, Notes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_trace_id_is_read_from_a_valid_traceparent_only() {
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let parse = |text: &str| TraceId::parse(text).map(|id| id.to_string());
-        for valid in [
-            format!("00-{trace}-00f067aa0ba902b7-01"),
-            format!("00-{trace}-00f067aa0ba902b7-00"),
-            format!("cc-{trace}-00f067aa0ba902b7-01-more"),
-        ] {
-            assert_eq!(parse(&valid).as_deref(), Some(trace), "{valid}");
-        }
-        let zeros = "0".repeat(32);
-        for wrong in [
-            String::new(),
-            trace.to_owned(),
-            format!("ff-{trace}-00f067aa0ba902b7-01"),
-            format!("00-{trace}-00f067aa0ba902b7-01-more"),
-            format!("00-{trace}-00f067aa0ba902b7"),
-            format!("00-{zeros}-00f067aa0ba902b7-01"),
-            format!("00-{trace}-0000000000000000-01"),
-            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
-            format!("00-{trace}a-00f067aa0ba902b7-01"),
-            format!("00-+{}-00f067aa0ba902b7-01", &trace[1..]),
-            format!(" 00-{trace}-00f067aa0ba902b7-01"),
-        ] {
-            assert_eq!(parse(&wrong), None, "{wrong:?}");
-        }
-    }
 
     #[test]
     fn a_change_is_in_the_line_of_its_call_or_reported_as_late() {

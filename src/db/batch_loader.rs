@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::Db;
 use super::reader::Reader;
 use crate::error::{Error, Result};
+use crate::telemetry::traces::{Caller, Span};
 
 /// The maximum number of ids in one query.
 pub const MAX_BATCH: usize = 64;
@@ -41,7 +42,11 @@ impl<V> std::fmt::Debug for BatchLoader<V> {
     }
 }
 
-type Request<V> = (Uuid, oneshot::Sender<Result<Option<V>>>);
+struct Request<V> {
+    id: Uuid,
+    caller: Caller,
+    reply: oneshot::Sender<Result<Option<V>>>,
+}
 
 /// Its length is bounded by the limit on concurrent calls.
 struct Queue<V> {
@@ -70,7 +75,8 @@ impl<V: Clone + Send + 'static> BatchLoader<V> {
         let (reply, response) = oneshot::channel();
         let is_needed = {
             let mut queue = lock(&self.queue);
-            queue.waiting.push((id, reply));
+            let caller = Caller::current();
+            queue.waiting.push(Request { id, caller, reply });
             let is_needed = queue.workers < WORKERS;
             queue.workers += usize::from(is_needed);
             is_needed
@@ -100,11 +106,16 @@ struct Worker<V: Clone + Send + 'static> {
 impl<V: Clone + Send + 'static> Worker<V> {
     async fn run(mut self) {
         while let Some(mut requests) = self.next() {
-            requests.sort_unstable_by_key(|(id, _)| *id);
-            let mut ids: Vec<Uuid> = requests.iter().map(|(id, _)| *id).collect();
+            requests.sort_unstable_by_key(|request| request.id);
+            let mut ids: Vec<Uuid> = requests.iter().map(|request| request.id).collect();
             ids.dedup();
+            let span = Span::shared("look-up", requests.iter().map(|request| &request.caller));
             // On a panic the reply channels are dropped, which their callers receive as an error.
-            let found = (self.load)(self.db.read().clone(), ids).await;
+            let load = (self.load)(self.db.read().clone(), ids);
+            let found = span.run(load).await;
+            for request in &requests {
+                request.caller.is_served(&span);
+            }
             send_replies(requests, found);
         }
     }
@@ -151,10 +162,10 @@ fn send_replies<V: Clone>(requests: Vec<Request<V>>, found: Result<HashMap<Uuid,
     match found {
         Ok(mut found) => {
             let mut requests = requests.into_iter().peekable();
-            while let Some((id, reply)) = requests.next() {
+            while let Some(Request { id, reply, .. }) = requests.next() {
                 // The last request for an id gets the record itself, the others get a clone.
                 let record = match requests.peek() {
-                    Some((next, _)) if *next == id => found.get(&id).cloned(),
+                    Some(next) if next.id == id => found.get(&id).cloned(),
                     _ => found.remove(&id),
                 };
                 // Sending fails when the caller has disconnected.
@@ -162,8 +173,8 @@ fn send_replies<V: Clone>(requests: Vec<Request<V>>, found: Result<HashMap<Uuid,
             }
         }
         Err(error) => {
-            for (_, reply) in requests {
-                let _ = reply.send(Err(error.clone()));
+            for request in requests {
+                let _ = request.reply.send(Err(error.clone()));
             }
         }
     }

@@ -18,6 +18,7 @@ use postgres::{PlanMode, Server};
 pub(super) use sqlite::{is_locked, lock_exclusively, open_file};
 
 use super::failover::{self, ConnectionEpoch, hosts};
+use super::observe::observed;
 use super::page_pool::{PageConnection, PagePool, StatementDeadline};
 use super::reader::Reader;
 use super::{Db, Pools, sqlite_files};
@@ -87,6 +88,9 @@ impl Target {
 /// # Errors
 /// If the database cannot be reached, or its configuration could lose an acknowledged change.
 pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<Db, StartupError> {
+    let metrics = Metrics::new()
+        .map_err(|error| StartupError::new(format!("the metrics cannot be created: {error}")))?;
+    let metrics = Arc::new(metrics);
     let epoch = Arc::<ConnectionEpoch>::default();
     let (mut hosts, mut open_file, mut page_connections) = (Vec::new(), None, Vec::new());
     let (readers, connections, writer) = match Target::parse(url)? {
@@ -101,7 +105,7 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
                 let deadline = Arc::<StatementDeadline>::default();
                 let options = sqlite::options(&file, 1, wait, true);
                 let options = sqlite::with_deadline(options, Arc::clone(&deadline));
-                let pool = sqlite::connect(&file, options, wait).await?;
+                let pool = observed(sqlite::connect(&file, options, wait).await?, &metrics);
                 let reader = Reader::new(pool, &epoch, 1);
                 page_connections.push(PageConnection { reader, deadline });
             }
@@ -109,7 +113,7 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             let connections = limits.sqlite_readers.div_ceil(2);
             let readers = sqlite::options(&file, connections, wait, true);
             let readers = sqlite::connect(&file, readers, wait).await?;
-            (readers, connections, writer)
+            (observed(readers, &metrics), connections, writer)
         }
         Target::Postgres => {
             let writers = (limits.postgres_connections / 2).max(1);
@@ -121,6 +125,7 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             };
             let pool = postgres::connect(options(readers, PlanMode::Auto)).await?;
             postgres::check(&pool).await?;
+            let pool = observed(pool, &metrics);
             let writer = postgres::connect(options(writers, PlanMode::GenericByKey)).await?;
             hosts = server.hosts;
             // A quarter of the connections stays reserved for lookups by key.
@@ -139,11 +144,9 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             limits.connection_wait,
             limits.statement_time,
         ),
-        writer,
+        writer: observed(writer, &metrics),
     };
     let write_wait = limits.sqlite_write_wait;
-    let metrics = Metrics::new()
-        .map_err(|error| StartupError::new(format!("the metrics cannot be created: {error}")))?;
     Ok(Db::new(pools, hosts, open_file, write_wait, clock, metrics))
 }
 

@@ -64,6 +64,7 @@ use crate::core::backoff::RECONNECT;
 use crate::core::clock::Clock;
 use crate::error::{Error, Result};
 use crate::metrics::{Limit, Metrics};
+use crate::telemetry::traces::{self, Span};
 
 /// A handle to the database. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -114,7 +115,7 @@ impl Db {
         file: Option<open_file::OpenFile>,
         write_wait: Duration,
         clock: Clock,
-        metrics: Metrics,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             readers: pools.readers,
@@ -122,7 +123,7 @@ impl Db {
             writer: pools.writer,
             hosts,
             clock,
-            metrics: Arc::new(metrics),
+            metrics,
             tasks: Arc::default(),
             write_permits: Arc::new(Semaphore::new(MAX_WRITES)),
             scrub_state: Arc::default(),
@@ -141,7 +142,9 @@ impl Db {
     /// # Errors
     /// `SERVER_OVERLOADED` when no connection becomes free in time.
     pub async fn pages(&self, principal: Uuid) -> Result<PageReader> {
+        let wait = Span::begin("wait");
         let acquired = self.pages.acquire(principal).await;
+        drop(wait);
         acquired.inspect_err(|_| self.metrics.limits.refused(Limit::Pages))
     }
 
@@ -175,7 +178,7 @@ impl Db {
             return (Err(Error::server_overloaded()), state);
         };
         let db = self.clone();
-        let task = self.tasks.spawn(async move {
+        let task = self.tasks.spawn(traces::in_current_span(async move {
             let _permit = permit;
             let mut state = state;
             let transaction = AssertUnwindSafe(db.transact(&mut state, work)).catch_unwind();
@@ -184,7 +187,7 @@ impl Db {
                 Err(_) => Err(Error::internal("the work of a transaction panicked")),
             };
             (result, state)
-        });
+        }));
         match task.await {
             Ok(output) => output,
             // The task neither panicked nor was aborted: the runtime is shutting down, and the
@@ -269,17 +272,21 @@ impl Db {
         if let Some(file) = &self.file {
             file.check()?;
         }
+        let begin = Span::begin("begin");
         let begun = self.writer.begin_with_options(options).await;
+        drop(begin);
         let tx = Tx {
             inner: begun.map_err(to_error)?,
             clock: self.clock.clone(),
         };
         match work(&tx, state).await {
             Ok(Verdict::Done(value)) => {
+                let _commit = Span::begin("commit");
                 tx.inner.commit().await.map_err(to_error)?;
                 Ok(value)
             }
             Ok(Verdict::Refused(error)) => {
+                let _commit = Span::begin("commit");
                 tx.inner.commit().await.map_err(to_error)?;
                 Err(error)
             }

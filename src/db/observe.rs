@@ -1,4 +1,4 @@
-//! Metrics of the database that are read and not counted: the pools, and the size of the stored data.
+//! What is measured of the database: the statements, the pools, the size of the stored data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,27 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use tokio::time::timeout;
 
 use super::{Db, MAX_WRITES};
-use crate::metrics::{Limit, Metrics};
+use crate::metrics::{Limit, Metrics, Operation};
+use crate::telemetry::traces;
 
 /// How long the query for the size of the database may take. While the database is unavailable, the other metrics are
 /// needed most.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Measures the statements of these connections, for the metrics and the traces. BEGIN and COMMIT are not among them.
+pub(super) fn observed(
+    mut connection: DatabaseConnection,
+    metrics: &Arc<Metrics>,
+) -> DatabaseConnection {
+    let metrics = Arc::clone(metrics);
+    connection.set_metric_callback(move |statement| {
+        let sql = &statement.statement.sql;
+        let operation = Operation::of(sql);
+        metrics.statements.observe(operation, statement.elapsed);
+        traces::statement(operation.as_str(), sql, statement.elapsed, statement.failed);
+    });
+    connection
+}
 
 impl Db {
     /// The metrics of this server.

@@ -13,6 +13,7 @@
 
 mod calls;
 mod limits;
+mod statements;
 
 pub use prometheus::IntGauge;
 use prometheus::{
@@ -22,6 +23,7 @@ use prometheus::{
 use crate::core::build;
 pub use calls::{CallMetrics, PLACES, Rpc};
 pub use limits::{Limit, LimitMetrics};
+pub use statements::{Operation, StatementMetrics};
 
 /// The error of the library: a name that is invalid or used twice.
 pub type MetricsError = prometheus::Error;
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub batch_wait: Histogram,
     /// How long write transactions took, with the wait for a connection.
     pub transaction_seconds: Histogram,
+    /// Statements.
+    pub statements: StatementMetrics,
     /// The connections of the pools, by pool and state.
     pub pool_connections: IntGaugeVec,
     /// Whether the database responded when the metrics were read.
@@ -171,6 +175,7 @@ impl Metrics {
                 "How long write transactions took, with the wait for a connection",
                 &SECONDS,
             )?,
+            statements: StatementMetrics::new(&new)?,
             pool_connections: new.gauges(
                 "leadsmith_database_connections",
                 "Open connections to the database, by pool (read or write) and state (idle or used)",

@@ -1,5 +1,5 @@
 //! The administrative listener: `/metrics` for Prometheus, `/livez` and `/readyz` for a supervisor that cannot call the
-//! gRPC health service. Plain HTTP/1.1, without TLS or authentication, so it is off unless an address is set.
+//! gRPC health service. Plain HTTP/1.1, without TLS or authentication, so it is on loopback unless an address is set.
 //!
 //! A client of this listener must not be able to harm calls: the number of its connections, the size of its headers and
 //! the time of a connection are limited, request bodies are not read, and the metrics are read by one client at a time.
@@ -25,7 +25,7 @@ use super::AdmissionLayer;
 use super::health::Readiness;
 use super::listener::ConnectionLimit;
 use crate::auth::Auth;
-use crate::config::{ServeSettings, StartupError};
+use crate::config::{AdminListen, ServeSettings, StartupError};
 use crate::metrics::Limit;
 
 /// How many connections may be open. More are closed at once.
@@ -59,14 +59,27 @@ pub struct Admin {
 /// # Errors
 /// A sentence that says why it cannot be bound and what to do.
 pub async fn bind(settings: &ServeSettings) -> Result<Option<TcpListener>, StartupError> {
-    let Some(address) = settings.observe.admin_listen.0 else {
+    let listen = settings.observe.admin_listen;
+    let Some(address) = listen.address() else {
         return Ok(None);
     };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        StartupError::new(format!(
-            "cannot listen on {address} ({error}): choose another address with --admin-listen, or off"
-        ))
-    })?;
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        // The second server on a machine must start without a setting too.
+        Err(error) if listen == AdminListen::Auto => {
+            tracing::warn!(
+                %address,
+                %error,
+                "the metrics are not served: set --admin-listen to another address, or to off"
+            );
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(StartupError::new(format!(
+                "cannot listen on {address} ({error}): choose another address with --admin-listen, or off"
+            )));
+        }
+    };
     if !address.ip().is_loopback() {
         tracing::warn!(
             %address,

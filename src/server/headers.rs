@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-
-use crate::core::call_notes::TraceId;
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 /// The bearer token of a call, or none without the header. Where the header holds something else or occurs twice, the
 /// token is empty, and no token is empty: a caller that sent an unusable token must not be authenticated by its client
@@ -23,13 +25,37 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
     Some(bearer.map_or("", |(_, token)| token.trim()))
 }
 
-/// The trace that the call belongs to, if the client sent exactly one valid `traceparent`.
-pub fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
-    let mut values = headers.get_all("traceparent").iter();
-    let value = values.next()?;
-    match values.next() {
-        None => TraceId::parse(value.to_str().ok()?),
-        Some(_) => None,
+/// The span of the client that the call belongs to, if the client sent exactly one valid `traceparent`.
+pub fn remote_span(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let value = values.next()?.as_bytes();
+    // The library reads numbers with signs, and with too few or too many digits.
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let mut parts = value.split(|byte| *byte == b'-');
+    let mut has = |digits: usize| {
+        let part = parts.next();
+        part.is_some_and(|part| part.len() == digits && part.iter().all(is_digit))
+    };
+    if values.next().is_some() || ![2, 32, 16, 2].into_iter().all(&mut has) {
+        return None;
+    }
+    let context =
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &Trace(headers));
+    let span = context.span().span_context().clone();
+    span.is_valid().then_some(span)
+}
+
+const TRACEPARENT: &str = "traceparent";
+
+struct Trace<'a>(&'a HeaderMap);
+
+impl Extractor for Trace<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
     }
 }
 
@@ -104,5 +130,37 @@ mod tests {
             http::HeaderValue::from_static("Bearer lsk_a"),
         );
         assert_eq!(token(&twice), Some(""));
+    }
+
+    #[test]
+    fn a_trace_id_is_read_from_a_valid_traceparent_only() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parse = |text: &str| {
+            let span = remote_span(&headers("traceparent", text.as_bytes()));
+            span.map(|span| span.trace_id().to_string())
+        };
+        for valid in [
+            format!("00-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{trace}-00f067aa0ba902b7-00"),
+            format!("cc-{trace}-00f067aa0ba902b7-01-more"),
+        ] {
+            assert_eq!(parse(&valid).as_deref(), Some(trace), "{valid}");
+        }
+        let zeros = "0".repeat(32);
+        for wrong in [
+            String::new(),
+            trace.to_owned(),
+            format!("ff-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            format!("00-{trace}-00f067aa0ba902b7"),
+            format!("00-{zeros}-00f067aa0ba902b7-01"),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            format!("00-{trace}a-00f067aa0ba902b7-01"),
+            format!("00-+{}-00f067aa0ba902b7-01", &trace[1..]),
+            format!(" 00-{trace}-00f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(parse(&wrong), None, "{wrong:?}");
+        }
     }
 }

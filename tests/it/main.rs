@@ -64,4 +64,5 @@ mod stop;
 mod story;
 mod strangers;
 mod tls;
+mod traces;
 mod wire;

@@ -15,11 +15,12 @@ use leadsmith::metrics::PLACES;
 use leadsmith_proto as proto;
 use prost::bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{Backend, Harness, PASSWORD, eventually, reason, sign_in};
+use crate::program::leadsmith;
 use text::Scrape;
 
 /// A response: its code, its content type, its body.
@@ -62,7 +63,7 @@ async fn scrape(h: &Harness) -> Scrape {
 async fn start(backend: Backend) -> Harness {
     let mut h = Harness::start(backend).await;
     let second = |settings: &mut ServeSettings| {
-        settings.observe.admin_listen = AdminListen(Some("127.0.0.1:0".parse().unwrap()));
+        settings.observe.admin_listen = AdminListen::Address("127.0.0.1:0".parse().unwrap());
         settings.limits.retention_interval = Duration::from_millis(50);
     };
     let second = h.another_server(second).await;
@@ -355,4 +356,21 @@ fn every_rpc_has_a_place() {
         policy::RPCS.len() < PLACES,
         "raise PLACES in src/metrics/calls.rs"
     );
+}
+
+#[tokio::test]
+async fn by_default_the_listener_is_on_loopback_unless_its_port_is_in_use() {
+    // Another server of these tests may have the port.
+    let _holder = TcpListener::bind("127.0.0.1:9464").await;
+    let second = leadsmith("serve").serve().await;
+    assert!(
+        second.log().contains("the metrics are not served"),
+        "{}",
+        second.log()
+    );
+    let chosen = leadsmith("serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:9464");
+    let ended = chosen.env("LEADSMITH_LOG", "error").run().await;
+    ended.refused("--admin-listen");
+    let wrong = leadsmith("config --admin-listen 9464").run().await;
+    wrong.misused("127.0.0.1:9464");
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
+use opentelemetry::trace::TraceId;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -24,12 +25,13 @@ use tracing::Level;
 
 use crate::auth::policy;
 use crate::core::call::Principal;
-use crate::core::call_notes::{CallNotes, TraceId};
+use crate::core::call_notes::CallNotes;
 use crate::core::text_enum::TextEnum as _;
 use crate::error::{LoggedError, code_name};
 use crate::metrics::{Metrics, Rpc};
 use crate::server::outage::Outage;
 use crate::server::{headers, milliseconds};
+use crate::telemetry::traces::Span;
 
 /// A call that only reads and takes this long is logged at info.
 const SLOW: Duration = Duration::from_secs(1);
@@ -72,8 +74,9 @@ impl CallLog {
         self.metrics.calls.started(rpc);
         let is_read = rpc.is_some_and(|(_, rpc)| policy::is_read(rpc));
         let is_sampled = is_read && self.is_sampled();
-        let trace_id = headers::trace_id(headers);
-        let has_notes = !is_read || is_sampled || tracing::enabled!(Level::DEBUG);
+        let (span, trace_id) = Span::of_call(name(rpc), headers::remote_span(headers));
+        let has_notes =
+            !is_read || is_sampled || span.is_recorded() || tracing::enabled!(Level::DEBUG);
         CallLine {
             log: self,
             rpc,
@@ -81,6 +84,7 @@ impl CallLog {
             started: Instant::now(),
             peer,
             trace_id,
+            span,
             principal: None,
             notes: match has_notes {
                 true => CallNotes::new(peer, trace_id),
@@ -100,6 +104,8 @@ pub struct CallLine<'a> {
     started: Instant,
     peer: Option<IpAddr>,
     trace_id: Option<TraceId>,
+    /// Its span in the trace.
+    pub span: Span,
     /// The caller, once it is authenticated.
     pub principal: Option<Arc<Principal>>,
     pub notes: CallNotes,
@@ -129,7 +135,7 @@ macro_rules! write_line {
         let records = (!notes.records.is_empty()).then_some(&notes.records);
         tracing::event!(
             $level,
-            rpc = $line.rpc.map_or(UNKNOWN, |(_, rpc)| rpc),
+            rpc = name($line.rpc),
             code = code_name($code),
             reason = $error.map(|error| error.reason),
             elapsed_ms = milliseconds($elapsed),
@@ -160,6 +166,8 @@ impl Drop for CallLine<'_> {
             .calls
             .handled(line.rpc, label(code), elapsed);
         let is_quiet = line.is_quiet && elapsed < SLOW;
+        let status = line.end.as_ref().and_then(|(_, status)| status.as_ref());
+        line.end_span(code, status.and_then(LoggedError::of));
         let Some((code, status)) = line.end.take() else {
             let (code, error) = (Code::Cancelled, None::<&LoggedError>);
             return if std::thread::panicking() {
@@ -201,6 +209,70 @@ impl Drop for CallLine<'_> {
     }
 }
 
+impl CallLine<'_> {
+    /// Ends the span of the call, with what its line says.
+    fn end_span(&self, code: Code, error: Option<&LoggedError>) {
+        let span = &self.span;
+        if !span.is_recorded() {
+            return;
+        }
+        let notes = self.notes.end();
+        span.set("rpc.system.name", || "grpc");
+        span.set("rpc.method", || name(self.rpc));
+        span.set("rpc.response.status_code", || code_name(code));
+        if let Some(error) = error {
+            span.set("error.type", || error.reason);
+        }
+        if is_fault(code) {
+            span.failed();
+        }
+        if let Some(peer) = self.peer {
+            span.set("client.address", || peer.to_string());
+        }
+        if let Some(principal) = notes.signed_in.as_ref().or(self.principal.as_ref()) {
+            span.set("leadsmith.principal.kind", || principal.kind.as_str());
+            span.set("leadsmith.principal.id", || principal.id.to_string());
+        }
+        if let Some(id) = notes.request_id {
+            span.set("leadsmith.request_id", || id.to_string());
+        }
+        if let Some(effect) = notes.effect.as_str() {
+            span.set("leadsmith.effect", || effect);
+        }
+        if !notes.records.is_empty() {
+            span.set("leadsmith.records", || notes.records.to_string());
+        }
+    }
+}
+
+/// Whether a call that ends with this code is a fault of the server, by OpenTelemetry's conventions for gRPC.
+fn is_fault(code: Code) -> bool {
+    match code {
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => false,
+    }
+}
+
+/// The name of an RPC in the log and in traces.
+fn name(rpc: Rpc) -> &'static str {
+    rpc.map_or(UNKNOWN, |(_, rpc)| rpc)
+}
+
 /// The number and the name of a code, for the metrics.
 fn label(code: Code) -> (usize, &'static str) {
     (code as usize, code_name(code))
@@ -232,7 +304,7 @@ impl StreamLine {
             metrics: Arc::clone(&log.metrics),
             started: Instant::now(),
             peer,
-            trace_id: headers::trace_id(headers),
+            trace_id: headers::remote_span(headers).map(|span| span.trace_id()),
             code: Arc::new(AtomicI32::new(NO_CODE)),
         }
     }

@@ -276,6 +276,7 @@ impl Admission {
         // Held outside the future below: a response, even an error, is in memory until it is sent, and must
         // count against the limits for as long.
         let mut held = InFlight::default();
+        let span = line.span.clone();
         let work = async {
             let request = match method {
                 Some((_, Access::Open)) => self.request_buffer.buffer(request, address).await?,
@@ -305,7 +306,7 @@ impl Admission {
             }
             Ok(outgoing)
         };
-        let outcome = match tokio::time::timeout(deadline, work).await {
+        let outcome = match tokio::time::timeout(deadline, span.run(work)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(errors::deadline_exceeded()),
         };

@@ -1,4 +1,7 @@
-//! The log. Each line has a message and fields, and is written once, at the boundary of the service.
+//! The log, and the traces. Each line of the log has a message and fields, and is written once, at the boundary of the
+//! service.
+
+pub mod traces;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
