@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use postgres::{PlanMode, Server};
 pub(super) use sqlite::{is_locked, lock_exclusively, open_file};
 
-use super::failover::{self, ConnectionEpoch, hosts};
+use super::failover::{ConnectionEpoch, hosts};
 use super::observe::observed;
 use super::page_pool::{PageConnection, PagePool, StatementDeadline};
 use super::reader::Reader;
@@ -119,14 +119,12 @@ pub async fn open(url: &SecretString, limits: &Limits, clock: Clock) -> Result<D
             let writers = (limits.postgres_connections / 2).max(1);
             let readers = (limits.postgres_connections - writers).max(1);
             let server = Server::find(url).await?;
-            let options = |connections, plans| {
-                let options = server.options(connections, limits, plans);
-                failover::reject_stale(options, Arc::clone(&epoch), PING_AFTER_IDLE)
-            };
-            let pool = postgres::connect(options(readers, PlanMode::Auto)).await?;
-            postgres::check(&pool).await?;
+            let options =
+                |connections, plans| server.options(connections, limits, plans, Some(&epoch));
+            let pool = server.connect(options(readers, PlanMode::Auto)).await?;
             let pool = observed(pool, &metrics);
-            let writer = postgres::connect(options(writers, PlanMode::GenericByKey)).await?;
+            let writer = options(writers, PlanMode::GenericByKey);
+            let writer = server.connect(writer).await?;
             hosts = server.hosts;
             // A quarter of the connections stays reserved for lookups by key.
             for _ in 0..(readers * 3).div_ceil(4).min(readers - 1).max(1) {
@@ -165,7 +163,7 @@ pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection
             let options = sqlite::options(&file, 1, MIGRATION_WAIT, false);
             sqlite::connect(&file, options, MIGRATION_WAIT).await
         }
-        Target::Postgres => connect_once_to_postgres(url).await,
+        Target::Postgres => connect_once(&Server::find(url).await?).await,
     }
 }
 
@@ -176,21 +174,18 @@ pub async fn open_for_migration(url: &SecretString) -> Result<DatabaseConnection
 pub async fn open_existing(url: &SecretString) -> Result<DatabaseConnection, StartupError> {
     match Target::parse(url)? {
         Target::Sqlite(file) => open_file(&sqlite_files::existing_database(&file)?, false).await,
-        Target::Postgres => connect_once_to_postgres(url).await,
+        Target::Postgres => connect_once(&Server::find(url).await?).await,
     }
 }
 
-async fn connect_once_to_postgres(url: &SecretString) -> Result<DatabaseConnection, StartupError> {
+async fn connect_once(server: &Server) -> Result<DatabaseConnection, StartupError> {
     let limits = Limits {
         statement_time: Duration::ZERO,
         connection_wait: MIGRATION_WAIT,
         ..Limits::default()
     };
-    let server = Server::find(url).await?;
-    let db = postgres::connect(server.options(1, &limits, PlanMode::Auto)).await?;
-    // The check runs before anything is created in the database.
-    postgres::check(&db).await?;
-    Ok(db)
+    let options = server.options(1, &limits, PlanMode::Auto, None);
+    server.connect(options).await
 }
 
 /// Whether the error says that all connections were in use.

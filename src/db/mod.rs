@@ -15,6 +15,7 @@
 pub mod backup;
 pub mod batch_loader;
 pub mod connect;
+mod connect_failure;
 mod connection;
 pub mod entities;
 pub mod failover;
@@ -31,6 +32,7 @@ mod scrub;
 pub mod search;
 pub mod select;
 mod server_lock;
+mod session;
 mod sql_lists;
 mod sqlite_files;
 mod tx;

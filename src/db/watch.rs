@@ -81,10 +81,7 @@ impl Watch {
     /// Why it is not available, for the log.
     pub async fn check(&mut self) -> Result<(), String> {
         match self {
-            Self::Postgres(watch) => match watch.is_available().await {
-                true => Ok(()),
-                false => Err("no server responds and accepts changes".to_owned()),
-            },
+            Self::Postgres(watch) => watch.check().await,
             Self::Sqlite { db, refused } => {
                 check_file(db)?;
                 check_reading(db).await?;

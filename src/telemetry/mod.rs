@@ -36,6 +36,9 @@ fn targets(level: Level) -> Targets {
         // It warns about unknown parameters of the database URL and logs their values. If a parameter name
         // was mistyped, its value may be a secret.
         .with_target("sqlx_postgres::options", LevelFilter::OFF)
+        // It logs each attempt to open a connection whose session is not as it must be. The regular check of the
+        // database reports the same once.
+        .with_target("sqlx_core::pool::inner", LevelFilter::OFF)
         .with_target("leadsmith", level)
 }
 

@@ -1,21 +1,23 @@
 //! PostgreSQL: finds the server, and sets up its connections.
 //!
 //! The settings of a connection are made here and nowhere else, because each of them decides what a
-//! change can lose or how long a query can hold a connection.
+//! change can lose or how long a query can hold a connection. `session.rs` makes and checks them when a connection is
+//! opened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, SqlxError,
-    Statement,
-};
-use secrecy::{ExposeSecret, SecretString};
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::{Connection as _, PgConnection};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
+use secrecy::SecretString;
 use tokio::time::Instant;
 
-use super::{driver_error, is_pool_exhausted, pooled};
+use super::{PING_AFTER_IDLE, driver_error, is_pool_exhausted, pooled};
 use crate::config::{Limits, StartupError};
-use crate::db::failover::{self, hosts};
+use crate::db::connect_failure::{self, ConnectFailure};
+use crate::db::failover::{self, ConnectionEpoch, Skipped, hosts};
+use crate::db::session::{self, SessionError, SessionSettings};
 
 /// How PostgreSQL plans prepared statements.
 #[derive(Clone, Copy)]
@@ -30,26 +32,56 @@ pub enum PlanMode {
 }
 
 impl PlanMode {
-    fn settings(self) -> Vec<(&'static str, String)> {
-        // Compiling these short queries takes longer than running them.
-        let mut settings = vec![("jit", "off")];
-        if let Self::GenericByKey = self {
-            settings.extend([
-                ("plan_cache_mode", "force_generic_plan"),
-                ("enable_seqscan", "off"),
-                ("enable_hashjoin", "off"),
-                ("enable_mergejoin", "off"),
-                // A commit that waits for its standby must not be interrupted: PostgreSQL would
-                // acknowledge it anyway. Waiting for locks has a limit of its own (lock_timeout).
-                ("statement_timeout", "0"),
-            ]);
-        }
+    /// The settings of its sessions, each once.
+    fn settings(self, limits: &Limits) -> Vec<(&'static str, String)> {
+        let milliseconds = |time: Duration| time.as_millis().to_string();
+        let (statement_timeout, plans) = match self {
+            Self::Auto => (limits.statement_time, &[][..]),
+            // A commit that waits for its standby must not be interrupted: PostgreSQL would
+            // acknowledge it anyway. Waiting for locks has a limit of its own (lock_timeout).
+            Self::GenericByKey => (Duration::ZERO, GENERIC_BY_KEY),
+        };
+        let mut settings = vec![
+            ("statement_timeout", milliseconds(statement_timeout)),
+            // A table that stays locked for a long time is as unavailable as the database itself.
+            ("lock_timeout", milliseconds(self.lock_wait(limits))),
+            (
+                "idle_in_transaction_session_timeout",
+                milliseconds(limits.statement_time * 2),
+            ),
+        ];
+        settings.extend(
+            ALWAYS
+                .iter()
+                .chain(plans)
+                .map(|(name, value)| (*name, (*value).to_owned())),
+        );
         settings
-            .into_iter()
-            .map(|(name, value)| (name, value.to_owned()))
-            .collect()
+    }
+
+    /// How long a statement waits for a lock. A call waits for a connection and then for a lock. Together they must not
+    /// exceed the limit.
+    fn lock_wait(self, limits: &Limits) -> Duration {
+        match self {
+            // A read returns its connection early, so that others can use it.
+            Self::Auto => limits.connection_wait / 4,
+            Self::GenericByKey => limits.connection_wait / 2,
+        }
     }
 }
+
+const ALWAYS: &[(&str, &str)] = &[
+    ("default_transaction_isolation", "read committed"),
+    ("TimeZone", "UTC"),
+    // Compiling these short queries takes longer than running them.
+    ("jit", "off"),
+];
+const GENERIC_BY_KEY: &[(&str, &str)] = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 
 /// The PostgreSQL server that accepts writes, and the connection options for it.
 pub struct Server {
@@ -58,164 +90,161 @@ pub struct Server {
 }
 
 impl Server {
-    /// Parses the URL. If it lists several servers, finds the one that accepts writes.
+    /// Parses the URL and connects to the server, which is checked. If the URL lists several servers, finds the one that
+    /// accepts writes.
+    ///
+    /// This may take longer than within a call: the database may be starting too, or the machine may be busy starting
+    /// everything.
     pub async fn find(url: &SecretString) -> Result<Self, StartupError> {
         let (options, hosts) = hosts::parse(url)?;
-        let is_local =
-            options.get_socket().is_some() || hosts.iter().all(|(host, _)| hosts::is_local(host));
-        let mut options = if names_ssl_mode(url.expose_secret()) || is_local {
-            options
-        } else {
-            options.ssl_mode(PgSslMode::VerifyFull)
-        };
-        if hosts.len() > 1
-            && let Some(((host, port), _)) =
-                failover::find_writable(&options, &hosts, log_unused_host).await
-        {
-            options = options.host(&host).port(port);
+        // A pooler would refuse this parameter, and floating-point numbers are sent in binary.
+        let mut options = options.extra_float_digits(None);
+        if options.get_application_name().is_none() {
+            options = options.application_name("leadsmith");
         }
-        Ok(Self { options, hosts })
+        let deadline = Instant::now() + FIRST_CONNECT_WAIT;
+        let (host, connection) = loop {
+            let wait = match hosts.len() {
+                1 => deadline.saturating_duration_since(Instant::now()),
+                _ => Duration::ZERO,
+            };
+            let wait = wait.max(failover::PROBE_TIMEOUT);
+            match failover::find_writable(&options, &hosts, wait).await {
+                Ok(found) => {
+                    found.skipped.iter().for_each(log_unused_host);
+                    break (found.host, Some(found.connection));
+                }
+                Err(skipped) => {
+                    // A standby may be promoted soon. Until then a server reports that it is not ready.
+                    if let Some(standby) = skipped.iter().find(|skipped| skipped.is_standby()) {
+                        break (standby.host.clone(), None);
+                    }
+                    let is_temporary = skipped.iter().any(Skipped::is_temporary);
+                    if !is_temporary || Instant::now() + RETRY_DELAY >= deadline {
+                        return Err(none_found(&skipped));
+                    }
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+        };
+        let options = options.host(&host.0).port(host.1);
+        let server = Self { options, hosts };
+        server.require_own_sessions(connection).await?;
+        Ok(server)
     }
 
+    /// Checks that each connection has a session of its own, as the settings and locks of sessions need. Nothing may be
+    /// set before: it would be set for the other clients of a shared session.
+    async fn require_own_sessions(&self, first: Option<PgConnection>) -> Result<(), StartupError> {
+        let checked = tokio::time::timeout(FIRST_CONNECT_WAIT, async {
+            let mut first = match first {
+                Some(connection) => connection,
+                None => PgConnection::connect_with(&self.options).await?,
+            };
+            let mut second = PgConnection::connect_with(&self.options).await?;
+            session::require_own([&mut first, &mut second]).await?;
+            first.close().await?;
+            second.close().await?;
+            Ok::<_, SessionError>(())
+        });
+        let checked = checked.await.map_or_else(
+            |_| Err(ConnectFailure::TimedOut(FIRST_CONNECT_WAIT)),
+            |result| result.map_err(ConnectFailure::from),
+        );
+        checked.map_err(|failure| self.unusable(&failure))
+    }
+
+    /// The options of a pool. `epoch`, if any, says which of its connections are stale.
     pub fn options(
         &self,
         connections: u32,
         limits: &Limits,
         plan_mode: PlanMode,
+        epoch: Option<&Arc<ConnectionEpoch>>,
     ) -> ConnectOptions {
-        let lock_wait = match plan_mode {
-            // A read returns its connection early, so that others can use it.
-            PlanMode::Auto => limits.connection_wait / 4,
-            PlanMode::GenericByKey => limits.connection_wait / 2,
-        };
-        // A call waits for a connection and then for a lock. Together they must not exceed the
-        // limit.
-        let wait = limits.connection_wait.saturating_sub(lock_wait);
-        let statement_time = limits.statement_time;
-        let milliseconds = |time: Duration| time.as_millis().to_string();
-        let settings = [
-            ("statement_timeout", milliseconds(statement_time)),
-            // A table that stays locked for a long time is as unavailable as the database itself.
-            ("lock_timeout", milliseconds(lock_wait)),
-            (
-                "idle_in_transaction_session_timeout",
-                milliseconds(statement_time * 2),
-            ),
-            ("default_transaction_isolation", "read committed".into()),
-        ];
-        let options = self
-            .options
-            .clone()
-            .options(settings)
-            .options(plan_mode.settings());
+        let wait = limits.connection_wait;
+        let wait = wait.saturating_sub(plan_mode.lock_wait(limits));
+        let settings = Arc::new(SessionSettings::new(&plan_mode.settings(limits)));
+        let options = self.options.clone();
         let mut pooled = pooled("postgres://".into(), connections, wait);
-        pooled.map_sqlx_postgres_opts(move |_| options.clone().application_name("leadsmith"));
+        pooled.map_sqlx_postgres_opts(move |_| options.clone());
+        if let Some(epoch) = epoch {
+            failover::reject_stale(&mut pooled, Arc::clone(epoch), PING_AFTER_IDLE);
+        }
+        let epoch = epoch.cloned();
+        pooled.map_sqlx_postgres_pool_opts(move |pool| {
+            let settings = Arc::clone(&settings);
+            let pool = pool.after_connect(move |connection, _| {
+                let settings = Arc::clone(&settings);
+                Box::pin(async move { Ok(settings.apply(connection).await?) })
+            });
+            match &epoch {
+                Some(epoch) => failover::drop_stale(pool, Arc::clone(epoch)),
+                None => pool,
+            }
+        });
         pooled
     }
-}
 
-/// Logs each host that is not used: a mistyped host would otherwise go unnoticed.
-fn log_unused_host((host, port): &hosts::Host, why: &str) {
-    tracing::warn!(
-        host,
-        port,
-        why,
-        "a host of the database URL is not used now"
-    );
-}
-
-/// Whether the URL itself sets how the connection is encrypted. Only a parameter counts: a password
-/// may contain the same letters.
-fn names_ssl_mode(url: &str) -> bool {
-    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-    parameters
-        .split('&')
-        .any(|parameter| parameter.starts_with("sslmode=") || parameter.starts_with("ssl-mode="))
-}
-
-/// Refuses servers whose settings could lose an acknowledged change, or corrupt text.
-pub async fn check(pool: &DatabaseConnection) -> Result<(), StartupError> {
-    let unreadable = |error| {
-        StartupError::unavailable(format!("the database's settings cannot be read: {error}"))
-    };
-    let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
-               current_setting('full_page_writes'), current_setting('synchronous_commit'), \
-               current_setting('server_encoding')";
-    let row = pool
-        .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
-        .await
-        .map_err(unreadable)?
-        .ok_or_else(|| StartupError::new("the database does not report its settings"))?;
-    let version: i32 = row.try_get_by_index(0).map_err(unreadable)?;
-    if version < 150_000 {
-        return Err(StartupError::new(
-            "the database is older than PostgreSQL 15: upgrade it",
-        ));
-    }
-    for (index, setting) in [
-        (1, "fsync"),
-        (2, "full_page_writes"),
-        (3, "synchronous_commit"),
-    ] {
-        let value: String = row.try_get_by_index(index).map_err(unreadable)?;
-        if value == "off" {
-            return Err(StartupError::new(format!(
-                "the database has {setting} = off, so a confirmed change can be lost: set it to on in \
-                 postgresql.conf (or for the user or database) and reload the configuration"
-            )));
+    /// Opens a pool and its first connection.
+    pub async fn connect(
+        &self,
+        options: ConnectOptions,
+    ) -> Result<DatabaseConnection, StartupError> {
+        let deadline = Instant::now() + FIRST_CONNECT_WAIT;
+        loop {
+            match Database::connect(options.clone()).await {
+                Err(error) if is_pool_exhausted(&error) && Instant::now() < deadline => {}
+                Err(error) => return Err(self.not_opened(&error)),
+                Ok(pool) => return Ok(pool),
+            }
         }
     }
-    let encoding: String = row.try_get_by_index(4).map_err(unreadable)?;
-    if encoding != "UTF8" {
-        return Err(StartupError::new(format!(
-            "the database's encoding is {encoding}: create a database with ENCODING 'UTF8'"
-        )));
-    }
-    Ok(())
-}
 
-/// Connects to a server. At startup this may take longer than within a call: the database may be
-/// starting too, or the machine may be busy starting everything.
-pub async fn connect(options: ConnectOptions) -> Result<DatabaseConnection, StartupError> {
-    let deadline = Instant::now() + FIRST_CONNECT_WAIT;
-    loop {
-        match Database::connect(options.clone()).await {
-            Err(error) if is_pool_exhausted(&error) && Instant::now() < deadline => {}
-            result => return result.map_err(open_error),
+    fn not_opened(&self, error: &DbErr) -> StartupError {
+        match driver_error(error) {
+            Some(SqlxError::PoolTimedOut) | None => {
+                self.unusable(&ConnectFailure::TimedOut(FIRST_CONNECT_WAIT))
+            }
+            Some(error) => {
+                StartupError::unavailable(connect_failure::describe(error, &self.options))
+            }
+        }
+    }
+
+    fn unusable(&self, failure: &ConnectFailure) -> StartupError {
+        let sentence = failure.describe(&self.options);
+        match failure {
+            ConnectFailure::Unfit(_) => StartupError::new(sentence),
+            ConnectFailure::TimedOut(_) | ConnectFailure::Name(_) | ConnectFailure::Driver(_) => {
+                StartupError::unavailable(sentence)
+            }
         }
     }
 }
 
 /// How long the first connection to a server may take.
 const FIRST_CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// The delay before a server that may be starting is tried again.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-fn open_error(error: DbErr) -> StartupError {
-    let why = match driver_error(&error) {
-        Some(SqlxError::PoolTimedOut) => "it does not respond".to_owned(),
-        Some(SqlxError::Database(error)) => error.message().to_owned(),
-        _ => error.to_string(),
-    };
-    StartupError::unavailable(format!(
-        "the database cannot be opened ({why}): check that the server runs at the address in the database URL, and \
-         that the URL has a valid user and password"
-    ))
+/// The error if no server of the URL can be used.
+fn none_found(skipped: &[Skipped]) -> StartupError {
+    let sentences: Vec<&str> = skipped.iter().map(|skipped| skipped.why.as_str()).collect();
+    let sentence = sentences.join("; ");
+    match skipped.iter().all(Skipped::is_unfit) {
+        true => StartupError::new(sentence),
+        false => StartupError::unavailable(sentence),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::names_ssl_mode;
-
-    #[test]
-    fn only_a_parameter_chooses_the_encryption() {
-        for url in [
-            "postgres://u:sslmode=disable@db.example/leads",
-            "postgres://u@db.example/sslmode=disable",
-            "postgres://u@db.example/leads?application_name=sslmode=disable",
-        ] {
-            assert!(!names_ssl_mode(url), "{url}");
-        }
-        assert!(names_ssl_mode(
-            "postgres://u@db.example/leads?a=b&sslmode=require"
-        ));
-    }
+/// Logs each host that is not used: a mistyped host would otherwise go unnoticed.
+fn log_unused_host(skipped: &Skipped) {
+    let (host, port) = &skipped.host;
+    tracing::warn!(
+        host,
+        port,
+        why = skipped.why,
+        "a host of the database URL is not used now"
+    );
 }

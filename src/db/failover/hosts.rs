@@ -1,14 +1,16 @@
 //! Several PostgreSQL servers in one URL, in the syntax of libpq:
 //! `postgres://USER@ONE,TWO:5433/DATABASE?target_session_attrs=read-write`.
 //!
-//! This module only parses. It is written by hand because sqlx parses and connects to one host only.
+//! This module only parses; `parameters.rs` checks the parameters. It is written by hand because sqlx parses and connects
+//! to one host only.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::parameters::Parameters;
 use crate::config::StartupError;
 
 /// The host and port of a server.
@@ -19,37 +21,20 @@ pub type Host = (String, u16);
 /// # Errors
 /// A message that says what is wrong. It does not contain the URL, which may hold a password.
 pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), StartupError> {
-    let (base, parameters) = split(url.expose_secret(), '?');
-    let mut kept = Vec::new();
-    for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
-        match parameter.strip_prefix("target_session_attrs=") {
-            None => kept.push(parameter),
-            Some("read-write" | "primary") => {}
-            Some(_) => {
-                return Err(StartupError::settings(
-                    "the database URL's target_session_attrs must be read-write or primary, because the service \
-                     writes to the database",
-                ));
-            }
-        }
-    }
+    let (base, query) = split(url.expose_secret(), '?');
+    let parameters = Parameters::parse(query)?;
     let (scheme, rest) = base.split_once("://").unwrap_or(("postgres", base));
     let (authority, path) = split(rest, '/');
     let (user, hosts) = match authority.rsplit_once('@') {
         Some((user, hosts)) => (format!("{user}@"), hosts),
         None => (String::new(), authority),
     };
-    let parameters = if kept.is_empty() {
-        String::new()
-    } else {
-        format!("?{}", kept.join("&"))
-    };
+    let query = &parameters.for_driver;
     let mut options = None;
     let mut all: Vec<Host> = Vec::new();
     let several = hosts.contains(',');
     for host in hosts.split(',') {
-        let parsed =
-            PgConnectOptions::from_str(&format!("{scheme}://{user}{host}/{path}{parameters}"));
+        let parsed = PgConnectOptions::from_str(&format!("{scheme}://{user}{host}/{path}?{query}"));
         let parsed = parsed.map_err(|_| malformed())?;
         if several && (host.is_empty() || parsed.get_socket().is_some()) {
             return Err(StartupError::settings(
@@ -69,7 +54,24 @@ pub fn parse(url: &SecretString) -> Result<(PgConnectOptions, Vec<Host>), Startu
             }
         }
     }
-    Ok((options.ok_or_else(malformed)?, all))
+    let options = options.ok_or_else(malformed)?;
+    Ok((encrypted(options, &all, &parameters), all))
+}
+
+/// Sets how the connection is encrypted where the URL does not: the certificate of another machine is checked, and every
+/// certificate is if the URL names an authority for it.
+fn encrypted(
+    options: PgConnectOptions,
+    hosts: &[Host],
+    parameters: &Parameters,
+) -> PgConnectOptions {
+    let is_socket = options.get_socket().is_some() || options.get_host().starts_with('/');
+    let is_local = is_socket || hosts.iter().all(|(host, _)| is_local(host));
+    let is_checked = !is_local || (parameters.names_authority && !is_socket);
+    match is_checked && !parameters.names_ssl_mode {
+        true => options.ssl_mode(PgSslMode::VerifyFull),
+        false => options,
+    }
 }
 
 fn malformed() -> StartupError {
@@ -98,7 +100,7 @@ fn without_brackets(host: &str) -> Result<&str, StartupError> {
 }
 
 /// Whether a host is this machine: `localhost`, a loopback address or the directory of a socket.
-pub fn is_local(host: &str) -> bool {
+fn is_local(host: &str) -> bool {
     let address = host.parse::<IpAddr>();
     let is_loopback = address.is_ok_and(|address| address.is_loopback());
     host == "localhost" || host.starts_with('/') || is_loopback
@@ -183,6 +185,36 @@ mod tests {
             "postgres://u@localhost/leads?host=one,,two",
         ] {
             assert!(parse(&url.into()).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_checked_unless_the_url_says_otherwise() {
+        let mode = |url: &str| format!("{:?}", parse(&url.into()).unwrap().0.get_ssl_mode());
+        for (url, wanted) in [
+            ("postgres://u@db.example/leads", "VerifyFull"),
+            ("postgres://u@[2001:db8::7]/leads", "VerifyFull"),
+            ("postgres://u@localhost,db.example/leads", "VerifyFull"),
+            (
+                "postgres://u:sslmode=disable@db.example/leads",
+                "VerifyFull",
+            ),
+            ("postgres://u@db.example/sslmode=disable", "VerifyFull"),
+            (
+                "postgres://u@db.example/leads?application_name=sslmode=disable",
+                "VerifyFull",
+            ),
+            (
+                "postgres://u@localhost/leads?sslrootcert=/etc/passwd",
+                "VerifyFull",
+            ),
+            (
+                "postgres://u@db.example/leads?user=v&sslmode=require",
+                "Require",
+            ),
+            ("postgres://u@db.example/leads?sslmode=disable", "Disable"),
+        ] {
+            assert_eq!(mode(url), wanted, "{url}");
         }
     }
 

@@ -20,7 +20,8 @@
 //! | Lost | none | yes | NOT_SERVING |
 //!
 //! Each call of [`PrimaryWatch::is_available`] is one event. `server/` makes one every second. The probe *responds*
-//! (the server accepts writes), *fails* (an error, or the server is a standby) or *times out* (after 1 s). If it
+//! (the server accepts writes), *fails* (an error, the server is a standby, its settings could lose an acknowledged
+//! change, or the session is not the probe's own: `session.rs`) or *times out* (after 1 s). If it
 //! does not respond, a server that accepts writes is searched, first on the host in use, then on the other hosts
 //! of the URL: *same* host, *other* host or *none* is found.
 //!
@@ -75,9 +76,10 @@
 
 mod epoch;
 pub mod hosts;
+mod parameters;
 mod pool_hooks;
 mod primary;
 
 pub use epoch::ConnectionEpoch;
-pub use pool_hooks::reject_stale;
-pub use primary::{PrimaryWatch, find_writable};
+pub use pool_hooks::{drop_stale, reject_stale};
+pub use primary::{PROBE_TIMEOUT, PrimaryWatch, Skipped, find_writable};

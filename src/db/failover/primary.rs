@@ -6,46 +6,108 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::SqlxError;
 use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::sqlx::{Connection as _, PgConnection, PgPool, Row as _};
+use sea_orm::sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::epoch::ConnectionEpoch;
 use super::hosts::Host;
+use crate::db::connect_failure::ConnectFailure;
 use crate::db::schema_lock;
+use crate::db::session::{Session, SessionError};
 
 /// How long a server may take to connect and to report whether it accepts writes.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Finds the server that accepts writes and connects to it. The server in use is tried first.
-/// `on_skip` receives each server that is not chosen, and the reason.
+/// The server that accepts writes.
+pub struct Found {
+    pub host: Host,
+    pub connection: PgConnection,
+    session: Session,
+    /// The servers that were tried before.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A server that is not chosen.
+pub struct Skipped {
+    pub host: Host,
+    /// A sentence for the log.
+    pub why: String,
+    /// None for a standby.
+    failure: Option<ConnectFailure>,
+}
+
+impl Skipped {
+    /// Whether it responds, is as it must be, and accepts no writes now.
+    pub fn is_standby(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// Whether it may be usable within seconds.
+    pub fn is_temporary(&self) -> bool {
+        self.failure
+            .as_ref()
+            .is_some_and(ConnectFailure::is_temporary)
+    }
+
+    /// Whether it can be connected to, but must not be used.
+    pub fn is_unfit(&self) -> bool {
+        matches!(self.failure, Some(ConnectFailure::Unfit(_)))
+    }
+}
+
+/// Finds the server that accepts writes and connects to it. The server in use is tried first. Each may take as long as
+/// `wait`.
+///
+/// # Errors
+/// The servers and why each is not chosen, if no one is.
 pub async fn find_writable(
     options: &PgConnectOptions,
     hosts: &[Host],
-    on_skip: impl Fn(&Host, &str),
-) -> Option<(Host, PgConnection)> {
+    wait: Duration,
+) -> Result<Found, Vec<Skipped>> {
     let current = (options.get_host().to_owned(), options.get_port());
     let others = hosts.iter().filter(|host| **host != current);
+    let mut skipped = Vec::new();
     for host in std::iter::once(&current).chain(others) {
         let options = options.clone().host(&host.0).port(host.1);
-        let attempt = async {
-            let mut connection = PgConnection::connect_with(&options).await?;
-            let is_writable = accepts_writes(&mut connection).await;
-            Ok::<_, SqlxError>(is_writable.then_some(connection))
+        let attempt = tokio::time::timeout(wait, connect(&options));
+        let attempt = attempt.await;
+        let failure = match attempt.unwrap_or(Err(ConnectFailure::TimedOut(wait))) {
+            Ok((connection, session)) if session.is_writable => {
+                return Ok(Found {
+                    host: host.clone(),
+                    connection,
+                    session,
+                    skipped,
+                });
+            }
+            Ok(_) => None,
+            Err(failure) => Some(failure),
         };
-        match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
-            Ok(Ok(Some(connection))) => return Some((host.clone(), connection)),
-            Ok(Ok(None)) => on_skip(host, "it accepts no writes"),
-            Ok(Err(error)) => on_skip(host, &error.to_string()),
-            Err(_) => on_skip(host, "it did not respond in time"),
-        }
+        let why = failure.as_ref().map(|failure| failure.describe(&options));
+        skipped.push(Skipped {
+            host: host.clone(),
+            why: why.unwrap_or_else(|| "it accepts no writes".to_owned()),
+            failure,
+        });
     }
-    None
+    Err(skipped)
 }
 
-async fn accepts_writes(connection: &mut PgConnection) -> bool {
-    let row = sea_orm::sqlx::query("SELECT pg_is_in_recovery()").fetch_one(connection);
-    matches!(row.await.and_then(|row| row.try_get(0)), Ok(false))
+async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Session), ConnectFailure> {
+    match PgConnection::connect_with(options).await {
+        Ok(mut connection) => {
+            let session = Session::check(&mut connection).await?;
+            Ok((connection, session))
+        }
+        Err(error) => Err(ConnectFailure::of(error, options).await),
+    }
+}
+
+/// The connection that finds out whether the server accepts writes.
+struct Probe {
+    connection: PgConnection,
+    session: Session,
 }
 
 /// Keeps the pools connected to the server that accepts writes.
@@ -53,7 +115,7 @@ pub struct PrimaryWatch {
     pools: [PgPool; 2],
     hosts: Vec<Host>,
     epoch: Arc<ConnectionEpoch>,
-    probe: Option<PgConnection>,
+    probe: Option<Probe>,
     /// The probe connection did not respond to the last check.
     timed_out: bool,
     /// The probe connection holds the lock that keeps migrations from being reverted.
@@ -72,13 +134,16 @@ impl PrimaryWatch {
         }
     }
 
-    /// Whether there is a server that accepts writes.
-    pub async fn is_available(&mut self) -> bool {
-        let is_available = self.find_primary().await;
-        if is_available && !self.holds_schema {
+    /// Checks that there is a server that accepts writes.
+    ///
+    /// # Errors
+    /// For each host of the URL, why it does not.
+    pub async fn check(&mut self) -> Result<(), String> {
+        self.find_primary().await?;
+        if !self.holds_schema {
             self.hold_schema().await;
         }
-        is_available
+        Ok(())
     }
 
     /// Whether migrations cannot be reverted now, because of this server.
@@ -89,8 +154,8 @@ impl PrimaryWatch {
     /// Acquires the lock on the schema, over the probe connection: it is the one that is replaced first when the
     /// primary changes. A failure is retried by the next check.
     async fn hold_schema(&mut self) {
-        if let Some(connection) = &mut self.probe {
-            let attempt = schema_lock::try_hold(connection);
+        if let Some(probe) = &mut self.probe {
+            let attempt = schema_lock::try_hold(&mut probe.connection);
             match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
                 Ok(Ok(true)) => self.holds_schema = true,
                 Ok(Ok(false)) => {
@@ -104,23 +169,34 @@ impl PrimaryWatch {
         }
     }
 
-    async fn find_primary(&mut self) -> bool {
-        if let Some(connection) = &mut self.probe {
-            match probe_writable(connection).await {
-                Some(true) => {
+    async fn find_primary(&mut self) -> Result<(), String> {
+        let mut why = None;
+        if let Some(probe) = &mut self.probe {
+            match probe.check().await {
+                Some(Ok(true)) => {
                     self.timed_out = false;
-                    return true;
+                    return Ok(());
                 }
-                Some(false) => self.probe = None,
+                Some(Ok(false)) => self.probe = None,
+                Some(Err(error)) => {
+                    self.probe = None;
+                    if let SessionError::Unfit(unfit) = error {
+                        why = Some(unfit);
+                    }
+                }
                 None => self.timed_out = true,
             }
             // The connections of the pools are older than this failure, so they count as dead too.
             self.epoch.invalidate();
         }
         let options = self.pools[0].connect_options();
-        let Some((host, connection)) = find_writable(&options, &self.hosts, |_, _| {}).await else {
-            return false;
-        };
+        let found = find_writable(&options, &self.hosts, PROBE_TIMEOUT).await;
+        let Found {
+            host,
+            connection,
+            session,
+            ..
+        } = found.map_err(|skipped| reasons(&skipped))?;
         let moved = host != (options.get_host().to_owned(), options.get_port());
         if moved {
             self.switch_to(host);
@@ -131,9 +207,13 @@ impl PrimaryWatch {
             self.epoch.abort_pending();
         }
         self.timed_out = false;
-        self.probe = Some(connection);
+        self.probe = Some(Probe {
+            connection,
+            session,
+        });
         self.holds_schema = false;
-        true
+        // A new connection does not show it at once: it has not shared its session yet.
+        why.map_or(Ok(()), Err)
     }
 
     /// Makes the pools open new connections to this host.
@@ -152,15 +232,26 @@ impl PrimaryWatch {
     /// Whether the probe connection that did not respond does respond now.
     async fn responds_now(&mut self) -> bool {
         match &mut self.probe {
-            Some(connection) => probe_writable(connection).await == Some(true),
+            Some(probe) => matches!(probe.check().await, Some(Ok(true))),
             None => false,
         }
     }
 }
 
-/// Whether the server of this connection accepts writes; `None` if it does not respond in time.
-async fn probe_writable(connection: &mut PgConnection) -> Option<bool> {
-    tokio::time::timeout(PROBE_TIMEOUT, accepts_writes(connection))
-        .await
-        .ok()
+impl Probe {
+    /// Whether the server of this connection accepts writes; `None` if it does not respond in time.
+    async fn check(&mut self) -> Option<Result<bool, SessionError>> {
+        let check = self.session.check_again(&mut self.connection);
+        let session = tokio::time::timeout(PROBE_TIMEOUT, check).await.ok()?;
+        Some(session.map(|session| session.is_writable))
+    }
+}
+
+/// Why no server was chosen, with their hosts.
+fn reasons(skipped: &[Skipped]) -> String {
+    let reason = |skipped: &Skipped| match skipped.is_standby() {
+        true => format!("{}:{}: {}", skipped.host.0, skipped.host.1, skipped.why),
+        false => skipped.why.clone(),
+    };
+    skipped.iter().map(reason).collect::<Vec<_>>().join("; ")
 }

@@ -38,7 +38,7 @@ async fn a_database_that_is_away_or_none_is_refused() {
         format!("{base}/there_is_no_such_database"),
     ] {
         let ended = leadsmith("serve").database(&url).quiet().run().await;
-        ended.refused("the database cannot be opened");
+        ended.refused(" cannot be opened (");
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("letter.txt");
