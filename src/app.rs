@@ -237,6 +237,11 @@ impl Running {
         self.serving.stop().await
     }
 
+    /// What the server reports to health checks.
+    pub fn readiness(&self) -> Readiness {
+        self.serving.readiness()
+    }
+
     /// Reads the TLS files now, instead of when they are next checked for changes.
     pub fn reload_tls(&self) {
         if let Some(tls) = &self.tls {

@@ -17,6 +17,7 @@ mod process;
 mod secret;
 mod serve;
 mod service_account;
+mod service_manager;
 
 use std::path::PathBuf;
 

@@ -2,6 +2,7 @@
 
 use super::arguments::LevelSource;
 use super::process::{self, Request, Signals};
+use super::service_manager::ServiceManager;
 use crate::app::{self, Running};
 use crate::config::{ServeSettings, StartupError, location};
 use crate::core::build;
@@ -77,6 +78,7 @@ pub async fn until_stopped(
     mut signals: Signals,
     level: Option<LevelSource>,
 ) -> Result<(), StartupError> {
+    let manager = ServiceManager::ready(server.address, server.readiness());
     loop {
         let request = tokio::select! {
             request = signals.next() => request,
@@ -93,6 +95,7 @@ pub async fn until_stopped(
         }
     }
     tracing::info!("stopping: waiting for running calls to finish");
+    manager.stopping();
     server.stop().await?;
     tracing::info!("stopped");
     Ok(())

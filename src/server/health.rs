@@ -5,8 +5,8 @@
 //! The module must use the database only through its `Watch`. It takes the names of the services from `auth::policy`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -32,6 +32,8 @@ pub async fn reporter() -> (Readiness, HealthServer<impl Health>) {
     let readiness = Readiness {
         reporter,
         is_ready: Arc::default(),
+        start: Instant::now(),
+        last_check: Arc::default(),
     };
     readiness.set(true).await;
     (readiness, service)
@@ -42,6 +44,9 @@ pub async fn reporter() -> (Readiness, HealthServer<impl Health>) {
 pub struct Readiness {
     reporter: HealthReporter,
     is_ready: Arc<AtomicBool>,
+    start: Instant,
+    /// When the database was last checked, in milliseconds after `start`.
+    last_check: Arc<AtomicU64>,
 }
 
 impl Readiness {
@@ -61,6 +66,18 @@ impl Readiness {
     /// What was last set.
     pub fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
+    }
+
+    /// How long ago a check of the database ended, whatever it found. The checks end about every second, also while the
+    /// database is unavailable: a long time means that the process is stuck.
+    pub fn since_last_check(&self) -> Duration {
+        let last = Duration::from_millis(self.last_check.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
+
+    fn checked(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_check.store(now, Ordering::Relaxed);
     }
 }
 
@@ -82,6 +99,7 @@ pub async fn follow_database(
             () = stop.cancelled() => return database,
             availability = check => availability,
         };
+        readiness.checked();
         admission.outage().checked(&availability);
         let ready = availability.is_ok();
         if ready != was_ready {

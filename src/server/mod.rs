@@ -210,6 +210,11 @@ impl ServerHandle {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
+    /// What the server reports to health checks.
+    pub fn readiness(&self) -> Readiness {
+        self.health.clone()
+    }
+
     /// Adds a background job that is aborted when the server stops.
     pub fn add_background(&mut self, job: AbortOnDropHandle<()>) {
         self.background.push(job);

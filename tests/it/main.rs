@@ -61,6 +61,7 @@ mod replication;
 mod retention;
 mod schema;
 mod secrets;
+mod service_manager;
 mod slow;
 mod stop;
 mod story;
