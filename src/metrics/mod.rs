@@ -42,6 +42,8 @@ pub struct Metrics {
     pub calls: CallMetrics,
     /// Limits, their use, and what they refused.
     pub limits: LimitMetrics,
+    /// Whether the server reports to health checks that it is ready to serve calls.
+    pub ready: IntGauge,
     /// Accepted connections.
     pub connections_accepted: IntCounter,
     /// TLS handshakes that failed or timed out.
@@ -148,6 +150,10 @@ impl Metrics {
         Ok(Self {
             calls: CallMetrics::new(&new)?,
             limits: LimitMetrics::new(&new)?,
+            ready: new.gauge(
+                "leadsmith_ready",
+                "1 if the server is ready to serve calls, as it reports to health checks, else 0",
+            )?,
             connections_accepted: new.counter(
                 "leadsmith_connections_accepted_total",
                 "Connections that were accepted",

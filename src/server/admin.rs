@@ -181,6 +181,7 @@ impl Admin {
         let db = &self.auth.db;
         db.observe().await;
         let metrics = db.metrics();
+        metrics.ready.set(self.readiness.is_ready().into());
         let limits = &metrics.limits;
         self.admission.observe(limits);
         let (used, allowed) = self.auth.passwords.usage();
