@@ -24,10 +24,11 @@ const PHRASES: [(&str, &str); 16] = [
 ];
 
 /// Where text is looked for.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     ".ci",
     ".cargo",
     "bench",
+    "deploy",
     "docs/src",
     "fuzz/fuzz_targets",
     "migrations",
@@ -44,7 +45,10 @@ fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
             texts(&path, found);
         } else if path.extension().is_none_or(|ending| {
-            ["rs", "md", "proto", "toml", "patch"].contains(&ending.to_str().unwrap())
+            [
+                "rs", "md", "proto", "toml", "patch", "yml", "yaml", "service", "json",
+            ]
+            .contains(&ending.to_str().unwrap())
         }) {
             found.push(path);
         }

@@ -24,6 +24,7 @@ mod connecting;
 mod connections;
 mod contract;
 mod crash;
+mod deploy;
 mod documents;
 mod errors;
 mod explain;
