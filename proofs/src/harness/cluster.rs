@@ -75,6 +75,14 @@ impl Cluster {
         self.control(&["stop", "--timeout=60", "--mode", mode])
     }
 
+    /// Stops the server and starts it as a standby, which accepts no changes until it is promoted by
+    /// `SELECT pg_promote()`.
+    pub fn begin_as_standby(&self) -> Result<()> {
+        self.end("fast")?;
+        fs::write(self.data().join("standby.signal"), "")?;
+        self.begin()
+    }
+
     fn control(&self, arguments: &[&str]) -> Result<()> {
         let mut control = self.owned("pg_ctl");
         control

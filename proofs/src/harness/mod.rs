@@ -13,6 +13,7 @@ pub mod neighbour;
 pub mod patroni;
 pub mod previous;
 pub mod program;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod report;

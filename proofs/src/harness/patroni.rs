@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::cluster::{find_programs, processes, run, signal};
+use super::program::free_port;
 
 /// How long a leader that does not respond keeps the lead: the smallest value that Patroni allows.
 pub const TTL: Duration = Duration::from_secs(20);
@@ -371,11 +372,4 @@ postgresql:
     rewind: {{username: rewinder}}
 "#
     )
-}
-
-/// A free port below the ephemeral range: a restored member needs the same port again.
-fn free_port() -> Result<u16> {
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);
-    ports.find(free).context("no port is free")
 }

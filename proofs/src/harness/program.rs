@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +18,13 @@ use super::cluster::{run, signal, succeeded};
 
 /// How long a server may take to start, or a command to finish.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A free port below the ephemeral range: a server that is started again needs the same port.
+pub fn free_port() -> Result<u16> {
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);
+    ports.find(free).context("no port is free")
+}
 
 /// A release build of the service, with a seeded bug or without.
 #[derive(Clone)]

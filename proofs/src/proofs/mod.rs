@@ -8,6 +8,7 @@ use crate::harness::context::Context;
 use crate::harness::database::{BOTH, Kind};
 use crate::harness::report::Findings;
 
+mod alerts;
 mod amplification;
 mod argon2_flood;
 mod backup;
@@ -149,6 +150,13 @@ pub const PROOFS: &[Proof] = &[
         databases: POSTGRES,
         bugs: &[("outage-is-fault", POSTGRES), ("seen-is-safe", POSTGRES)],
         run: |context| Box::pin(failover::run(context)),
+    },
+    Proof {
+        name: "alerts",
+        promise: "Every alert fires while its fault lasts, and clears when the fault is corrected",
+        databases: POSTGRES,
+        bugs: &[("outage-unmeasured", POSTGRES)],
+        run: |context| Box::pin(alerts::run(context)),
     },
     Proof {
         name: "upgrade",
