@@ -13,7 +13,8 @@ WORKDIR /src
 COPY . .
 RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path './.cargo/*' \
       ! -path '*/src/lib.rs' ! -path '*/src/main.rs' ! -path ./tests/it/main.rs ! -name build.rs -delete \
-    && find . -name '*.rs' -exec sh -c 'echo "fn main() {}" >"$1"' - {} \; \
+    && echo 'fn main() {}' >/tmp/main.rs \
+    && find . -name '*.rs' -exec cp /tmp/main.rs {} \; \
     && find . -type d -empty -delete
 
 FROM ${RUST_IMAGE} AS build
