@@ -5,12 +5,15 @@ use std::{env, error::Error, fs, path::PathBuf};
 use tonic_prost_build::configure;
 
 /// Messages that carry a secret. Their `Debug` is written by hand and omits the secret.
-const SECRET_MESSAGES: [&str; 5] = [
+const SECRET_MESSAGES: [&str; 8] = [
     "leadsmith.v1.UpdateLeadRequest",
     "leadsmith.v1.EraseLeadRequest",
     "leadsmith.v1.SignInRequest",
     "leadsmith.v1.SignInResponse",
     "leadsmith.v1.ChangePasswordRequest",
+    "leadsmith.v1.CreateOperatorRequest",
+    "leadsmith.v1.ResetPasswordRequest",
+    "leadsmith.v1.CreateKeyResponse",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -13,17 +13,21 @@ use tonic::service::Routes;
 use tower::{Layer, Service};
 
 use crate::auth::Auth;
+use crate::auth::passwords::Passwords;
 use crate::commit::GroupCommit;
 use crate::config::{Limits, ServeSettings, StartupError};
 use crate::core::clock::Clock;
 use crate::db::{Db, connect, migrate};
 use crate::features::clients::{Clients, api::ClientApi};
 use crate::features::leads::{Leads, api::LeadApi};
+use crate::features::operators::{Operators, api::OperatorApi};
 use crate::features::opportunities::{Opportunities, api::OpportunityApi};
 use crate::features::orders::{Orders, api::OrderApi};
+use crate::features::service_accounts::{ServiceAccounts, api::ServiceAccountApi};
 use crate::features::sessions::api::AuthApi;
 use crate::features::{self};
 use crate::grpc::page::PageTokens;
+use crate::jobs::last_use;
 use crate::jobs::retention::{self, RetentionPolicy};
 use crate::server::tls::Tls;
 use crate::server::{
@@ -73,7 +77,8 @@ impl App {
             migrate::require_usable(url).await?;
         }
         let db = connect::open(url, &settings.limits, clock.clone()).await?;
-        let auth = Arc::new(Auth::new(db.clone(), clock.clone()));
+        let passwords = Passwords::with_min_length(settings.passwords.min_password_length);
+        let auth = Arc::new(Auth::new(db.clone(), clock.clone(), passwords));
         Ok(Self {
             page_tokens: PageTokens::new(db.shared_key("page-tokens").await?),
             commit: GroupCommit::new(&db, &settings.limits, features::RECORDS),
@@ -117,6 +122,7 @@ impl App {
             };
         }
         let db = || self.db.clone();
+        let operators = || Operators::new(Arc::clone(&self.auth));
         let routes = Routes::new(public!(health))
             .add_service(public!(reflection_v1))
             .add_service(public!(reflection_v1alpha))
@@ -157,6 +163,27 @@ impl App {
                 proto::auth_service_server::AuthServiceServer<_>,
                 AuthApi {
                     auth: Arc::clone(&self.auth),
+                    operators: operators(),
+                    commit: self.commit.clone(),
+                    page_tokens: self.page_tokens.clone(),
+                }
+            ))
+            .add_service(service!(
+                proto::operator_service_server::OperatorServiceServer<_>,
+                OperatorApi {
+                    operators: operators(),
+                    passwords: self.auth.passwords.clone(),
+                    commit: self.commit.clone(),
+                    page_tokens: self.page_tokens.clone(),
+                }
+            ))
+            .add_service(service!(
+                proto::service_account_service_server::ServiceAccountServiceServer<_>,
+                ServiceAccountApi {
+                    accounts: ServiceAccounts::new(Arc::clone(&self.auth)),
+                    clock: self.clock.clone(),
+                    commit: self.commit.clone(),
+                    page_tokens: self.page_tokens.clone(),
                 }
             ));
         Ok((reporter, routes))
@@ -219,6 +246,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, St
         routes,
     )?;
     serving.add_background(retention);
+    serving.add_background(last_use::start(Arc::clone(&app.auth)));
     Ok(Running {
         address: serving.address,
         admin_address: serving.admin_address(),

@@ -23,6 +23,7 @@ mod m0011_keys;
 mod m0015_contract;
 mod m0016_compatibility;
 mod m0017_identities;
+mod m0018_people;
 mod schema;
 pub mod search_index;
 
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             expand(m0015_contract::Migration),
             expand(m0016_compatibility::Migration),
             expand(m0017_identities::Migration),
+            expand(m0018_people::Migration),
         ]
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::{
-    ChangePasswordRequest, EraseLeadRequest, SignInRequest, SignInResponse, UpdateLeadRequest,
+    ChangePasswordRequest, CreateKeyResponse, CreateOperatorRequest, EraseLeadRequest,
+    ResetPasswordRequest, SignInRequest, SignInResponse, UpdateLeadRequest,
 };
 
 const HIDDEN: &str = "…";
@@ -59,6 +60,39 @@ impl fmt::Debug for ChangePasswordRequest {
             .field("current_password", &HIDDEN)
             .field("new_password", &HIDDEN)
             .field("validate_only", &self.validate_only)
+            .finish()
+    }
+}
+
+impl fmt::Debug for CreateOperatorRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateOperatorRequest")
+            .field("operator", &self.operator)
+            .field("password", &HIDDEN)
+            .field("request_id", &self.request_id)
+            .field("validate_only", &self.validate_only)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ResetPasswordRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResetPasswordRequest")
+            .field("id", &self.id)
+            .field("etag", &self.etag)
+            .field("new_password", &HIDDEN)
+            .field("request_id", &self.request_id)
+            .field("validate_only", &self.validate_only)
+            .finish()
+    }
+}
+
+impl fmt::Debug for CreateKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateKeyResponse")
+            .field("api_key", &HIDDEN)
+            .field("key", &self.key)
+            .field("service_account", &self.service_account)
             .finish()
     }
 }

@@ -32,9 +32,9 @@ use crate::error::Result;
 pub const WINDOW: Duration = Duration::minutes(15);
 /// How long a released reservation still counts in a full bucket, if other attempts overlapped with it.
 pub(super) const LINGER: Duration = Duration::seconds(2);
-const PER_OPERATOR: usize = 5;
-const PER_USERNAME_AND_ADDRESS: usize = 5;
-const PER_USERNAME: usize = 50;
+pub(super) const PER_OPERATOR: usize = 5;
+pub(super) const PER_USERNAME_AND_ADDRESS: usize = 5;
+pub(super) const PER_USERNAME: usize = 50;
 /// Over all usernames.
 const PER_ADDRESS: usize = 100;
 
@@ -116,11 +116,11 @@ impl Bucket {
     }
 }
 
-fn current_password_name(operator: Uuid) -> String {
+pub(super) fn current_password_name(operator: Uuid) -> String {
     format!("current_password/{operator}")
 }
 
-fn sign_in_name(username: &str) -> String {
+pub(super) fn sign_in_name(username: &str) -> String {
     use base64::Engine;
     let hash = Sha256::digest(username.as_bytes());
     let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash);
@@ -188,19 +188,6 @@ pub(super) async fn lock_buckets(
     // The time is read after the lock is acquired, because attempts are compared by their times.
     let now = tx.time().await?;
     Ok((store::attempts(tx, names, now).await?, now))
-}
-
-/// Deletes every attempt that counts against an operator.
-pub async fn unlock(db: &crate::db::Db, operator: Uuid, username: &str) -> Result<()> {
-    let names = (current_password_name(operator), sign_in_name(username));
-    db.write(move |tx| {
-        Box::pin(async move {
-            store::delete_attempts(tx, &names.0).await?;
-            store::delete_attempts(tx, &names.1).await?;
-            Ok(Verdict::Done(()))
-        })
-    })
-    .await
 }
 
 /// An attempt that counts against the limit of its bucket.

@@ -44,7 +44,8 @@ pub fn current_password_required() -> Error {
     )
 }
 
-pub(super) fn current_password_invalid() -> Error {
+/// The password that should be the operator's own is wrong.
+pub fn current_password_invalid() -> Error {
     let message =
         "The current password is wrong, and nothing was changed. Send your own current password.";
     Error::new(

@@ -110,9 +110,14 @@ pub async fn look_up(auth: &Auth, credential: &Credential) -> Result<Identity> {
     let hash = *credential.hash();
     let (identity, expire_time) = match credential {
         Credential::Token(TokenKind::Session, _) => {
-            let (operator, expire_time) = store::session(auth.db.read(), &hash, now)
-                .await?
-                .ok_or_else(Error::token_invalid)?;
+            let found = store::session(auth.db.read(), &hash, now).await?;
+            let store::ValidSession {
+                operator,
+                expire_time,
+                last_use_time,
+            } = found.ok_or_else(Error::token_invalid)?;
+            auth.last_use
+                .note(TokenKind::Session, hash, now, last_use_time);
             if needs_extension(expire_time - now) {
                 tokio::spawn(sessions::extend(auth.db.clone(), hash));
             }
@@ -125,7 +130,10 @@ pub async fn look_up(auth: &Auth, credential: &Credential) -> Result<Identity> {
         }
         Credential::Token(TokenKind::ApiKey, _) => {
             let found = store::api_key(auth.db.read(), &hash).await?;
-            (Identity::of_service_account(found)?, None)
+            let (owner, last_use_time) = found.ok_or_else(Error::token_invalid)?;
+            auth.last_use
+                .note(TokenKind::ApiKey, hash, now, last_use_time);
+            (Identity::of_service_account(Some(owner))?, None)
         }
         Credential::Certificate(certificate) => {
             let found = store::certificate(auth.db.read(), &certificate.names).await?;

@@ -4,6 +4,8 @@
 //! never more hashes in progress than cores. This module must not use the database: no connection is held while a
 //! password is hashed.
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +15,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::config::MIN_PASSWORD_LENGTH;
 use crate::core::text;
 use crate::core::violations::{Reason, Violations};
 use crate::error::{Error, Result};
@@ -21,8 +24,10 @@ use crate::telemetry::traces::Span;
 
 /// How many hashes may wait for a permit. More fail with `SERVER_OVERLOADED`.
 const MAX_QUEUED: usize = 128;
-/// The allowed length of a password, in bytes.
-pub const LENGTH: std::ops::RangeInclusive<usize> = 12..=1024;
+/// The maximum length of a password, in bytes.
+const MAX_LENGTH: usize = 1_024;
+/// A username with fewer characters may be part of the password: nearly every password has it.
+const MIN_USERNAME_IN_PASSWORD: usize = 3;
 
 /// The hash that is verified against if the operator does not exist, so that it takes the same time. No password
 /// hashes to zeros. The parameters are argon2's defaults, as in every hash of this service.
@@ -37,8 +42,10 @@ pub struct Passwords {
     /// Limits the hashes that run or wait.
     admitted: Arc<Semaphore>,
     max_admitted: usize,
-    /// Where the hashes are measured; `None` on the command line.
+    /// Where the hashes are measured, if they are.
     metrics: Option<Arc<Metrics>>,
+    /// The minimum length of a new password, in bytes.
+    min_length: usize,
 }
 
 impl Default for Passwords {
@@ -48,17 +55,26 @@ impl Default for Passwords {
             running: Arc::new(Semaphore::new(cores)),
             admitted: Arc::new(Semaphore::new(cores + MAX_QUEUED)),
             max_admitted: cores + MAX_QUEUED,
+            min_length: MIN_PASSWORD_LENGTH,
             metrics: None,
         }
     }
 }
 
 impl Passwords {
-    /// Hashes and verifies, and measures it.
-    pub fn measured(metrics: Arc<Metrics>) -> Self {
+    /// New passwords must have at least this number of bytes.
+    pub fn with_min_length(min_length: usize) -> Self {
+        Self {
+            min_length,
+            ..Self::default()
+        }
+    }
+
+    /// The same, with its hashes measured.
+    pub fn measured(self, metrics: Arc<Metrics>) -> Self {
         Self {
             metrics: Some(metrics),
-            ..Self::default()
+            ..self
         }
     }
 
@@ -66,6 +82,37 @@ impl Passwords {
     pub fn usage(&self) -> (usize, usize) {
         let free = self.admitted.available_permits();
         (self.max_admitted.saturating_sub(free), self.max_admitted)
+    }
+
+    /// Reports the violations of a new password, apart from those of [`check_username`]. Its length is measured
+    /// in NFC.
+    pub fn check_new(&self, violations: &mut Violations, field: &str, password: &str) {
+        let before = violations.count();
+        let reason = match text::nfc(password).len() {
+            0 => Some(Reason::Required),
+            length if length < self.min_length => Some(Reason::TooShort),
+            length if length > MAX_LENGTH => Some(Reason::TooLong),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            let problem = format_args!("must be {} to {MAX_LENGTH} bytes long", self.min_length);
+            violations.add(field, reason, problem);
+        }
+        if password.chars().any(char::is_control) {
+            violations.add(
+                field,
+                Reason::CharacterInvalid,
+                "must not contain control characters such as tabs or line breaks, which cannot be entered at every \
+                 prompt",
+            );
+        }
+        if violations.count() == before && common::is_common(password) {
+            violations.add(
+                field,
+                Reason::ValueNotAllowed,
+                "is one of the most common passwords, which are guessed first: choose several unrelated words",
+            );
+        }
     }
 
     /// Waits until a core is free for a hash.
@@ -176,24 +223,14 @@ fn to_nfc(password: &SecretString) -> SecretString {
     text::nfc(password.expose_secret()).into()
 }
 
-/// Reports the violations of a new password. Its length is measured in NFC.
-pub fn check_new(violations: &mut Violations, field: &str, password: &str) {
-    let reason = match text::nfc(password).len() {
-        0 => Some(Reason::Required),
-        length if length < *LENGTH.start() => Some(Reason::TooShort),
-        length if length > *LENGTH.end() => Some(Reason::TooLong),
-        _ => None,
-    };
-    if let Some(reason) = reason {
-        let problem = format_args!("must be {} to {} bytes long", LENGTH.start(), LENGTH.end());
-        violations.add(field, reason, problem);
-    }
-    if password.chars().any(char::is_control) {
+/// Reports a new password that contains the operator's username, in any letter case.
+pub fn check_username(violations: &mut Violations, field: &str, password: &str, username: &str) {
+    let is_long = username.chars().count() >= MIN_USERNAME_IN_PASSWORD;
+    if is_long && text::fold(password).contains(&text::fold(username)) {
         violations.add(
             field,
-            Reason::CharacterInvalid,
-            "must not contain control characters such as tabs or line breaks, which cannot be entered at every \
-             prompt",
+            Reason::ValueNotAllowed,
+            "must not contain the username",
         );
     }
 }
@@ -203,7 +240,7 @@ pub fn check_given(violations: &mut Violations, field: &str, password: &str) {
     let length = "must be 1 to 1,024 bytes long";
     if password.is_empty() {
         violations.add(field, Reason::Required, length);
-    } else if text::nfc(password).len() > *LENGTH.end() {
+    } else if text::nfc(password).len() > MAX_LENGTH {
         violations.add(field, Reason::TooLong, length);
     }
 }

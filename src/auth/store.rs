@@ -1,20 +1,21 @@
-//! Every query about sessions, API keys, client certificates and password attempts.
+//! The queries that find the owner of a session, an API key or a client certificate, and every query about
+//! password attempts.
 //!
 //! This module holds no rules: the callers decide what a missing row means.
 
 use crate::core::text_enum::TextEnum as _;
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::sea_query::{DeleteStatement, Expr, LockType};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
-    QuerySelect,
+    QueryOrder, QuerySelect, QueryTrait,
 };
 use uuid::Uuid;
 
 use super::attempts::{Attempt, WINDOW};
+use super::locks::CountedBucket;
 use super::operators::{self, Operator, Username, store::from_row};
 use super::reservation::Slot;
-use super::{MAX_CLOCK_SKEW, SESSION_LIFETIME};
 use crate::core::call::TokenHash;
 use crate::core::call::{Principal, PrincipalKind};
 use crate::core::role::Role;
@@ -22,12 +23,19 @@ use crate::db::Tx;
 use crate::db::entities::{api_key, operator, password_attempt, service_account, session};
 use crate::error::{Error, Result};
 
-/// The operator of a session that is valid now, and the expiry of the session.
+/// A session that is valid now.
+pub struct ValidSession {
+    pub operator: Operator,
+    pub expire_time: DateTime<Utc>,
+    pub last_use_time: Option<DateTime<Utc>>,
+}
+
+/// A session that is valid now.
 pub async fn session(
     db: &impl ConnectionTrait,
     hash: &TokenHash,
     now: DateTime<Utc>,
-) -> Result<Option<(Operator, DateTime<Utc>)>> {
+) -> Result<Option<ValidSession>> {
     let found = session::Entity::find_by_id(hash.to_vec())
         .filter(session::Column::ExpireTime.gt(now))
         .find_also_related(operator::Entity)
@@ -39,24 +47,29 @@ pub async fn session(
     if operator.disable_time.is_some() {
         return Ok(None);
     }
-    Ok(Some((from_row(operator)?, session.expire_time)))
+    Ok(Some(ValidSession {
+        operator: from_row(operator)?,
+        expire_time: session.expire_time,
+        last_use_time: session.last_use_time,
+    }))
 }
 
-/// The service account of a key that is valid now.
+/// The service account of a key that is valid now, and the last use of the key.
 pub async fn api_key(
     db: &impl ConnectionTrait,
     hash: &TokenHash,
-) -> Result<Option<(Principal, Role)>> {
+) -> Result<Option<((Principal, Role), Option<DateTime<Utc>>)>> {
     let found = api_key::Entity::find()
         .filter(api_key::Column::KeyHash.eq(hash.to_vec()))
         .filter(api_key::Column::RevokeTime.is_null())
         .find_also_related(service_account::Entity)
         .one(db)
         .await?;
-    let Some((_, Some(account))) = found else {
+    let Some((key, Some(account))) = found else {
         return Ok(None);
     };
-    from_account(account)
+    let account = from_account(account)?;
+    Ok(account.map(|account| (account, key.last_use_time)))
 }
 
 /// The service account that is registered with one of these certificate names. None if the names belong to
@@ -90,55 +103,6 @@ fn from_account(account: service_account::Model) -> Result<Option<(Principal, Ro
     Ok(Some((principal, role)))
 }
 
-/// A session to insert.
-#[derive(Clone, Copy)]
-pub struct SessionRow {
-    pub hash: TokenHash,
-    pub operator_id: Uuid,
-    pub create_time: DateTime<Utc>,
-    pub expire_time: DateTime<Utc>,
-}
-
-/// Inserts a session, unless it exists.
-pub async fn insert_session(tx: &Tx, session: SessionRow) -> Result<()> {
-    let row = session::ActiveModel {
-        token_hash: Set(session.hash.to_vec()),
-        operator_id: Set(session.operator_id),
-        create_time: Set(session.create_time),
-        expire_time: Set(session.expire_time),
-    };
-    let mut first_wins = OnConflict::column(session::Column::TokenHash);
-    first_wins.do_nothing();
-    session::Entity::insert(row)
-        .on_conflict(first_wins)
-        .exec_without_returning(&**tx)
-        .await?;
-    Ok(())
-}
-
-/// Extends a session to its full lifetime from now. A session that would last longer, because a clock was wrong
-/// when it was extended, is shortened to that. Small clock differences are tolerated.
-pub async fn extend_session(tx: &Tx, hash: &TokenHash) -> Result<()> {
-    let until = tx.time().await? + SESSION_LIFETIME;
-    let differs = Condition::any()
-        .add(session::Column::ExpireTime.lt(until))
-        .add(session::Column::ExpireTime.gt(until + MAX_CLOCK_SKEW));
-    session::Entity::update_many()
-        .col_expr(session::Column::ExpireTime, Expr::value(until))
-        .filter(session::Column::TokenHash.eq(hash.to_vec()))
-        .filter(differs)
-        .exec(&**tx)
-        .await?;
-    Ok(())
-}
-
-pub async fn delete_session(tx: &Tx, hash: &TokenHash) -> Result<()> {
-    session::Entity::delete_by_id(hash.to_vec())
-        .exec(&**tx)
-        .await?;
-    Ok(())
-}
-
 /// The enabled operator with this username, and the operator's password hash.
 pub async fn operator_by_username(
     db: &impl ConnectionTrait,
@@ -159,11 +123,11 @@ pub async fn password_hash(db: &impl ConnectionTrait, id: Uuid) -> Result<Option
     Ok(row.map(|row| row.password_hash))
 }
 
-/// The operator's password hash. The row is locked, so that nobody else changes it until `tx` ends.
-pub async fn lock_password_hash(tx: &Tx, id: Uuid) -> Result<Option<String>> {
+/// The operator. The row is locked, so that nobody else changes it until `tx` ends.
+pub async fn lock_operator(tx: &Tx, id: Uuid) -> Result<Option<Operator>> {
     let find = operator::Entity::find_by_id(id);
     let row = find.lock(LockType::NoKeyUpdate).one(&**tx).await?;
-    Ok(row.map(|row| row.password_hash))
+    row.map(from_row).transpose()
 }
 
 /// The attempts of these buckets that still count. An attempt with a time in the future, which a wrong clock
@@ -227,15 +191,57 @@ pub async fn set_attempt_expiry(tx: &Tx, id: Uuid, time: DateTime<Utc>) -> Resul
     Ok(())
 }
 
-/// Deletes the attempts of a bucket and of the buckets below it.
-pub async fn delete_attempts(tx: &Tx, bucket: &str) -> Result<()> {
+/// The statement that deletes the attempts of a bucket and of the buckets below it.
+pub fn delete_attempts(bucket: &str) -> DeleteStatement {
     password_attempt::Entity::delete_many()
         .filter(
             Condition::any()
                 .add(password_attempt::Column::Bucket.eq(bucket))
                 .add(password_attempt::Column::Bucket.starts_with(format!("{bucket}/"))),
         )
-        .exec(&**tx)
+        .into_query()
+}
+
+/// The maximum number of buckets that [`counted_buckets`] returns.
+const MAX_BUCKETS: u64 = 10_000;
+
+/// The buckets of passwords with at least this number of wrong ones.
+pub async fn counted_buckets(
+    db: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    least: usize,
+) -> Result<Vec<CountedBucket>> {
+    use password_attempt::Column;
+    use sea_orm::sea_query::ExprTrait as _;
+    let of_password = Condition::any()
+        .add(Column::Bucket.starts_with("current_password/"))
+        .add(Column::Bucket.starts_with("sign_in/"));
+    let rows: Vec<(String, i64, DateTime<Utc>)> = password_attempt::Entity::find()
+        .select_only()
+        .column(Column::Bucket)
+        .column_as(Column::Id.count(), "wrong")
+        .column_as(Column::ExpireTime.min(), "end_time")
+        .filter(Column::Failed.eq(true))
+        .filter(Column::ExpireTime.gt(now))
+        .filter(of_password)
+        .group_by(Column::Bucket)
+        .having(
+            Column::Id
+                .count()
+                .gte(i64::try_from(least).unwrap_or(i64::MAX)),
+        )
+        .order_by_asc(Column::Bucket)
+        .limit(MAX_BUCKETS)
+        .into_tuple()
+        .all(db)
         .await?;
-    Ok(())
+    let counted = rows
+        .into_iter()
+        .map(|(name, wrong, end_time)| CountedBucket {
+            name,
+            wrong: usize::try_from(wrong).unwrap_or(0),
+            // No attempt counts for longer, even if a clock was wrong when it was made.
+            end_time: std::cmp::min(end_time, now + WINDOW),
+        });
+    Ok(counted.collect())
 }

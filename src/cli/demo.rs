@@ -12,6 +12,7 @@ use std::sync::Arc;
 use clap::Args;
 use secrecy::SecretString;
 
+use super::console::Console;
 use super::output::{self, Failure};
 use super::process::Signals;
 use super::serve;
@@ -21,7 +22,8 @@ use crate::auth::operators::Operator;
 use crate::auth::tokens::{self, TokenKind};
 use crate::commit::{GroupCommit, Mutation};
 use crate::config::{
-    DatabaseSettings, Limits, ObserveSettings, ServeSettings, StartupError, TlsSettings, values,
+    DatabaseSettings, Limits, ObserveSettings, PasswordSettings, ServeSettings, StartupError,
+    TlsSettings, values,
 };
 use crate::core::call::Call;
 use crate::core::call_notes::CallNotes;
@@ -29,7 +31,7 @@ use crate::core::clock::Clock;
 use crate::core::role::Role;
 use crate::error::{Error, Result as CallResult};
 use crate::features::leads;
-use crate::features::operators::{self, Ownership};
+use crate::features::operators::Ownership;
 use crate::features::opportunities::model::Stage;
 use example_data::{LEADS, details, opportunity, order};
 use walkthrough::Walkthrough;
@@ -64,6 +66,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
         tls: TlsSettings::default(),
         migrate: true,
         observe: ObserveSettings::default(),
+        passwords: PasswordSettings::default(),
         limits: Limits::default(),
     };
     let server = app::start(&settings, Clock::default()).await?;
@@ -82,15 +85,10 @@ async fn seed(app: &App) -> Result<Walkthrough, StartupError> {
     let password = tokens::generate(TokenKind::Session).expose()[4..24].to_owned();
     let secret = SecretString::from(password.clone());
     let name = "Ada (demo)";
-    let operator = operators::create(
-        &app.db,
-        &app.auth.passwords,
-        OPERATOR,
-        name,
-        Role::Admin,
-        secret,
-    )
-    .await?;
+    let console = Console::new(&app.db, app.auth.passwords.clone());
+    let operator = console
+        .create_operator(OPERATOR, name, Role::Admin, secret)
+        .await?;
     let seeder = Seeder {
         commit: &app.commit,
         operator: &operator,

@@ -7,6 +7,7 @@ mod arguments;
 mod backup;
 mod config;
 mod confirm;
+pub mod console;
 mod demo;
 mod healthcheck;
 mod manual;

@@ -6,14 +6,15 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::console::Console;
 use super::output::{Failure, OutputSettings};
 use super::{log_command, open, secret};
 use crate::auth::operators::Operator;
 use crate::auth::passwords::Passwords;
-use crate::config::DatabaseSettings;
+use crate::config::{DatabaseSettings, PasswordSettings};
 use crate::core::role::Role;
 use crate::core::text::printable;
-use crate::features::operators;
+use crate::db::Db;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +30,8 @@ pub enum OperatorCommand {
         output: OutputSettings,
         #[command(flatten)]
         database: DatabaseSettings,
+        #[command(flatten)]
+        passwords: PasswordSettings,
         /// The username for sign-in; letter case does not matter
         #[arg(long)]
         username: String,
@@ -48,7 +51,12 @@ pub enum OperatorCommand {
     },
     /// Set an operator's password and end their sessions; the password is prompted for, or read from
     /// standard input
-    SetPassword(OperatorName),
+    SetPassword {
+        #[command(flatten)]
+        operator: OperatorName,
+        #[command(flatten)]
+        passwords: PasswordSettings,
+    },
     /// Prevent an operator from signing in and end their sessions
     Disable(OperatorName),
     /// Reset the failed password attempts that lock an operator out
@@ -119,16 +127,17 @@ pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
         OperatorCommand::Create {
             output,
             database,
+            passwords,
             username,
             display_name,
             role,
         } => {
             let db = open(&database).await?;
             let password = secret::new_password()?;
-            let passwords = Passwords::default();
-            let operator =
-                operators::create(&db, &passwords, &username, &display_name, role, password)
-                    .await?;
+            let console = console(&db, passwords);
+            let operator = console
+                .create_operator(&username, &display_name, role, password)
+                .await?;
             db.close().await;
             log("operator create", &operator);
             let username = printable(&operator.username);
@@ -138,34 +147,44 @@ pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
         }
         OperatorCommand::List { output, database } => {
             let db = open(&database).await?;
-            let operators = operators::list(&db).await?;
+            let operators = console(&db, PasswordSettings::default())
+                .operators()
+                .await?;
             db.close().await;
             let shown: Vec<_> = operators.iter().map(Shown::from).collect();
             output.show(&shown, || operators.iter().map(line).collect())?;
         }
-        OperatorCommand::SetPassword(selected) => {
-            let db = open(&selected.database).await?;
-            let operator = operators::find(&db, &selected.username).await?;
+        OperatorCommand::SetPassword {
+            operator: OperatorName { database, username },
+            passwords,
+        } => {
+            let db = open(&database).await?;
+            let console = console(&db, passwords);
+            // Before the password is prompted for.
+            console.operator(&username).await?;
             let password = secret::new_password()?;
-            operators::set_password(&db, &Passwords::default(), &selected.username, password)
-                .await?;
+            let operator = console.set_password(&username, password).await?;
             db.close().await;
             log("operator set-password", &operator);
         }
-        OperatorCommand::Disable(selected) => {
-            let db = open(&selected.database).await?;
-            let operator = operators::find(&db, &selected.username).await?;
-            operators::disable(&db, &selected.username).await?;
+        OperatorCommand::Disable(OperatorName { database, username }) => {
+            let db = open(&database).await?;
+            let console = console(&db, PasswordSettings::default());
+            let operator = console.disable_operator(&username).await?;
             db.close().await;
             log("operator disable", &operator);
         }
-        OperatorCommand::Unlock(selected) => {
-            let db = open(&selected.database).await?;
-            let operator = operators::find(&db, &selected.username).await?;
-            operators::unlock(&db, &selected.username).await?;
+        OperatorCommand::Unlock(OperatorName { database, username }) => {
+            let db = open(&database).await?;
+            let console = console(&db, PasswordSettings::default());
+            let operator = console.unlock_operator(&username).await?;
             db.close().await;
             log("operator unlock", &operator);
         }
     }
     Ok(())
+}
+
+fn console(db: &Db, settings: PasswordSettings) -> Console {
+    Console::new(db, Passwords::with_min_length(settings.min_password_length))
 }

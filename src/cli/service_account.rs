@@ -6,14 +6,17 @@ use clap::Subcommand;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::console::Console;
 use super::operator::role;
 use super::output::{self, Failure, OutputSettings};
 use super::{log_command, open};
+use crate::auth::passwords::Passwords;
 use crate::config::{DatabaseSettings, StartupError};
 use crate::core::role::Role;
-use crate::core::text::{nfc, printable};
+use crate::core::text::printable;
 use crate::db::Db;
-use crate::features::service_accounts::{self, ServiceAccount};
+use crate::features::service_accounts::KeyChange;
+use crate::features::service_accounts::model::{Key, ServiceAccount};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -109,9 +112,9 @@ struct ShownSecret<'a> {
     key: &'a str,
 }
 
-impl<'a> From<&'a ServiceAccount> for Shown<'a> {
-    fn from(account: &'a ServiceAccount) -> Self {
-        let keys = account.keys.iter().map(|key| ShownKey {
+impl<'a> From<&'a (ServiceAccount, Vec<Key>)> for Shown<'a> {
+    fn from((account, keys): &'a (ServiceAccount, Vec<Key>)) -> Self {
+        let keys = keys.iter().map(|key| ShownKey {
             id: key.id,
             create_time: key.create_time,
             revoke_time: key.revoke_time,
@@ -126,6 +129,16 @@ impl<'a> From<&'a ServiceAccount> for Shown<'a> {
     }
 }
 
+fn log(command: &str, account: &ServiceAccount) {
+    let record = Some(("service_account", account.id));
+    log_command(command, record, Some(&account.name));
+}
+
+fn log_key(command: &str, change: &KeyChange) {
+    let record = Some(("api_key", change.key.id));
+    log_command(command, record, Some(&change.account.name));
+}
+
 pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
     match command {
         ServiceAccountCommand::Create {
@@ -135,23 +148,21 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
             role,
         } => {
             let db = open(&database).await?;
-            let id = service_accounts::create(&db, &name, role).await?;
+            let account = console(&db).create_account(&name, role).await?;
             db.close().await;
-            let name = &nfc(name.trim());
-            let record = Some(("service-account", id));
-            log_command("service-account create", record, Some(name));
-            let shown = ShownCreated {
-                id,
-                name,
+            log("service-account create", &account);
+            let created = ShownCreated {
+                id: account.id,
+                name: &account.name,
                 role: role.as_str(),
             };
-            output.confirm("the service account was created", &shown, || {
-                format!("{id} {} {role}\n", printable(name))
+            output.confirm("the service account was created", &created, || {
+                format!("{} {} {role}\n", account.id, printable(&account.name))
             })?;
         }
         ServiceAccountCommand::List { output, database } => {
             let db = open(&database).await?;
-            let accounts = service_accounts::list(&db).await?;
+            let accounts = console(&db).accounts().await?;
             db.close().await;
             let shown: Vec<_> = accounts.iter().map(Shown::from).collect();
             output.show(&shown, || accounts.iter().map(lines).collect())?;
@@ -162,7 +173,7 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
             name,
         } => {
             let db = open(&database).await?;
-            let created = create_key(&db, &name, output).await;
+            let created = create_key(&console(&db), &name, output).await;
             db.close().await;
             created?;
         }
@@ -172,39 +183,38 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
             certificate_name,
         } => {
             let db = open(&database).await?;
-            service_accounts::set_certificate(&db, &name, certificate_name.as_deref()).await?;
+            let console = console(&db);
+            let account = console
+                .set_certificate(&name, certificate_name.as_deref())
+                .await?;
             db.close().await;
-            log_command(
-                "service-account set-certificate",
-                None,
-                Some(&nfc(name.trim())),
-            );
+            log("service-account set-certificate", &account);
         }
         ServiceAccountCommand::RevokeKey { database, id } => {
             let db = open(&database).await?;
-            service_accounts::revoke_key(&db, id).await?;
+            let revoked = console(&db).revoke_key(id).await?;
             db.close().await;
-            log_command("service-account revoke-key", Some(("api-key", id)), None);
+            log_key("service-account revoke-key", &revoked);
         }
     }
     Ok(())
 }
 
 /// Creates a key and prints it. If it cannot be printed, it is revoked, because nobody has seen it.
-async fn create_key(db: &Db, name: &str, output: OutputSettings) -> Result<(), StartupError> {
+async fn create_key(
+    console: &Console,
+    name: &str,
+    output: OutputSettings,
+) -> Result<(), StartupError> {
     if output::is_discarded() {
         return Err(StartupError::new(
             "standard output is closed or /dev/null, and the key is shown only once: redirect it to a place that \
              stores the key",
         ));
     }
-    let (id, key) = service_accounts::create_key(db, name).await?;
-    let record = Some(("api-key", id));
-    log_command(
-        "service-account create-key",
-        record,
-        Some(&nfc(name.trim())),
-    );
+    let (created, key) = console.create_key(name).await?;
+    log_key("service-account create-key", &created);
+    let id = created.key.id;
     output::note(&format!(
         "The key's id, for revoking it: {id}. The key is shown only once:"
     ));
@@ -217,22 +227,23 @@ async fn create_key(db: &Db, name: &str, output: OutputSettings) -> Result<(), S
     let Err(error) = printed else {
         return Ok(());
     };
-    Err(StartupError::new(
-        match service_accounts::revoke_key(db, id).await {
-            Ok(()) => format!(
+    Err(StartupError::new(match console.revoke_key(id).await {
+        Ok(revoked) => {
+            log_key("service-account revoke-key", &revoked);
+            format!(
                 "the key cannot be printed ({error}) and was revoked: create another key with a writable standard \
                  output"
-            ),
-            Err(refusal) => format!(
-                "the key {id} cannot be printed ({error}) and could not be revoked ({refusal}): run \
+            )
+        }
+        Err(refusal) => format!(
+            "the key {id} cannot be printed ({error}) and could not be revoked ({refusal}): run \
                  leadsmith service-account revoke-key --id {id}"
-            ),
-        },
-    ))
+        ),
+    }))
 }
 
 /// An account, followed by its keys.
-fn lines(account: &ServiceAccount) -> String {
+fn lines((account, keys): &(ServiceAccount, Vec<Key>)) -> String {
     let certificate = printable(account.certificate_name.as_deref().unwrap_or_default());
     let line = format!(
         "{} {:<8} {} {certificate}",
@@ -242,7 +253,7 @@ fn lines(account: &ServiceAccount) -> String {
     );
     let mut lines = format!("{}\n", line.trim_end());
     let day = |time: &DateTime<Utc>| time.format("%Y-%m-%d");
-    for key in &account.keys {
+    for key in keys {
         let revoked = key.revoke_time.as_ref();
         let revoked = revoked.map(|time| format!(", revoked {}", day(time)));
         let revoked = revoked.unwrap_or_default();
@@ -250,4 +261,8 @@ fn lines(account: &ServiceAccount) -> String {
         lines.push_str(&line);
     }
     lines
+}
+
+fn console(db: &Db) -> Console {
+    Console::new(db, Passwords::default())
 }

@@ -14,7 +14,7 @@ use super::lock_set::LockSet;
 use super::pending::{AnyPending, Decided};
 use super::queue::Queued;
 use super::snapshot::{Kind, Snapshot};
-use super::unit_of_work::{Appended, WriteSet};
+use super::unit_of_work::{Appended, SideStatement, WriteSet};
 use super::{Change, event, history, stored_response};
 use crate::core::call::Call;
 use crate::db::rows::{self, Rows};
@@ -169,6 +169,7 @@ struct BatchRows {
     events: Vec<entities::event::ActiveModel>,
     responses: Vec<entities::idempotency_record::ActiveModel>,
     appended: Vec<Appended>,
+    statements: Vec<SideStatement>,
 }
 
 impl BatchRows {
@@ -184,6 +185,7 @@ impl BatchRows {
             self.record(tx, call, change)?;
         }
         self.appended.extend(writes.appended);
+        self.statements.extend(writes.statements);
         for put in writes.puts {
             snapshot.apply(put)?;
         }
@@ -207,6 +209,9 @@ impl BatchRows {
         all.extend(Rows::insert(self.responses)?);
         let is_written = !all.is_empty();
         let transaction = rows::write(tx, all).await?;
+        for statement in self.statements {
+            statement.run(tx).await?;
+        }
         let probe = transaction
             .zip(marker)
             .map(|(transaction, marker)| CommitProbe {

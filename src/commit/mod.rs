@@ -39,7 +39,7 @@ pub use group_commit::GroupCommit;
 pub use lock_set::LockSet;
 pub use record::Record;
 pub use snapshot::Kind;
-pub use unit_of_work::{Decision, Mutation, UnitOfWork};
+pub use unit_of_work::{Decision, Mutation, SideStatement, UnitOfWork};
 
 /// One accepted change of one record, for the history and the events.
 pub struct Change {

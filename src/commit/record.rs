@@ -22,7 +22,8 @@ pub trait Record: Clone + Serialize + Send + Sync + 'static {
     const SUBJECT: &'static str;
     /// Its name in events. Example: `lead`.
     const NAME: &'static str;
-    /// Whether it is a root. There is only one kind of root.
+    /// Whether records of other kinds belong to it. There is only one such kind, the lead. A record that
+    /// belongs to itself alone, such as an operator, is its own root without being of that kind.
     const IS_ROOT: bool = false;
     /// The name of its key, by which duplicates are found. Example: `email`.
     const KEY: &'static str = "key";

@@ -4,7 +4,8 @@
 //! to be written. It runs no queries and never waits. So a transaction can run many decisions in sequence,
 //! each on the result of those before it.
 
-use sea_orm::ActiveModelTrait;
+use sea_orm::sea_query::{DeleteStatement, UpdateStatement};
+use sea_orm::{ActiveModelTrait, ConnectionTrait as _};
 use uuid::Uuid;
 
 use super::erase::{ErasedRoot, ErasedSubject};
@@ -14,6 +15,7 @@ use super::table::Put;
 use super::{Change, Record};
 use crate::core::call::Call;
 use crate::core::clock::Clock;
+use crate::db::Tx;
 use crate::db::rows::Rows;
 use crate::error::{Error, Result};
 
@@ -60,6 +62,7 @@ pub(super) struct WriteSet {
     pub puts: Vec<Put>,
     pub changes: Vec<Change>,
     pub appended: Vec<Appended>,
+    pub statements: Vec<SideStatement>,
     pub erased: Vec<ErasedRoot>,
 }
 
@@ -67,6 +70,29 @@ pub(super) struct WriteSet {
 pub(super) struct Appended {
     pub id: Uuid,
     pub rows: Rows,
+}
+
+/// A statement about rows that belong to a record and are no [`Record`]s, such as the sessions of an operator.
+/// It runs after the record is locked and written, in the same transaction.
+pub enum SideStatement {
+    /// Deletes rows.
+    Delete(DeleteStatement),
+    /// Updates rows.
+    Update(UpdateStatement),
+}
+
+impl SideStatement {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// If the database rejects it.
+    pub async fn run(&self, tx: &Tx) -> Result<()> {
+        match self {
+            Self::Delete(statement) => tx.execute(statement).await?,
+            Self::Update(statement) => tx.execute(statement).await?,
+        };
+        Ok(())
+    }
 }
 
 /// One change while it is decided.
@@ -114,6 +140,11 @@ impl<'a> UnitOfWork<'a> {
             .appended
             .extend(rows.map(|rows| Appended { id, rows }));
         Ok(())
+    }
+
+    /// Runs a statement about rows that belong to a locked record.
+    pub fn execute(&mut self, statement: SideStatement) {
+        self.writes.statements.push(statement);
     }
 
     /// Writes the history row and the event of an accepted change.

@@ -6,6 +6,7 @@
 mod describe;
 mod limits;
 mod observe;
+mod passwords;
 mod startup_error;
 mod tls;
 pub mod values;
@@ -19,6 +20,7 @@ pub use describe::{Described, has_secret, location};
 use describe::{file, redact_url};
 pub use limits::{LARGEST_RESPONSE, Limits};
 pub use observe::{AdminListen, ObserveSettings, TracesEndpoint};
+pub use passwords::{MIN_PASSWORD_LENGTH, PasswordSettings};
 pub use startup_error::{Cause, StartupError};
 pub use tls::{ClientCertificates, ClientTlsSettings, TlsSettings};
 
@@ -140,6 +142,9 @@ pub struct ServeSettings {
         value_name = "BOOL"
     )]
     pub migrate: bool,
+    /// Passwords
+    #[command(flatten)]
+    pub passwords: PasswordSettings,
     /// What it shows of its work
     #[command(flatten)]
     pub observe: ObserveSettings,
@@ -181,6 +186,10 @@ impl ServeSettings {
                 format!("{:?}", self.tls.tls_client_certificates).to_lowercase(),
             ),
             ("migrate", self.migrate.to_string()),
+            (
+                "min-password-length",
+                self.passwords.min_password_length.to_string(),
+            ),
         ];
         settings.extend(self.observe.describe());
         settings.extend(self.limits.describe());

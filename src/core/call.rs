@@ -29,28 +29,30 @@ text_enum! {
         Operator,
         /// A backend service with an API key.
         ServiceAccount,
+        /// A person who runs a command of this program.
+        CommandLine,
     }
 }
 
 /// The principal of a call, as stored with its changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
-    /// Operator or service account.
+    /// The kind.
     pub kind: PrincipalKind,
-    /// The id of the operator or service account.
+    /// The id of the operator or service account; nil for the command line.
     pub id: Uuid,
-    /// The username or the account's name at that time.
+    /// The username or the account's name at that time, or the user's name in the operating system.
     pub name: String,
 }
 
-/// An authenticated call.
+/// An authenticated call, or a command of the command line.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The caller.
     pub principal: Arc<Principal>,
     /// The caller's role.
     pub role: Role,
-    /// The RPC, as `package.Service/Method`.
+    /// The RPC, as `package.Service/Method`, or the command. Example: `leadsmith operator disable`.
     pub rpc: &'static str,
     /// The session of the call; `None` for a service account.
     pub session: Option<TokenHash>,
@@ -63,11 +65,29 @@ pub struct Call {
 }
 
 impl Call {
+    /// A command of the command line, run by this user of the operating system. It may do everything: the
+    /// user has access to the database itself.
+    pub fn of_command(command: &'static str, user: &str) -> Self {
+        Self {
+            principal: Arc::new(Principal {
+                kind: PrincipalKind::CommandLine,
+                id: Uuid::nil(),
+                name: user.to_owned(),
+            }),
+            role: Role::Admin,
+            rpc: command,
+            session: None,
+            request_key: None,
+            waited: Duration::ZERO,
+            notes: CallNotes::default(),
+        }
+    }
+
     /// The id of the calling operator; `None` for a service account.
     pub fn operator(&self) -> Option<Uuid> {
         match self.principal.kind {
             PrincipalKind::Operator => Some(self.principal.id),
-            PrincipalKind::ServiceAccount => None,
+            PrincipalKind::ServiceAccount | PrincipalKind::CommandLine => None,
         }
     }
 }

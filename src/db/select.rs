@@ -53,6 +53,15 @@ impl<T> Default for Part<T> {
 }
 
 impl<T> Part<T> {
+    /// A page of small rows, which the size limit did not end.
+    pub fn whole(rows: Vec<T>) -> Self {
+        Self {
+            rows,
+            is_truncated: false,
+            bytes: 0,
+        }
+    }
+
     /// Appends the rows of a later statement. The caller must not append to a truncated page.
     pub fn append(&mut self, more: Self) {
         self.rows.extend(more.rows);

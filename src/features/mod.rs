@@ -10,10 +10,12 @@ pub mod orders;
 pub mod service_accounts;
 pub mod sessions;
 
+use crate::auth::operators::Operator;
 use crate::commit::Kind;
 use leads::model::Lead;
 use opportunities::model::Opportunity;
 use orders::model::Order;
+use service_accounts::model::ServiceAccount;
 
 /// The kinds of records that can be changed, in lock order. A kind comes before the kinds that its records
 /// refer to.
@@ -21,4 +23,6 @@ pub const RECORDS: &[Kind] = &[
     Kind::of::<Order>(),
     Kind::of::<Opportunity>(),
     Kind::of::<Lead>(),
+    Kind::of::<Operator>(),
+    Kind::of::<ServiceAccount>(),
 ];

@@ -47,6 +47,7 @@ wire_enum!(
 wire_enum!(
     PrincipalKind = proto::PrincipalKind {
         Operator,
-        ServiceAccount
+        ServiceAccount,
+        CommandLine
     }
 );

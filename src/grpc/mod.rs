@@ -2,6 +2,7 @@
 //! changes.
 
 pub mod enums;
+pub mod mask;
 pub mod money;
 mod mutate;
 pub mod page;

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
+use super::enums::WireEnum as _;
+use crate::core::role::Role;
 use crate::core::text::{self, Limit};
 use crate::core::violations::{Reason, Violations};
 
@@ -156,6 +158,22 @@ pub fn time(
         );
     }
     read
+}
+
+/// Parses a required role. Returns VIEWER if it is invalid; the violation prevents its use.
+pub fn role(violations: &mut Violations, field: &str, number: i32) -> Role {
+    let role = Role::from_wire(number);
+    if role.is_none() {
+        let (reason, problem) = match number {
+            0 => (
+                Reason::Required,
+                "is required: ROLE_VIEWER, ROLE_SALES or ROLE_ADMIN",
+            ),
+            _ => (Reason::ValueUnknown, "is not one of the enum's values"),
+        };
+        violations.add(field, reason, problem);
+    }
+    role.unwrap_or(Role::Viewer)
 }
 
 /// The maximum number of values in a list of enum values. No enum has as many.

@@ -2,4 +2,5 @@
 //!
 //! A job has no caller and no request, so it must not depend on `grpc` or `server`.
 
+pub mod last_use;
 pub mod retention;

@@ -1,7 +1,6 @@
 //! Names and passwords on the command line: which are accepted, and how they are printed.
 
 use leadsmith::core::role::Role;
-use leadsmith::features::service_accounts;
 use sea_orm::ConnectionTrait;
 
 use crate::harness::{PASSWORD, sign_in};
@@ -134,7 +133,7 @@ on_both! {
         let longest = format!("DNS:{}", "a".repeat(196));
         let ended = run(set, "--certificate-name", &longest).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let accounts = service_accounts::list(&h.server.app.db).await.unwrap();
-        assert_eq!(accounts[0].certificate_name.as_ref(), Some(&longest));
+        let accounts = h.console().accounts().await.unwrap();
+        assert_eq!(accounts[0].0.certificate_name.as_ref(), Some(&longest));
     }
 }

@@ -1,6 +1,7 @@
 //! Every error as the caller receives it: a snapshot of the whole status for each reason.
 
 mod bounds;
+mod people;
 mod provoke;
 mod raw;
 

@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use leadsmith::app::{self, Running};
 use leadsmith::auth::passwords::Passwords;
+use leadsmith::cli::console::Console;
 use leadsmith::config::TlsSettings;
-use leadsmith::config::{DatabaseSettings, Limits, ObserveSettings, ServeSettings};
+use leadsmith::config::{
+    DatabaseSettings, Limits, ObserveSettings, PasswordSettings, ServeSettings,
+};
 use leadsmith::core::clock::Clock;
 use leadsmith::core::role::Role;
-use leadsmith::features::{operators, service_accounts};
+use leadsmith::db::Db;
 use leadsmith_proto as proto;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
 use sea_orm::{
@@ -134,6 +137,7 @@ impl TestDatabase {
             tls: TlsSettings::default(),
             migrate: true,
             observe: ObserveSettings::default(),
+            passwords: PasswordSettings::default(),
             limits: Limits {
                 drain: Duration::from_secs(5),
                 // Many tests run concurrently, and some block others on purpose.
@@ -206,14 +210,19 @@ impl Harness {
 
     /// A service account with an API key.
     pub async fn service_account(&self, name: &str, role: Role) -> Caller {
-        let db = &self.server.app.db;
-        let id = service_accounts::create(db, name, role).await.unwrap();
-        let (_, key) = service_accounts::create_key(db, name).await.unwrap();
+        let console = self.console();
+        let account = console.create_account(name, role).await.unwrap();
+        let (_, key) = console.create_key(name).await.unwrap();
         Caller {
-            id,
+            id: account.id,
             token: key.expose().to_owned(),
             channel: self.channel(),
         }
+    }
+
+    /// What the command line can do, in this process.
+    pub fn console(&self) -> Console {
+        console(&self.server.app.db)
     }
 
     /// A caller with this token, valid or not.
@@ -293,9 +302,9 @@ pub fn channel(address: SocketAddr) -> Channel {
 }
 
 async fn operator(server: &Running, channel: Channel, username: &str, role: Role) -> Caller {
-    let db = &server.app.db;
     let password = PASSWORD.to_owned().into();
-    let operator = operators::create(db, &Passwords::default(), username, "", role, password)
+    let operator = console(&server.app.db)
+        .create_operator(username, "", role, password)
         .await
         .unwrap();
     let token = sign_in(channel.clone(), username, PASSWORD).await.unwrap();
@@ -304,6 +313,11 @@ async fn operator(server: &Running, channel: Channel, username: &str, role: Role
         token,
         channel,
     }
+}
+
+/// What the command line can do in a database.
+pub fn console(db: &Db) -> Console {
+    Console::new(db, Passwords::default())
 }
 
 /// The token of a new session.

@@ -51,6 +51,7 @@ mod opportunities;
 mod opportunity_values;
 mod orders;
 mod outage;
+mod people;
 mod pooler;
 mod program;
 mod proportion;

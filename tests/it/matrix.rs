@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use leadsmith::auth::policy::{Access, RPCS};
 use leadsmith::core::role::Role;
-use leadsmith::features::service_accounts;
 use prost_reflect::DescriptorPool;
 use sea_orm::ConnectionTrait;
 use tonic::{Code, Status};
@@ -42,6 +41,7 @@ fn promised(rpc: &str) -> Access {
     let service_name = service.strip_prefix("leadsmith.v1.").unwrap();
     match (service_name, method) {
         ("AuthService", _) => Access::Principal,
+        ("OperatorService", "Get" | "List") => Access::AtLeast(Role::Viewer),
         ("OperatorService" | "ServiceAccountService", _) => Access::AtLeast(Role::Admin),
         ("DashboardService", _) | (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => {
             Access::AtLeast(Role::Viewer)
@@ -119,7 +119,7 @@ struct Who {
 }
 
 async fn everybody(h: &Harness) -> Vec<Who> {
-    let db = &h.server.app.db;
+    let console = h.console();
     let expired = h.operator("expired", Role::Admin).await;
     h.database
         .connect()
@@ -131,8 +131,8 @@ async fn everybody(h: &Harness) -> Vec<Who> {
         .await
         .unwrap();
     let revoked = h.service_account("revoked", Role::Admin).await;
-    let (key, second_revoked) = service_accounts::create_key(db, "revoked").await.unwrap();
-    service_accounts::revoke_key(db, key).await.unwrap();
+    let (key, second_revoked) = console.create_key("revoked").await.unwrap();
+    console.revoke_key(key).await.unwrap();
     assert_ne!(revoked.token, second_revoked.expose());
 
     let nobody = |name: &str, authorization: Option<String>| Who {

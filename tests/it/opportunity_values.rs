@@ -102,7 +102,7 @@ on_both! {
         let ada = h.operator("ada", Role::Sales).await.id.to_string();
         let given = |owner: &str| Opportunity { owner_id: owner.into(), ..of(&lead.id) };
         let owned = create(&h.sales, given(&ada)).await.unwrap();
-        leadsmith::features::operators::disable(&h.server.app.db, "ada").await.unwrap();
+        h.console().disable_operator("ada").await.unwrap();
         for (owner, problem) in [
             (ada.as_str(), "is the id of a disabled operator: choose an enabled operator"),
             (lead.id.as_str(), "is not the id of an operator"),

@@ -10,7 +10,6 @@ use leadsmith::app::{self, Running};
 use leadsmith::config::{ClientCertificates, TlsSettings};
 use leadsmith::core::clock::Clock;
 use leadsmith::core::role::Role;
-use leadsmith::features::service_accounts;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
 use leadsmith_proto::{WhoAmIRequest, WhoAmIResponse};
 use rcgen::{
@@ -30,7 +29,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Backend, TestDatabase, eventually, reason};
+use crate::harness::{Backend, TestDatabase, console, eventually, reason};
 use crate::program::leadsmith;
 
 /// An authority that signs certificates.
@@ -167,11 +166,9 @@ async fn start(files: &Files) -> (TestDatabase, Running) {
 }
 
 async fn token(server: &Running) -> String {
-    let db = &server.app.db;
-    service_accounts::create(db, "crm", Role::Sales)
-        .await
-        .unwrap();
-    let (_, key) = service_accounts::create_key(db, "crm").await.unwrap();
+    let console = console(&server.app.db);
+    console.create_account("crm", Role::Sales).await.unwrap();
+    let (_, key) = console.create_key("crm").await.unwrap();
     key.expose().to_owned()
 }
 
@@ -208,7 +205,7 @@ async fn a_client_certificate_stands_for_its_service_account() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let (_database, server) = start(&Files::new(&authority, Some(&clients))).await;
     let token = token(&server).await;
-    let db = &server.app.db;
+    let console = console(&server.app.db);
     let shown = clients.client("spiffe://example.org/crm");
 
     // A valid certificate whose name is not registered.
@@ -219,9 +216,7 @@ async fn a_client_certificate_stands_for_its_service_account() {
     assert_eq!(reason(&refused), "TOKEN_INVALID");
 
     let name = Some("URI:spiffe://example.org/crm");
-    service_accounts::set_certificate(db, "crm", name)
-        .await
-        .unwrap();
+    console.set_certificate("crm", name).await.unwrap();
     // The rejection is cached for one second.
     eventually("it is accepted", async || {
         match who_am_i(channel.clone(), "").await {
@@ -240,9 +235,7 @@ async fn a_client_certificate_stands_for_its_service_account() {
         assert_eq!(reason(&refused), "TOKEN_INVALID", "{wrong}");
     }
 
-    service_accounts::set_certificate(db, "crm", None)
-        .await
-        .unwrap();
+    console.set_certificate("crm", None).await.unwrap();
     let begun = Instant::now();
     while who_am_i(channel.clone(), "").await.is_ok() {
         assert!(begun.elapsed() < Duration::from_secs(5), "still accepted");

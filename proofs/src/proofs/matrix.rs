@@ -110,6 +110,7 @@ fn access(rpc: &str) -> Option<Access> {
     Some(match (short_name, method) {
         ("Health", _) | ("AuthService", "SignIn") => Access::Nothing,
         ("AuthService", _) => Access::Token,
+        ("OperatorService", "Get" | "List") => Access::Viewer,
         ("OperatorService" | "ServiceAccountService", _) | (_, "Erase") => Access::Admin,
         ("DashboardService", _) => Access::Viewer,
         (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => Access::Viewer,

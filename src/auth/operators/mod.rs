@@ -5,18 +5,33 @@
 
 pub mod store;
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::core::call::{Principal, PrincipalKind};
 use crate::core::role::Role;
 use crate::core::text;
 
+/// The stored hash of a password, a PHC string.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(pub String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash")
+    }
+}
+
 /// A person who signs in with a username and a password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Operator {
     /// A UUIDv7.
     pub id: Uuid,
+    /// The version, counted from 1.
+    pub version: i64,
     /// The username for sign-in, in lower case.
     pub username: String,
     /// The name for display.
@@ -25,9 +40,26 @@ pub struct Operator {
     pub role: Role,
     /// When the operator was disabled. None if the operator may sign in.
     pub disable_time: Option<DateTime<Utc>>,
+    /// The time of creation.
+    pub create_time: DateTime<Utc>,
+    /// The time of the last change.
+    pub update_time: DateTime<Utc>,
+    /// Never part of an event or a history entry.
+    #[serde(skip)]
+    pub password_hash: PasswordHash,
 }
 
 impl Operator {
+    /// Whether the operator may sign in.
+    pub fn is_enabled(&self) -> bool {
+        self.disable_time.is_none()
+    }
+
+    /// Whether the operator may sign in and may call every RPC.
+    pub fn is_enabled_admin(&self) -> bool {
+        self.is_enabled() && self.role == Role::Admin
+    }
+
     /// The principal that is recorded with the changes of this operator.
     pub fn principal(&self) -> Principal {
         Principal {

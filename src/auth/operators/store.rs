@@ -1,20 +1,13 @@
-//! Every query about operators. This module holds no rules.
+//! The queries about operators that authentication needs. This module holds no rules.
 
-use crate::core::text_enum::TextEnum as _;
-use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::{Operator, Username};
-use crate::core::call::TokenHash;
+use super::{Operator, PasswordHash, Username};
 use crate::core::role::Role;
-use crate::core::text;
-use crate::db::Tx;
-use crate::db::entities::operator::{ActiveModel, Column, Entity, Model};
-use crate::db::entities::session;
+use crate::core::text_enum::TextEnum as _;
+use crate::db::entities::operator::{Column, Entity, Model};
 use crate::error::{Error, Result};
 
 pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Operator>> {
@@ -34,62 +27,6 @@ pub async fn by_username(db: &impl ConnectionTrait, username: &Username) -> Resu
     Ok(rows.into_iter().max_by_key(exact))
 }
 
-pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Operator>> {
-    let rows = Entity::find()
-        .order_by_asc(Column::Username)
-        .all(db)
-        .await?;
-    rows.into_iter().map(from_row).collect()
-}
-
-pub async fn insert(tx: &Tx, operator: &Operator, hash: String, now: DateTime<Utc>) -> Result<()> {
-    let row = ActiveModel {
-        id: Set(operator.id),
-        username: Set(operator.username.clone()),
-        username_key: Set(Some(text::fold(&operator.username))),
-        display_name: Set(operator.display_name.clone()),
-        role: Set(operator.role.as_str().to_owned()),
-        password_hash: Set(hash),
-        disable_time: Set(operator.disable_time),
-        create_time: Set(now),
-        update_time: Set(now),
-    };
-    Entity::insert(row).exec_without_returning(&**tx).await?;
-    Ok(())
-}
-
-pub async fn set_password_hash(tx: &Tx, id: Uuid, hash: String) -> Result<()> {
-    Entity::update_many()
-        .col_expr(Column::PasswordHash, Expr::value(hash))
-        .col_expr(Column::UpdateTime, Expr::value(tx.clock.now()))
-        .filter(Column::Id.eq(id))
-        .exec(&**tx)
-        .await?;
-    Ok(())
-}
-
-pub async fn disable(tx: &Tx, id: Uuid) -> Result<()> {
-    let now = tx.clock.now();
-    Entity::update_many()
-        .col_expr(Column::DisableTime, Expr::value(now))
-        .col_expr(Column::UpdateTime, Expr::value(now))
-        .filter(Column::Id.eq(id))
-        .filter(Column::DisableTime.is_null())
-        .exec(&**tx)
-        .await?;
-    Ok(())
-}
-
-/// Deletes the operator's sessions, except `kept`.
-pub async fn end_sessions(tx: &Tx, id: Uuid, kept: Option<TokenHash>) -> Result<()> {
-    let mut query = session::Entity::delete_many().filter(session::Column::OperatorId.eq(id));
-    if let Some(kept) = kept {
-        query = query.filter(session::Column::TokenHash.ne(kept.to_vec()));
-    }
-    query.exec(&**tx).await?;
-    Ok(())
-}
-
 /// Converts a row to an operator.
 ///
 /// # Errors
@@ -101,7 +38,11 @@ pub fn from_row(row: Model) -> Result<Operator> {
         id: row.id,
         username: row.username,
         display_name: row.display_name,
+        version: row.version,
         role,
         disable_time: row.disable_time,
+        create_time: row.create_time,
+        update_time: row.update_time,
+        password_hash: PasswordHash(row.password_hash),
     })
 }

@@ -10,6 +10,7 @@ pub struct Model {
     pub key_hash: Vec<u8>,
     pub create_time: DateTimeUtc,
     pub revoke_time: Option<DateTimeUtc>,
+    pub last_use_time: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

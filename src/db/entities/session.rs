@@ -6,9 +6,13 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub token_hash: Vec<u8>,
+    /// `None` for a session of the previous version until its use is recorded.
+    pub id: Option<Uuid>,
     pub operator_id: Uuid,
     pub create_time: DateTimeUtc,
     pub expire_time: DateTimeUtc,
+    pub peer_address: Option<String>,
+    pub last_use_time: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -277,7 +277,7 @@ impl LeadService for LeadApi {
         violations.finish()?;
         call.notes.about("lead", id);
         let rows = self.leads.history(id, page.input()?).await?;
-        let page = page.build(rows, |last| last.version, render::entry)?;
+        let page = page.build(rows, |last| last.version, grpc::render::entry)?;
         Ok(Response::new(proto::ListHistoryResponse {
             entries: page.rows,
             next_page_token: page.next_page_token,

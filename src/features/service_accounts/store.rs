@@ -1,99 +1,226 @@
-//! The queries about service accounts and their keys.
+//! The queries about service accounts and their keys, and how they are locked and written.
 
-use crate::core::text_enum::TextEnum as _;
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait,
 };
 use uuid::Uuid;
 
+use super::model::{Key, ServiceAccount};
+use crate::commit::{Record, SideStatement, UnitOfWork};
 use crate::core::call::TokenHash;
+use crate::core::field_change::FieldChange;
 use crate::core::role::Role;
 use crate::core::text;
-use crate::db::Tx;
-use crate::db::entities::{api_key, service_account};
-use crate::error::Result;
+use crate::core::text_enum::TextEnum as _;
+use crate::db::entities::api_key;
+use crate::db::entities::service_account::{ActiveModel, Column, Entity, Model};
+use crate::db::rows::{self, Rows};
+use crate::db::select::Part;
+use crate::db::{self, LockWait, Locked, Tx};
+use crate::error::{Error, Result};
 
-pub async fn id_by_name(db: &impl ConnectionTrait, name: &str) -> Result<Option<Uuid>> {
+const NAME: &str = "name:";
+const CERTIFICATE: &str = "certificate:";
+
+/// The key of a name.
+pub fn name_key(name: &str) -> String {
+    format!("{NAME}{name}")
+}
+
+/// The key of a certificate name.
+pub fn certificate_key(name: &str) -> String {
+    format!("{CERTIFICATE}{name}")
+}
+
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<ServiceAccount>> {
+    let row = Entity::find_by_id(id).one(db).await?;
+    row.map(from_row).transpose()
+}
+
+pub async fn by_name(db: &impl ConnectionTrait, name: &str) -> Result<Option<ServiceAccount>> {
     // Accounts that were created before names were normalised are stored with their original spelling.
     let spellings = [name.to_owned(), text::nfc(name)];
-    let row = service_account::Entity::find()
-        .filter(service_account::Column::Name.is_in(spellings))
+    let row = Entity::find()
+        .filter(Column::Name.is_in(spellings))
         .one(db)
         .await?;
-    Ok(row.map(|row| row.id))
+    row.map(from_row).transpose()
 }
 
-/// All accounts by name, with their keys, oldest first.
-pub async fn all(
+/// Accounts in the order of their creation, after this id.
+pub async fn list(
     db: &impl ConnectionTrait,
-) -> Result<Vec<(service_account::Model, Vec<api_key::Model>)>> {
-    let accounts = service_account::Entity::find().order_by_asc(service_account::Column::Name);
-    let keys = api_key::Entity::find().order_by_asc(api_key::Column::Id);
-    let (accounts, keys) = (accounts.all(db).await?, keys.all(db).await?);
-    let with_keys = accounts.into_iter().map(|account| {
-        let own = |key: &&api_key::Model| key.service_account_id == account.id;
-        let keys = keys.iter().filter(own).cloned().collect();
-        (account, keys)
-    });
-    Ok(with_keys.collect())
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Part<ServiceAccount>> {
+    let mut query = Entity::find().order_by_asc(Column::Id).limit(limit);
+    if let Some(after) = after {
+        query = query.filter(Column::Id.gt(after));
+    }
+    let rows = query.all(db).await?;
+    let accounts: Result<_> = rows.into_iter().map(from_row).collect();
+    Ok(Part::whole(accounts?))
 }
 
-pub async fn insert(tx: &Tx, id: Uuid, name: String, role: Role) -> Result<()> {
-    let row = service_account::ActiveModel {
-        id: Set(id),
-        name: Set(name),
-        role: Set(role.as_str().to_owned()),
-        disable_time: Set(None),
-        create_time: Set(tx.clock.now()),
-        certificate_name: Set(None),
-    };
-    service_account::Entity::insert(row)
-        .exec_without_returning(&**tx)
-        .await?;
-    Ok(())
+/// The keys of an account in the order of their creation, after this id.
+pub async fn keys(
+    db: &impl ConnectionTrait,
+    account: Uuid,
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Part<Key>> {
+    let mut query = api_key::Entity::find()
+        .filter(api_key::Column::ServiceAccountId.eq(account))
+        .order_by_asc(api_key::Column::Id)
+        .limit(limit);
+    if let Some(after) = after {
+        query = query.filter(api_key::Column::Id.gt(after));
+    }
+    let rows = query.all(db).await?;
+    Ok(Part::whole(rows.into_iter().map(key_from_row).collect()))
 }
 
-/// The account that a certificate's name belongs to.
-pub async fn id_by_certificate(db: &impl ConnectionTrait, name: &str) -> Result<Option<Uuid>> {
-    let row = service_account::Entity::find()
-        .filter(service_account::Column::CertificateName.eq(name))
-        .one(db)
-        .await?;
-    Ok(row.map(|row| row.id))
+pub async fn key(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Key>> {
+    let row = api_key::Entity::find_by_id(id).one(db).await?;
+    Ok(row.map(key_from_row))
 }
 
-/// Sets or removes the certificate name of an account.
-pub async fn set_certificate(tx: &Tx, id: Uuid, name: Option<String>) -> Result<()> {
-    service_account::Entity::update_many()
-        .col_expr(service_account::Column::CertificateName, Expr::value(name))
-        .filter(service_account::Column::Id.eq(id))
-        .exec(&**tx)
-        .await?;
-    Ok(())
-}
-
-pub async fn insert_key(tx: &Tx, id: Uuid, account: Uuid, hash: &TokenHash) -> Result<()> {
+/// Notes a new key.
+pub fn insert_key(unit: &mut UnitOfWork<'_>, key: &Key, hash: &TokenHash) -> Result<()> {
     let row = api_key::ActiveModel {
-        id: Set(id),
-        service_account_id: Set(account),
+        id: Set(key.id),
+        service_account_id: Set(key.account_id),
         key_hash: Set(hash.to_vec()),
-        create_time: Set(tx.clock.now()),
+        create_time: Set(key.create_time),
         revoke_time: Set(None),
+        last_use_time: Set(None),
     };
-    api_key::Entity::insert(row)
-        .exec_without_returning(&**tx)
-        .await?;
-    Ok(())
+    unit.append(key.id, row)
 }
 
-/// Revokes a key. Returns whether there was a key with this id that was not revoked.
-pub async fn revoke_key(tx: &Tx, id: Uuid) -> Result<bool> {
-    let changed = api_key::Entity::update_many()
-        .col_expr(api_key::Column::RevokeTime, Expr::value(tx.clock.now()))
+/// The statement that revokes a key.
+pub fn revoke_key(id: Uuid, time: DateTime<Utc>) -> SideStatement {
+    let update = api_key::Entity::update_many()
+        .col_expr(api_key::Column::RevokeTime, Expr::value(time))
         .filter(api_key::Column::Id.eq(id))
-        .filter(api_key::Column::RevokeTime.is_null())
-        .exec(&**tx)
-        .await?;
-    Ok(changed.rows_affected == 1)
+        .filter(api_key::Column::RevokeTime.is_null());
+    SideStatement::Update(update.into_query())
+}
+
+impl Record for ServiceAccount {
+    const SUBJECT: &'static str = "SERVICE_ACCOUNT";
+    const NAME: &'static str = "service_account";
+    const KEY: &'static str = "service_account";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn root_id(&self) -> Uuid {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn update_time(&self) -> DateTime<Utc> {
+        self.update_time
+    }
+
+    async fn get<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<Option<Self>> {
+        by_id(db, id).await
+    }
+
+    async fn lock(tx: &Tx, ids: BTreeSet<Uuid>, wait: LockWait) -> Result<Locked<Self>> {
+        db::lock::<Entity, _>(tx, Column::Id, ids, wait, from_row, |record| record.id).await
+    }
+
+    async fn write(_tx: &Tx, created: Vec<Self>, changed: Vec<(Self, Self)>) -> Result<Vec<Rows>> {
+        rows::of_versions(
+            &created,
+            &changed,
+            |record| (record.id, record.version),
+            |record| Ok(to_row(record)),
+        )
+    }
+
+    fn key(&self) -> Option<String> {
+        // A certificate name is no key of a record that is created in the same batch: the unique index
+        // then rejects the batch, and its changes are made one after the other.
+        Some(name_key(&self.name))
+    }
+
+    async fn find_by_keys(tx: &Tx, keys: BTreeSet<String>) -> Result<HashMap<String, Self>> {
+        let with_prefix = |prefix: &str| -> Vec<String> {
+            let keys = keys.iter().filter_map(|key| key.strip_prefix(prefix));
+            keys.map(str::to_owned).collect()
+        };
+        let (names, certificates) = (with_prefix(NAME), with_prefix(CERTIFICATE));
+        let mut found = HashMap::new();
+        if !names.is_empty() {
+            let query = Entity::find().filter(Column::Name.is_in(names));
+            for row in query.all(&**tx).await? {
+                found.insert(name_key(&row.name), from_row(row)?);
+            }
+        }
+        if !certificates.is_empty() {
+            let query = Entity::find().filter(Column::CertificateName.is_in(certificates));
+            for row in query.all(&**tx).await? {
+                if let Some(name) = row.certificate_name.clone() {
+                    found.insert(certificate_key(&name), from_row(row)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn without_texts(&self, _time: DateTime<Utc>) -> Option<(Self, Vec<FieldChange>)> {
+        // It belongs to no lead.
+        None
+    }
+}
+
+/// The row of an account.
+fn to_row(account: &ServiceAccount) -> ActiveModel {
+    ActiveModel {
+        id: Set(account.id),
+        version: Set(account.version),
+        name: Set(account.name.clone()),
+        role: Set(account.role.as_str().to_owned()),
+        disable_time: Set(account.disable_time),
+        create_time: Set(account.create_time),
+        update_time: Set(Some(account.update_time)),
+        certificate_name: Set(account.certificate_name.clone()),
+    }
+}
+
+fn from_row(row: Model) -> Result<ServiceAccount> {
+    let role = Role::from_text(&row.role)
+        .ok_or_else(|| Error::internal(format!("unknown role {}", row.role)))?;
+    Ok(ServiceAccount {
+        id: row.id,
+        version: row.version,
+        name: row.name,
+        role,
+        certificate_name: row.certificate_name,
+        disable_time: row.disable_time,
+        create_time: row.create_time,
+        update_time: row.update_time.unwrap_or(row.create_time),
+    })
+}
+
+fn key_from_row(row: api_key::Model) -> Key {
+    Key {
+        id: row.id,
+        account_id: row.service_account_id,
+        create_time: row.create_time,
+        revoke_time: row.revoke_time,
+        last_use_time: row.last_use_time,
+    }
 }

@@ -8,7 +8,6 @@ use chrono::Duration;
 use leadsmith::app::Running;
 use leadsmith::auth::attempts::{self, Bucket};
 use leadsmith::core::role::Role;
-use leadsmith::features::operators;
 use leadsmith_proto::Lead;
 use tokio::task::JoinSet;
 use tonic_types::StatusExt;
@@ -70,7 +69,7 @@ on_both! {
         }
         is_locked_out(change_email(&ada, &lead.id, "new", PASSWORD).await);
         is_locked_out(sign_in(h.channel(), "ada", PASSWORD).await);
-        operators::unlock(&h.server.app.db, "Ada").await.unwrap();
+        h.console().unlock_operator("Ada").await.unwrap();
         change_email(&ada, &lead.id, "new", PASSWORD).await.unwrap();
         sign_in(h.channel(), "ada", PASSWORD).await.unwrap();
     }

@@ -2,7 +2,6 @@
 //! make.
 
 use leadsmith::core::role::Role;
-use leadsmith::features::service_accounts;
 use leadsmith_proto as proto;
 use tonic::Code;
 
@@ -13,10 +12,10 @@ use crate::on_both;
 on_both! {
     async fn a_service_account_calls_by_its_key_until_it_is_revoked(h: Harness) {
         let second = replica(&h).await;
-        let db = &h.server.app.db;
-        let account = service_accounts::create(db, "billing", Role::Sales).await.unwrap();
-        let (first_id, first) = service_accounts::create_key(db, "billing").await.unwrap();
-        let (_, other) = service_accounts::create_key(db, "billing").await.unwrap();
+        let console = h.console();
+        let account = console.create_account("billing", Role::Sales).await.unwrap().id;
+        let (first_id, first) = console.create_key("billing").await.unwrap();
+        let (_, other) = console.create_key("billing").await.unwrap();
         let (first, other) = (h.with_token(first.expose()), h.with_token(other.expose()));
         for caller in [&first, &other, &at(&second, &first)] {
             let answer = who_am_i(caller).await.unwrap();
@@ -26,14 +25,14 @@ on_both! {
             assert_eq!(principal.id, account.to_string());
             assert_eq!(principal.name, "billing");
         }
-        service_accounts::revoke_key(db, first_id).await.unwrap();
+        console.revoke_key(first_id).await.unwrap();
         eventually("revoked", async || !is_let_in(&first).await).await;
         eventually("revoked on the other server", async || {
             !is_let_in(&at(&second, &first)).await
         })
         .await;
         assert!(is_let_in(&other).await, "the account's other key stays");
-        let again = service_accounts::revoke_key(db, first_id).await.unwrap_err();
+        let again = console.revoke_key(first_id).await.unwrap_err();
         assert!(again.to_string().contains("no active API key"), "{again}");
     }
 

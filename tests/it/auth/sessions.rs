@@ -5,7 +5,6 @@ use std::time::Duration as StdDuration;
 
 use chrono::Duration;
 use leadsmith::core::role::Role;
-use leadsmith::features::operators;
 use leadsmith_proto as proto;
 use sea_orm::ConnectionTrait;
 use tokio::task::JoinSet;
@@ -35,7 +34,7 @@ on_both! {
         let second = replica(&h).await;
         let ada = h.operator("ada", Role::Admin).await;
         assert!(is_let_in(&ada).await && is_let_in(&at(&second, &ada)).await);
-        operators::disable(&h.server.app.db, "Ada").await.unwrap();
+        h.console().disable_operator("Ada").await.unwrap();
         for server in [&h.server, &second] {
             eventually("ended on every server", async || {
                 !is_let_in(&at(server, &ada)).await

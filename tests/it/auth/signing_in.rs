@@ -1,7 +1,6 @@
 //! Signing in: the session that it starts, and errors that do not reveal whether a username exists.
 
 use leadsmith::core::role::Role;
-use leadsmith::features::operators;
 use leadsmith_proto as proto;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -42,7 +41,7 @@ on_both! {
     async fn nobody_learns_whether_a_username_exists(h: Harness) {
         h.operator("ada", Role::Sales).await;
         h.operator("grace", Role::Sales).await;
-        operators::disable(&h.server.app.db, "grace").await.unwrap();
+        h.console().disable_operator("grace").await.unwrap();
         let unknown = sign_in(h.channel(), "nobody", PASSWORD).await.unwrap_err();
         let wrong = sign_in(h.channel(), "ada", WRONG).await.unwrap_err();
         let disabled = sign_in(h.channel(), "grace", PASSWORD).await.unwrap_err();

@@ -23,10 +23,10 @@ on_both! {
         grace.create_lead("Lovelace").await;
 
         let again = run(create).input(PASSWORD).run().await;
-        again.refused("an operator \"grace\" already exists");
+        again.refused("operator \"grace\" already exists");
         let short = "operator create --username short --role VIEWER";
-        for input in ["", "\n", "eleven byte\n"] {
-            run(short).input(input).run().await.refused("12 to 1024 bytes");
+        for input in ["", "\n", "fourteen bytes\n"] {
+            run(short).input(input).run().await.refused("15 to 1024 bytes");
         }
         let bad = "operator create --username a/b --role VIEWER";
         run(bad).input(PASSWORD).run().await.refused("a username is 1 to 64 letters");
@@ -39,7 +39,7 @@ on_both! {
         assert_eq!(usernames, ["admin", "grace", "sales", "viewer"]);
 
         let set = "operator set-password --username GRACE";
-        run(set).input("short\n").run().await.refused("12 to 1024 bytes");
+        run(set).input("short\n").run().await.refused("15 to 1024 bytes");
         assert!(is_let_in(&grace).await, "a refused change changes nothing");
         assert_eq!(run(set).input(&format!("{OTHER}\n")).run().await.done(), "");
         let ended = "sessions end with the old password";
@@ -74,7 +74,7 @@ on_both! {
         let create = "service-account create --name billing --role Sales";
         let created = run(create).run().await.done();
         assert!(created.ends_with(" billing SALES\n"), "{created}");
-        run(create).run().await.refused("a service account \"billing\" already exists");
+        run(create).run().await.refused("service account \"billing\" already exists");
 
         let ended = run("service-account create-key --name billing").run().await;
         let told = ended.err.clone();

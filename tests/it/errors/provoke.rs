@@ -96,6 +96,14 @@ pub async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'stati
             let request = proto::GetOpportunityRequest { id: UNKNOWN.into() };
             refused(h.viewer.opportunities().get(request).await)
         }
+        R::OperatorNotFound
+        | R::DuplicateOperator
+        | R::LastAdmin
+        | R::SessionNotFound
+        | R::ServiceAccountNotFound
+        | R::DuplicateServiceAccount
+        | R::DuplicateCertificateName
+        | R::ApiKeyNotFound => super::people::provoke(h, reason).await,
         R::OrderNotFound
         | R::ActionNotFound
         | R::ActionPrerequisite

@@ -14,12 +14,14 @@ use http_body_util::{BodyExt as _, StreamBody};
 use leadsmith::app::App;
 use leadsmith::auth::passwords::Passwords;
 use leadsmith::auth::policy::RPCS;
+use leadsmith::cli::console::Console;
 use leadsmith::config::TlsSettings;
-use leadsmith::config::{DatabaseSettings, Limits, ObserveSettings, ServeSettings};
+use leadsmith::config::{
+    DatabaseSettings, Limits, ObserveSettings, PasswordSettings, ServeSettings,
+};
 use leadsmith::core::clock::Clock;
 use leadsmith::core::role::Role;
 use leadsmith::error::LARGEST;
-use leadsmith::features::{operators, service_accounts};
 use leadsmith::server::LARGEST_REQUEST;
 use leadsmith_proto::{self as proto, ErrorReason};
 use prost::Message;
@@ -74,17 +76,17 @@ impl Fuzz {
             tls: TlsSettings::default(),
             migrate: true,
             observe: ObserveSettings::default(),
+            passwords: PasswordSettings::default(),
             limits: Limits::default(),
         };
         let app = App::open(&settings, Clock::default()).await.unwrap();
-        let (db, password) = (&app.db, "a long enough password");
-        service_accounts::create(db, "fuzz", Role::Sales)
-            .await
-            .unwrap();
-        let (_, key) = service_accounts::create_key(db, "fuzz").await.unwrap();
-        let hashing = Passwords::default();
+        let password = "a long enough password";
+        let console = Console::new(&app.db, Passwords::default());
+        console.create_account("fuzz", Role::Sales).await.unwrap();
+        let (_, key) = console.create_key("fuzz").await.unwrap();
         let hidden = password.to_owned().into();
-        operators::create(db, &hashing, "fuzz", "", Role::Sales, hidden)
+        console
+            .create_operator("fuzz", "", Role::Sales, hidden)
             .await
             .unwrap();
         let service = app.without_listener(&settings.limits).await.unwrap();

@@ -4,8 +4,10 @@ use leadsmith::app::Running;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
 use leadsmith_proto::client_service_client::ClientServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
+use leadsmith_proto::operator_service_client::OperatorServiceClient;
 use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
 use leadsmith_proto::order_service_client::OrderServiceClient;
+use leadsmith_proto::service_account_service_client::ServiceAccountServiceClient;
 use leadsmith_proto::{self as proto, Lead, Order};
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
@@ -68,6 +70,14 @@ impl Caller {
 
     pub fn orders(&self) -> OrderServiceClient<Called> {
         OrderServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
+    }
+
+    pub fn operators(&self) -> OperatorServiceClient<Called> {
+        OperatorServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
+    }
+
+    pub fn service_accounts(&self) -> ServiceAccountServiceClient<Called> {
+        ServiceAccountServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     pub fn auth(&self) -> AuthServiceClient<Called> {

@@ -171,11 +171,8 @@ on_both! {
 
     async fn it_is_the_password_of_who_calls(h: Harness) {
         let lead = h.sales.create(with_email("ada@example.com")).await.unwrap();
-        let db = &h.server.app.db;
         let other = "another long password".to_owned().into();
-        leadsmith::features::operators::set_password(db, &h.server.app.auth.passwords, "admin", other)
-            .await
-            .unwrap();
+        h.console().set_password("admin", other).await.unwrap();
         let refused = send(
             &h.sales,
             change(&lead.id, "a@example.org", "another long password"),

@@ -151,7 +151,7 @@ on_both! {
             ..Default::default()
         };
         let first = h.sales.leads().create(request.clone()).await.unwrap().into_inner();
-        leadsmith::features::operators::disable(&h.server.app.db, "ada").await.unwrap();
+        h.console().disable_operator("ada").await.unwrap();
 
         let disabled = [(
             "lead.owner_id".to_owned(),

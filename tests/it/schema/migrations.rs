@@ -29,6 +29,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         Some("leads_owner_converted"),
         Some("schema_compatibility"),
         on(Backend::Postgres, "action_runs_seq_before"),
+        Some("sessions_id"),
     ]
 }
 

@@ -90,6 +90,36 @@ fn debug_of_a_message_with_a_secret_hides_it() {
                 }
             ),
         ),
+        (
+            "CreateOperatorRequest",
+            format!(
+                "{:?}",
+                proto::CreateOperatorRequest {
+                    password: text(),
+                    ..Default::default()
+                }
+            ),
+        ),
+        (
+            "ResetPasswordRequest",
+            format!(
+                "{:?}",
+                proto::ResetPasswordRequest {
+                    new_password: text(),
+                    ..Default::default()
+                }
+            ),
+        ),
+        (
+            "CreateKeyResponse",
+            format!(
+                "{:?}",
+                proto::CreateKeyResponse {
+                    api_key: text(),
+                    ..Default::default()
+                }
+            ),
+        ),
     ];
     let names: BTreeSet<String> = shown.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(

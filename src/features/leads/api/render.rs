@@ -1,7 +1,5 @@
 //! Renders leads, clients and history entries as messages.
 
-use crate::commit::history::Entry;
-use crate::core::field_change::FieldChange;
 use crate::features::leads::model::{
     Address, Conversion, Erasure, Lead, LeadState, Status, Trigger,
 };
@@ -89,22 +87,6 @@ pub fn client(lead: Lead) -> Option<proto::Client> {
         create_time: Some(time(lead.create_time)),
         update_time: Some(time(lead.update_time)),
     })
-}
-
-/// Renders a history entry.
-pub fn entry(entry: Entry) -> proto::HistoryEntry {
-    let change = |change: FieldChange| proto::FieldChange {
-        field: change.field,
-        old_value: change.old_value,
-        new_value: change.new_value,
-    };
-    proto::HistoryEntry {
-        id: entry.id.to_string(),
-        time: Some(time(entry.time)),
-        actor: Some(principal(entry.actor)),
-        rpc: entry.rpc,
-        changes: entry.changes.into_iter().map(change).collect(),
-    }
 }
 
 fn conversion(conversion: Conversion) -> proto::Conversion {
