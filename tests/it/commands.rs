@@ -61,6 +61,7 @@ pages! {
     the_commands_for_update_masks, "docs/src/update-masks.md", Place::FoundLead, "";
     the_commands_for_erasing, "docs/src/erasing.md", Place::FoundLead, "";
     the_commands_to_sign_in, "docs/src/sign-in.md", Place::Server, "";
+    the_commands_to_manage_people, "docs/src/people.md", Place::Demo, "";
     the_commands_to_operate, "docs/src/operate.md", Place::Server, "";
     the_commands_to_back_up, "docs/src/backup.md", Place::Server, "";
     the_commands_for_client_certificates, "docs/src/tls.md", Place::Server,

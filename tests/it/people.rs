@@ -3,6 +3,7 @@
 mod last_admin;
 mod operators;
 mod passwords;
+mod retries;
 mod service_accounts;
 mod sessions;
 

@@ -5,6 +5,7 @@ use leadsmith_proto as proto;
 use super::{create, new_operator};
 use crate::harness::{Backend, Harness, PASSWORD, sign_in, violations};
 use crate::on_both;
+use crate::program::leadsmith;
 
 on_both! {
     async fn a_password_is_long_uncommon_and_without_the_username(h: Harness) {
@@ -47,6 +48,17 @@ on_both! {
             ..new_operator("eve", proto::Role::Sales)
         };
         h.admin.operators().create(create).await.unwrap();
+    }
+
+    async fn the_minimum_is_a_setting_of_commands_too(h: Harness) {
+        let create = || {
+            let create = leadsmith("operator create --username ada --role SALES");
+            create.database(&h.database.url).quiet().input("8 bytes!\n")
+        };
+        create().run().await.refused("15 to 1024 bytes");
+        create().env("LEADSMITH_MIN_PASSWORD_LENGTH", "9").run().await.refused("9 to 1024 bytes");
+        create().env("LEADSMITH_MIN_PASSWORD_LENGTH", "8").run().await.done();
+        sign_in(h.channel(), "ada", "8 bytes!").await.unwrap();
     }
 }
 

@@ -241,3 +241,59 @@ pub async fn changing(search: &mut Search, ada: &Caller, password: &str) -> Stri
         .unwrap();
     new
 }
+
+/// Operators and keys that an ADMIN creates, with retries, and with requests that fail.
+pub async fn managing(search: &mut Search, ada: &Caller) {
+    let new = proto::CreateOperatorRequest {
+        operator: Some(proto::Operator {
+            username: "eve".into(),
+            role: proto::Role::Viewer.into(),
+            ..Default::default()
+        }),
+        password: search.secret("the password of a new operator"),
+        request_id: "01900000-0000-7000-8000-0000000000e1".into(),
+        ..Default::default()
+    };
+    let mut id = String::new();
+    for name in ["creating an operator", "retrying to"] {
+        let answer = search.answer(name, ada.operators().create(new.clone()).await);
+        id = answer.unwrap().into_inner().operator.unwrap().id;
+    }
+    let taken = proto::CreateOperatorRequest {
+        request_id: String::new(),
+        ..new
+    };
+    search.refusal("DUPLICATE_OPERATOR", ada.operators().create(taken).await);
+    let mut reset = proto::ResetPasswordRequest {
+        id,
+        new_password: search.secret("a password that is reset"),
+        request_id: "01900000-0000-7000-8000-0000000000e2".into(),
+        ..Default::default()
+    };
+    let answer = ada.operators().reset_password(reset.clone()).await;
+    search.answer("resetting", answer).unwrap();
+    reset.new_password = search.secret("a password of a retry");
+    reset.etag = "\"1\"".into();
+    let answer = ada.operators().reset_password(reset).await;
+    search.refusal("REQUEST_ID_REUSED", answer);
+
+    let list = ada
+        .service_accounts()
+        .list(proto::ListServiceAccountsRequest::default())
+        .await;
+    let account = list.unwrap().into_inner().service_accounts.remove(0);
+    let request = proto::CreateKeyRequest {
+        id: account.id,
+        request_id: "01900000-0000-7000-8000-0000000000e3".into(),
+        ..Default::default()
+    };
+    let created = ada
+        .service_accounts()
+        .create_key(request.clone())
+        .await
+        .unwrap();
+    search.hide_token("a key of an RPC", &created.get_ref().api_key);
+    let again = ada.service_accounts().create_key(request).await;
+    search.answer("retrying CreateKey", again).unwrap();
+    search.look_at("CreateKey", format!("{created:?}").as_bytes());
+}
