@@ -10,7 +10,9 @@ use leadsmith::core::role::Role;
 use leadsmith_proto::{self as proto, Lead};
 use tonic_types::StatusExt;
 
-use crate::harness::{Backend, Caller, Harness, PASSWORD, eventually, is_let_in, reason, sign_in};
+use crate::harness::{
+    Backend, Caller, Harness, OF_LEADS, PASSWORD, eventually, is_let_in, reason, sign_in,
+};
 use crate::on_both;
 
 /// Another server on the same database with a clock that is wrong by this much. It continuously deletes records
@@ -231,7 +233,7 @@ on_both! {
         assert_eq!(h.count(answers).await, 2);
         h.clock.advance(Duration::hours(49));
         eventually("both answers go", async || h.count(answers).await == 0).await;
-        let events = "SELECT count(*) FROM events";
+        let events = &format!("SELECT count(*) FROM events WHERE {OF_LEADS}");
         assert_eq!(h.count(events).await, 2);
         h.clock.advance(Duration::hours(24));
         eventually("both events go", async || h.count(events).await == 0).await;

@@ -156,6 +156,20 @@ fn postgres_url() -> String {
     )
 }
 
+/// The condition for rows of `history` and `events` that are about leads: creating operators and service accounts
+/// writes such rows too.
+pub const OF_LEADS: &str = "lead_id IN (SELECT id FROM leads)";
+
+/// The number of rows of `history` or `events` that are about leads; of any other table, of all rows.
+pub async fn count_of_leads(db: &DatabaseConnection, table: &str) -> i64 {
+    let condition = match table {
+        "history" | "events" => OF_LEADS,
+        _ => "TRUE",
+    };
+    let sql = format!("SELECT count(*) FROM {table} WHERE {condition}");
+    count(db, &sql).await
+}
+
 pub const PASSWORD: &str = "correct horse battery";
 
 /// A server in this process, with an operator of each role.

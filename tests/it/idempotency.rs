@@ -40,7 +40,7 @@ async fn effects(h: &Harness) -> [i64; 3] {
         .iter_mut()
         .zip(["history", "events", "idempotency_records"])
     {
-        *count = crate::harness::count(&db, &format!("SELECT COUNT(*) FROM {table}")).await;
+        *count = crate::harness::count_of_leads(&db, table).await;
     }
     counts
 }

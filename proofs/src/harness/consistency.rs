@@ -20,12 +20,14 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "history rows without a lead",
         "SELECT count(*) FROM history h WHERE NOT EXISTS \
-         (SELECT 1 FROM leads l WHERE l.id = h.lead_id)",
+         (SELECT 1 FROM leads l WHERE l.id = h.lead_id) \
+         AND h.subject NOT IN ('OPERATOR', 'SERVICE_ACCOUNT')",
     ),
     (
         "events without a lead",
         "SELECT count(*) FROM events e WHERE NOT EXISTS \
-         (SELECT 1 FROM leads l WHERE l.id = e.lead_id)",
+         (SELECT 1 FROM leads l WHERE l.id = e.lead_id) \
+         AND e.type NOT LIKE 'operator.%' AND e.type NOT LIKE 'service_account.%'",
     ),
     (
         "leads without a row in the search index",

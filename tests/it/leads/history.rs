@@ -9,9 +9,10 @@ use leadsmith_proto::{
     DeactivateLeadRequest, HistoryEntry, Lead, ListHistoryRequest, ListHistoryResponse, Principal,
     PrincipalKind,
 };
-use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder};
+use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait, QueryFilter as _, QueryOrder};
 use serde_json::{Value, json};
 use tonic::Status;
+use uuid::Uuid;
 
 use super::{complete, edit, named, stored, with_email};
 use crate::harness::{Caller, Harness, reason, update, violations};
@@ -255,6 +256,7 @@ on_both! {
         let life = life(&h).await;
         let db = h.database.connect().await;
         let events = event::Entity::find()
+            .filter(event::Column::LeadId.eq(Uuid::parse_str(&life[0].id).unwrap()))
             .order_by_asc(event::Column::Seq)
             .all(&db)
             .await
@@ -402,11 +404,11 @@ on_both! {
     async fn changes_are_read_by_the_names_that_they_were_ever_stored_under(h: Harness) {
         let lead = h.sales.create(named()).await.unwrap();
         let db = h.database.connect().await;
-        let stored = "SELECT count(*) FROM history WHERE CAST(changes AS text) LIKE '%\"from\"%'";
+        let stored = "SELECT count(*) FROM history WHERE subject = 'LEAD' AND CAST(changes AS text) LIKE '%\"from\"%'";
         assert_eq!(h.count(stored).await, 1, "the names that the version before reads");
         for (old_value, new_value) in [("from", "to"), ("old_value", "new_value")] {
             let changes = json!([{ "field": "phone", old_value: "1", new_value: "2" }]);
-            let set = format!("UPDATE history SET changes = '{changes}'");
+            let set = format!("UPDATE history SET changes = '{changes}' WHERE subject = 'LEAD'");
             assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 1);
             let entry = h.viewer.history(&lead.id).await.remove(0);
             assert_eq!(self::changes(&entry), expected([("phone", "1", "2")]));

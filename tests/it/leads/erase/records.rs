@@ -63,7 +63,8 @@ on_both! {
         let events = "SELECT count(*) FROM events WHERE type = 'lead.erased'";
         assert_eq!(h.count(events).await, 1);
         let db = h.database.connect().await;
-        let sql = "SELECT CAST(record AS text) FROM events ORDER BY seq";
+        let sql = "SELECT CAST(record AS text) FROM events \
+                   WHERE lead_id IN (SELECT id FROM leads) ORDER BY seq";
         let statement = Statement::from_string(db.get_database_backend(), sql);
         let rows = db.query_all_raw(statement).await.unwrap();
         let records: Vec<serde_json::Value> = rows
