@@ -29,7 +29,9 @@ use crate::config::{
     DatabaseSettings, Limits, LogFormat, LogSettings, ServeSettings, StartupError, values,
 };
 use crate::core::build;
+use crate::core::call::PrincipalKind;
 use crate::core::clock::Clock;
+use crate::core::text_enum::TextEnum as _;
 use crate::db::{Db, connect, migrate as schema};
 use crate::telemetry;
 use output::Failure;
@@ -153,9 +155,11 @@ impl Cli {
 
 /// Logs a command that has changed something. `record` is the kind and the id of what it changed, `name` its name.
 fn log_command(command: &str, record: Option<(&str, Uuid)>, name: Option<&str>) {
-    // `uid`: who ran the command, as far as the system knows.
+    // The principal as it stands in the history of what was changed.
     tracing::info!(
         command,
+        principal_kind = PrincipalKind::CommandLine.as_str(),
+        principal = process::user(),
         uid = rustix::process::getuid().as_raw(),
         records = record.map(|(kind, id)| display(format!("{kind}/{id}"))),
         name,

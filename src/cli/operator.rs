@@ -57,8 +57,18 @@ pub enum OperatorCommand {
         #[command(flatten)]
         passwords: PasswordSettings,
     },
+    /// Give an operator another role
+    SetRole {
+        #[command(flatten)]
+        operator: OperatorName,
+        /// The new role
+        #[arg(long, value_parser = role, value_name = "VIEWER|SALES|ADMIN")]
+        role: Role,
+    },
     /// Prevent an operator from signing in and end their sessions
     Disable(OperatorName),
+    /// Let a disabled operator sign in again, with the same password
+    Enable(OperatorName),
     /// Reset the failed password attempts that lock an operator out
     Unlock(OperatorName),
 }
@@ -167,12 +177,29 @@ pub async fn run(command: OperatorCommand) -> Result<(), Failure> {
             db.close().await;
             log("operator set-password", &operator);
         }
+        OperatorCommand::SetRole {
+            operator: OperatorName { database, username },
+            role,
+        } => {
+            let db = open(&database).await?;
+            let console = console(&db, PasswordSettings::default());
+            let operator = console.set_role(&username, role).await?;
+            db.close().await;
+            log("operator set-role", &operator);
+        }
         OperatorCommand::Disable(OperatorName { database, username }) => {
             let db = open(&database).await?;
             let console = console(&db, PasswordSettings::default());
             let operator = console.disable_operator(&username).await?;
             db.close().await;
             log("operator disable", &operator);
+        }
+        OperatorCommand::Enable(OperatorName { database, username }) => {
+            let db = open(&database).await?;
+            let console = console(&db, PasswordSettings::default());
+            let operator = console.enable_operator(&username).await?;
+            db.close().await;
+            log("operator enable", &operator);
         }
         OperatorCommand::Unlock(OperatorName { database, username }) => {
             let db = open(&database).await?;

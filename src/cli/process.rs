@@ -1,4 +1,4 @@
-//! What the operating system allows this process and tells it: signals, and the limit of open files.
+//! What the operating system allows this process and tells it: signals, the limit of open files, and the user.
 
 use std::ops::RangeInclusive;
 
@@ -113,4 +113,11 @@ pub fn raise_file_limit(settings: &ServeSettings) {
              LimitNOFILE= of systemd, --ulimit nofile= of Docker), or lower --max-connections"
         );
     }
+}
+
+/// The user who runs this process: the name in the operating system, or `uid NUMBER` for a user without one.
+pub fn user() -> String {
+    let id = nix::unistd::getuid();
+    let user = nix::unistd::User::from_uid(id).ok().flatten();
+    user.map_or_else(|| format!("uid {id}"), |user| user.name)
 }

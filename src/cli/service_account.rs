@@ -103,6 +103,8 @@ struct ShownKey {
     create_time: DateTime<Utc>,
     /// When the key was revoked; null for a valid one.
     revoke_time: Option<DateTime<Utc>>,
+    /// When the key was last used, up to a minute late; null if it was not.
+    last_use_time: Option<DateTime<Utc>>,
 }
 
 /// A new API key in the output.
@@ -118,6 +120,7 @@ impl<'a> From<&'a (ServiceAccount, Vec<Key>)> for Shown<'a> {
             id: key.id,
             create_time: key.create_time,
             revoke_time: key.revoke_time,
+            last_use_time: key.last_use_time,
         });
         Self {
             id: account.id,

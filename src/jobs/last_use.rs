@@ -14,7 +14,10 @@ pub fn start(auth: Arc<Auth>) -> AbortOnDropHandle<()> {
         loop {
             tokio::time::sleep(STORE_INTERVAL).await;
             if let Err(error) = auth.last_use.store(&auth.db).await {
-                tracing::warn!(?error, "failed to store when credentials were last used");
+                tracing::warn!(
+                    error = error.detail(),
+                    "failed to store when credentials were last used"
+                );
             }
         }
     }))

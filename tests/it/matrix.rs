@@ -132,7 +132,7 @@ async fn everybody(h: &Harness) -> Vec<Who> {
         .unwrap();
     let revoked = h.service_account("revoked", Role::Admin).await;
     let (key, second_revoked) = console.create_key("revoked").await.unwrap();
-    console.revoke_key(key).await.unwrap();
+    console.revoke_key(key.key.id).await.unwrap();
     assert_ne!(revoked.token, second_revoked.expose());
 
     let nobody = |name: &str, authorization: Option<String>| Who {

@@ -14,7 +14,7 @@ on_both! {
         let second = replica(&h).await;
         let console = h.console();
         let account = console.create_account("billing", Role::Sales).await.unwrap().id;
-        let (first_id, first) = console.create_key("billing").await.unwrap();
+        let (created, first) = console.create_key("billing").await.unwrap();
         let (_, other) = console.create_key("billing").await.unwrap();
         let (first, other) = (h.with_token(first.expose()), h.with_token(other.expose()));
         for caller in [&first, &other, &at(&second, &first)] {
@@ -25,14 +25,14 @@ on_both! {
             assert_eq!(principal.id, account.to_string());
             assert_eq!(principal.name, "billing");
         }
-        console.revoke_key(first_id).await.unwrap();
+        console.revoke_key(created.key.id).await.unwrap();
         eventually("revoked", async || !is_let_in(&first).await).await;
         eventually("revoked on the other server", async || {
             !is_let_in(&at(&second, &first)).await
         })
         .await;
         assert!(is_let_in(&other).await, "the account's other key stays");
-        let again = console.revoke_key(first_id).await.unwrap_err();
+        let again = console.revoke_key(created.key.id).await.unwrap_err();
         assert!(again.to_string().contains("no active API key"), "{again}");
     }
 

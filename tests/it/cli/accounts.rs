@@ -3,12 +3,23 @@
 use leadsmith::auth::tokens::{self, TokenKind};
 use leadsmith::core::role::Role;
 use leadsmith::core::text_enum::TextEnum as _;
+use leadsmith_proto as proto;
 
-use crate::harness::{PASSWORD, eventually, is_let_in, reason, sign_in};
+use crate::harness::{Caller, PASSWORD, eventually, is_let_in, reason, sign_in};
 use crate::on_both;
 use crate::program::leadsmith;
 
 const OTHER: &str = "another horse, another battery";
+
+/// Whether the caller's role does not allow to create a lead.
+async fn create_is_refused(caller: &Caller) -> bool {
+    let request = proto::CreateLeadRequest {
+        validate_only: true,
+        ..Default::default()
+    };
+    let status = caller.leads().create(request).await.unwrap_err();
+    reason(&status) == "ROLE_INSUFFICIENT"
+}
 
 on_both! {
     async fn operators_are_looked_after_from_the_command_line(h: Harness) {
@@ -63,7 +74,16 @@ on_both! {
         let line = format!("{id} SALES    disabled grace (Hopper)");
         assert!(listed.lines().any(|l| l == line), "{listed}");
 
-        for command in ["set-password", "disable", "unlock"] {
+        assert_eq!(run("operator enable --username Grace").run().await.done(), "");
+        let grace = h.with_token(&sign_in(h.channel(), "grace", OTHER).await.unwrap());
+        assert_eq!(run("operator set-role --username Grace --role viewer").run().await.done(), "");
+        let refused = "a viewer creates no lead";
+        eventually(refused, async || create_is_refused(&grace).await).await;
+        let last = run("operator set-role --username admin --role SALES").run().await;
+        last.refused("last enabled operator with the role ADMIN");
+        run("operator disable --username admin").run().await.refused("last enabled operator");
+
+        for command in ["set-password", "disable", "enable", "unlock", "set-role --role SALES"] {
             let ended = run(&format!("operator {command} --username nobody")).input(OTHER);
             ended.run().await.refused("nobody");
         }

@@ -7,13 +7,15 @@ use crate::on_both_empty;
 use crate::program::leadsmith;
 
 /// Every command that uses a database, except `migrate up` and a server that migrates.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "serve --migrate false",
     "migrate down --yes",
     "operator create --username ada --role ADMIN",
     "operator list",
     "operator set-password --username ada",
+    "operator set-role --username ada --role SALES",
     "operator disable --username ada",
+    "operator enable --username ada",
     "operator unlock --username ada",
     "service-account create --name billing --role SALES",
     "service-account list",

@@ -49,7 +49,7 @@ on_both! {
         let found = &accounts.as_array().unwrap()[0];
         assert_eq!(fields(found), ["certificate_name", "id", "keys", "name", "role"]);
         assert_eq!(found["certificate_name"], Value::Null);
-        assert_eq!(fields(&found["keys"][0]), ["create_time", "id", "revoke_time"]);
+        assert_eq!(fields(&found["keys"][0]), ["create_time", "id", "last_use_time", "revoke_time"]);
         assert_eq!(found["keys"][0]["id"], key["id"]);
         assert!(!accounts.to_string().contains(key["key"].as_str().unwrap()));
 

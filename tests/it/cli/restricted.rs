@@ -56,7 +56,9 @@ async fn manage_accounts(role: &Restricted) {
     run("operator create --username bob --role SALES").await;
     run("operator set-password --username bob").await;
     run("operator unlock --username bob").await;
+    run("operator set-role --username bob --role VIEWER").await;
     run("operator disable --username bob").await;
+    run("operator enable --username bob").await;
     assert_eq!(run("operator list").await.lines().count(), 2);
     run("service-account create --name crm --role SALES").await;
     run("service-account create-key --name crm").await;

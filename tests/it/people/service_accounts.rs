@@ -170,7 +170,7 @@ on_both! {
         let console = h.console();
         let account = console.create_account("billing", Role::Viewer).await.unwrap();
         let (key, _) = console.create_key("billing").await.unwrap();
-        console.revoke_key(key).await.unwrap();
+        console.revoke_key(key.key.id).await.unwrap();
         console.set_certificate("billing", Some("DNS:x.example")).await.unwrap();
         let entries = history(&h, &account.id.to_string()).await;
         let commands: Vec<_> = entries.iter().rev().map(|entry| entry.rpc.as_str()).collect();
