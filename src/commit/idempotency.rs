@@ -89,7 +89,7 @@ impl StoredResponse {
         if self.is_same_request(call) {
             let root_name = kinds.iter().find_map(|kind| kind.root_name);
             if let (Some(name), Some(id)) = (root_name, self.root_id) {
-                call.notes.about(name, id);
+                call.notes.about_root(name, id);
             }
             self.response = stored_response::unpack(db, kinds, self.root_id, self.response).await?;
         }

@@ -91,6 +91,8 @@ pub struct Notes {
     pub records: Records,
     /// Whether it was the wrong password after which further attempts are refused.
     pub is_lockout: bool,
+    /// The kind of the root of a stored response, where it is not the usual one.
+    root_kind: Option<&'static str>,
     is_ended: bool,
 }
 
@@ -133,6 +135,20 @@ impl CallNotes {
     /// Notes a record that the call is about. `kind` is the name of its kind, in any letter case.
     pub fn about(&self, kind: &'static str, id: Uuid) {
         self.note(|notes| notes.records.add(kind, id));
+    }
+
+    /// Notes the kind of the record that a stored response of this call is about. Without this it is the kind that
+    /// other records belong to: a stored response has only the id of its root.
+    pub fn root_kind(&self, kind: &'static str) {
+        self.note(|notes| notes.root_kind = Some(kind));
+    }
+
+    /// Notes the record that a stored response is about. `usual` is its kind unless another one was noted.
+    pub fn about_root(&self, usual: &'static str, id: Uuid) {
+        self.note(|notes| {
+            let kind = notes.root_kind.unwrap_or(usual);
+            notes.records.add(kind, id);
+        });
     }
 
     /// Notes who signed in.
@@ -208,5 +224,17 @@ mod tests {
         let late = notes.changed(many).unwrap();
         assert_eq!(late.records.omitted, 5);
         assert!(CallNotes::default().changed([lead].into_iter()).is_none());
+    }
+
+    #[test]
+    fn the_root_of_a_stored_response_has_the_kind_that_was_noted() {
+        let id = Uuid::from_u128(1);
+        let notes = CallNotes::new(None, None);
+        notes.about_root("LEAD", id);
+        assert_eq!(notes.end().records.to_string(), format!("lead/{id}"));
+        let notes = CallNotes::new(None, None);
+        notes.root_kind("operator");
+        notes.about_root("LEAD", id);
+        assert_eq!(notes.end().records.to_string(), format!("operator/{id}"));
     }
 }

@@ -3,6 +3,7 @@
 
 mod events;
 mod failures;
+mod people;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

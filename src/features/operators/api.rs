@@ -11,13 +11,13 @@ use super::{Operators, Target};
 use crate::auth::operators::Operator;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Ended;
-use crate::commit::{GroupCommit, Mutation};
+use crate::commit::{GroupCommit, Mutation, Record as _};
 use crate::core::call::Call;
 use crate::core::role::Role;
 use crate::core::violations::{Reason, Violations};
 use crate::error::Result as CallResult;
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, prepare_and_mutate, read, request_key};
+use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key};
 use leadsmith_proto::{self as proto, operator_service_server::OperatorService};
 
 /// See `operator_service.proto`.
@@ -41,8 +41,9 @@ paged!(
 /// Parses what all changes of an operator have in common. It is a macro because the requests share no type.
 macro_rules! target {
     ($violations:ident, $call:ident, $body:ident) => {{
+        $call.notes.root_kind(Operator::NAME);
         let request_id = read::request_id(&mut $violations, &mut $body.request_id);
-        $call.request_key = request_key(request_id, $call.rpc, &$body);
+        set_request_key(&mut $call, request_id, &$body);
         Target {
             id: read::id(&mut $violations, "id", &$body.id),
             etag: std::mem::take(&mut $body.etag),
@@ -74,6 +75,8 @@ impl OperatorApi {
         R: prost::Message + Default + 'static,
         P: Future<Output = CallResult<Mutation<Operator>>>,
     {
+        // A refusal may come before the locks are known.
+        call.notes.about(Operator::NAME, id);
         let response = prepare_and_mutate(&self.commit, call, prepare, render).await;
         self.operators.forget(id);
         response
@@ -87,10 +90,11 @@ impl OperatorService for OperatorApi {
         request: Request<proto::CreateOperatorRequest>,
     ) -> Result<Response<proto::CreateOperatorResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(Operator::NAME);
         let password = SecretString::from(std::mem::take(&mut body.password));
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let new = parse::new_operator(
             &mut violations,
             &self.passwords,
@@ -118,6 +122,7 @@ impl OperatorService for OperatorApi {
         let mut violations = Violations::default();
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about(Operator::NAME, id);
         let operator = self.operators.get(id).await?;
         let operator = match call.role {
             Role::Admin => {
@@ -169,9 +174,10 @@ impl OperatorService for OperatorApi {
         request: Request<proto::UpdateOperatorRequest>,
     ) -> Result<Response<proto::UpdateOperatorResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(Operator::NAME);
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let operator = body.operator.unwrap_or_else(|| {
             violations.add("operator", Reason::Required, "is required");
             proto::Operator::default()
@@ -250,6 +256,7 @@ impl OperatorService for OperatorApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about(Operator::NAME, id);
         let rows = self.operators.sessions(id, page.input()?).await?;
         let page = render::sessions(&page, rows, call.session)?;
         Ok(Response::new(proto::ListOperatorSessionsResponse {
@@ -282,6 +289,7 @@ impl OperatorService for OperatorApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about(Operator::NAME, id);
         let rows = self.operators.history(id, page.input()?).await?;
         let page = page.build(rows, |last| last.version, grpc::render::entry)?;
         Ok(Response::new(proto::ListOperatorHistoryResponse {

@@ -7,11 +7,11 @@ use tonic::{Request, Response, Status};
 use super::model::ServiceAccount;
 use super::{KeyChange, ServiceAccounts, Target};
 use crate::auth::tokens::{self, TokenKind};
-use crate::commit::GroupCommit;
+use crate::commit::{GroupCommit, Record as _};
 use crate::core::clock::Clock;
 use crate::core::violations::{Reason, Violations};
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, prepare_and_mutate, read, request_key};
+use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key};
 use leadsmith_proto::{self as proto, service_account_service_server::ServiceAccountService};
 
 /// See `service_account_service.proto`.
@@ -35,8 +35,9 @@ paged!(
 /// Parses what all changes of an account have in common. It is a macro because the requests share no type.
 macro_rules! target {
     ($violations:ident, $call:ident, $body:ident) => {{
+        $call.notes.root_kind(ServiceAccount::NAME);
         let request_id = read::request_id(&mut $violations, &mut $body.request_id);
-        $call.request_key = request_key(request_id, $call.rpc, &$body);
+        set_request_key(&mut $call, request_id, &$body);
         Target {
             id: read::id(&mut $violations, "id", &$body.id),
             etag: std::mem::take(&mut $body.etag),
@@ -61,9 +62,10 @@ impl ServiceAccountService for ServiceAccountApi {
         request: Request<proto::CreateServiceAccountRequest>,
     ) -> Result<Response<proto::CreateServiceAccountResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(ServiceAccount::NAME);
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let new = messages::new_account(&mut violations, body.service_account, body.validate_only);
         violations.finish()?;
         let render: fn(ServiceAccount) -> _ = if new.validate_only {
@@ -80,10 +82,11 @@ impl ServiceAccountService for ServiceAccountApi {
         &self,
         request: Request<proto::GetServiceAccountRequest>,
     ) -> Result<Response<proto::GetServiceAccountResponse>, Status> {
-        let (_, body) = grpc::open(request)?;
+        let (call, body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about(ServiceAccount::NAME, id);
         let account = self.accounts.get(id).await?;
         Ok(Response::new(proto::GetServiceAccountResponse {
             service_account: Some(messages::account(account)),
@@ -111,9 +114,10 @@ impl ServiceAccountService for ServiceAccountApi {
         request: Request<proto::UpdateServiceAccountRequest>,
     ) -> Result<Response<proto::UpdateServiceAccountResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(ServiceAccount::NAME);
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
-        call.request_key = request_key(request_id, call.rpc, &body);
+        set_request_key(&mut call, request_id, &body);
         let account = body.service_account.unwrap_or_else(|| {
             violations.add("service_account", Reason::Required, "is required");
             proto::ServiceAccount::default()
@@ -192,6 +196,7 @@ impl ServiceAccountService for ServiceAccountApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about(ServiceAccount::NAME, id);
         let rows = self.accounts.keys(id, page.input()?).await?;
         let page = page.build(rows, |last| last.id, messages::key)?;
         Ok(Response::new(proto::ListKeysResponse {
@@ -213,6 +218,7 @@ impl ServiceAccountService for ServiceAccountApi {
             validate_only,
         } = target!(violations, call, body);
         violations.finish()?;
+        call.notes.about("api_key", id);
         let prepare = || {
             self.accounts
                 .prepare_revocation(id, etag.clone(), validate_only)
@@ -241,6 +247,7 @@ impl ServiceAccountService for ServiceAccountApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
+        call.notes.about(ServiceAccount::NAME, id);
         let rows = self.accounts.history(id, page.input()?).await?;
         let page = page.build(rows, |last| last.version, grpc::render::entry)?;
         Ok(Response::new(proto::ListServiceAccountHistoryResponse {
