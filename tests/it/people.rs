@@ -1,6 +1,7 @@
 //! Operators and service accounts over gRPC. This file has what the tests share.
 
 mod last_admin;
+mod lists;
 mod operators;
 mod passwords;
 mod retries;
