@@ -137,7 +137,7 @@ async fn a_change_that_outlives_its_call_has_a_line_of_its_own() {
 #[tokio::test]
 async fn an_outage_is_two_lines_however_many_calls_fail() {
     let database = TestDatabase::create(Backend::Sqlite).await;
-    let program = leadsmith("serve --sqlite-write-wait 0.05 --log-format json");
+    let program = leadsmith("serve --sqlite-write-wait 0.2 --log-format json");
     let server = program.database(&database.url).serve().await;
     command(&database, "operator create --username sam --role SALES")
         .run()
