@@ -13,8 +13,8 @@ pub struct LockSet(pub(super) Vec<Lock>);
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
     pub kind: TypeId,
-    /// The name of the kind.
-    name: &'static str,
+    /// The name of the kind; none for a record that the change is not about.
+    name: Option<&'static str>,
     pub target: Target,
 }
 
@@ -31,6 +31,18 @@ impl LockSet {
     #[must_use]
     pub fn record<R: Record>(self, id: Uuid) -> Self {
         self.add::<R>(Target::Record(id))
+    }
+
+    /// Adds a record that the decision only looks at: the change is not about it, and its call's line in the log does
+    /// not name it.
+    #[must_use]
+    pub fn read_only<R: Record>(mut self, id: Uuid) -> Self {
+        self.0.push(Lock {
+            kind: TypeId::of::<R>(),
+            name: None,
+            target: Target::Record(id),
+        });
+        self
     }
 
     /// Adds a record and its root.
@@ -53,16 +65,16 @@ impl LockSet {
 
     fn add<R: Record>(mut self, target: Target) -> Self {
         let kind = TypeId::of::<R>();
-        let name = R::NAME;
+        let name = Some(R::NAME);
         self.0.push(Lock { kind, name, target });
         self
     }
 
-    /// The records that the change names by their ids, each with the name of its kind.
+    /// The records that the change is about and names by their ids, each with the name of its kind.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, Uuid)> {
         self.0.iter().filter_map(|lock| match lock.target {
             Target::Record(id) | Target::WithRoot(id) | Target::WithAttached(id) => {
-                Some((lock.name, id))
+                lock.name.map(|name| (name, id))
             }
             Target::Key(_) => None,
         })

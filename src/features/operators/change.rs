@@ -82,8 +82,9 @@ pub(super) fn set_disable_time(
 }
 
 /// A change of an operator. `edit` makes it, as of a time, and returns the changed fields, none if there is
-/// nothing to change. `statements` are run with it. If it would leave no enabled ADMIN as far as the locked
-/// `others` show, the decision is [`Decision::Stale`].
+/// nothing to change. `statements` are run with it. `others` are locked too: one that is an enabled ADMIN when this
+/// is decided stays one until the commit. If none is, and the change takes an enabled ADMIN away, the decision is
+/// [`Decision::Stale`].
 pub(super) fn change(
     target: Target,
     others: Vec<Uuid>,
@@ -94,7 +95,7 @@ pub(super) fn change(
     let target_lock = LockSet::default().record::<Operator>(target.id);
     let locks = others
         .iter()
-        .fold(target_lock, |locks, id| locks.record::<Operator>(*id));
+        .fold(target_lock, |locks, id| locks.read_only::<Operator>(*id));
     Mutation::new(
         locks,
         |operator: &Operator| operator.id,

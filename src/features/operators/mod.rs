@@ -35,9 +35,10 @@ pub use password::NewOperator;
 /// The rule of usernames, as a part of a sentence.
 pub const USERNAME_RULE: &str = "1 to 64 letters, digits and characters of . _ - @ +";
 
-/// How many other enabled ADMINs are locked by a change that could leave none. One of them is enough; more make
-/// it likely that one still is an enabled ADMIN when the change is decided.
-const MAX_OTHER_ADMINS: u64 = 8;
+/// How many other enabled ADMINs are locked by a change that could leave none. One that still is an enabled ADMIN when
+/// the change is decided is enough. They are all, so that the decision is right the first time, unless there are more
+/// than anybody has.
+const MAX_OTHER_ADMINS: u64 = 64;
 
 /// Normalises a username. `None` if it breaks the rule.
 pub fn username(text: &str) -> Option<Username> {

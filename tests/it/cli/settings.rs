@@ -14,6 +14,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
         ("tls-client-ca", "a.pem", "a.pem"),
         ("tls-client-certificates", "optional", "optional"),
         ("migrate", "false", "false"),
+        ("min-password-length", "8", "8"),
         ("log-reads", "0.25", "0.25"),
         ("admin-listen", "127.0.0.1:4712", "127.0.0.1:4712"),
         (
@@ -48,7 +49,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
         "config --log warn --log-format json --database-url sqlite:other.db \
          --listen 127.0.0.1:4711 --insecure true --tls-certificate c.pem --tls-key k.pem \
          --tls-client-ca a.pem --tls-client-certificates optional --migrate false --log-reads 0.25 --admin-listen 127.0.0.1:4712 \
-         --traces-endpoint https://collector:4317 --traces-sample 0.5 --max-calls 7 \
+         --traces-endpoint https://collector:4317 --traces-sample 0.5 --min-password-length 8 --max-calls 7 \
          --calls-per-second 12 --max-connections 13 --max-connections-per-address 14 \
          --unread-bytes-per-principal 5000000 --unread-bytes 6000000 --default-deadline 0.5 \
          --max-deadline 70 --drain 3 --postgres-connections 9 --sqlite-readers 8 \

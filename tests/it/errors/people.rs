@@ -41,7 +41,7 @@ pub async fn provoke(h: &Harness, reason: ErrorReason) -> Status {
                 id: UNKNOWN.into(),
                 ..Default::default()
             };
-            refused(h.viewer.auth().end_session(request).await)
+            refused(h.sales.auth().end_session(request).await)
         }
         R::ServiceAccountNotFound => {
             let request = proto::GetServiceAccountRequest { id: UNKNOWN.into() };
