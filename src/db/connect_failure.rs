@@ -106,6 +106,10 @@ pub fn describe(error: &SqlxError, options: &PgConnectOptions) -> String {
             let user = options.get_username();
             of_server(code.as_deref(), error.message(), user, database)
         }
+        // The driver takes the end of the connection for this response.
+        SqlxError::Protocol(error) if error.contains("SSLRequest: 0x00") => {
+            of_io(&io::ErrorKind::UnexpectedEof.into())
+        }
         SqlxError::Protocol(error) => format!(
             "it does not speak PostgreSQL's protocol: {error}): check the port in the database URL"
         ),
