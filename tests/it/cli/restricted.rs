@@ -159,8 +159,12 @@ async fn a_role_that_may_only_read_and_write_rows_serves() {
         ended.refused("servers are running on this database");
         server.terminate();
         server.ended(Duration::from_secs(10)).await;
+        let log = server.log();
+        // From version 16 on, PostgreSQL calls it "denied" when it leaves out a table of a vacuum.
+        let lines = log.lines().filter(|line| !line.contains("skipping it"));
+        let log = lines.collect::<Vec<_>>().join("\n");
         for word in ["denied", "ERROR", "not deleted yet", "the schema"] {
-            assert!(!server.log().contains(word), "{}", server.log());
+            assert!(!log.contains(word), "{log}");
         }
     }
     let ended = role.run("migrate down --yes").quiet().run().await;
