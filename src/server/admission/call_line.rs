@@ -13,7 +13,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
@@ -274,66 +274,8 @@ fn name(rpc: Rpc) -> &'static str {
 }
 
 /// The number and the name of a code, for the metrics.
-fn label(code: Code) -> (usize, &'static str) {
+pub(super) fn label(code: Code) -> (usize, &'static str) {
     (code as usize, code_name(code))
-}
-
-/// The code of a stream whose end was not seen.
-const NO_CODE: i32 = -1;
-
-/// A stream that was begun. When it is dropped, the end of the stream is logged.
-pub struct StreamLine {
-    rpc: (usize, &'static str),
-    metrics: Arc<Metrics>,
-    started: Instant,
-    peer: Option<IpAddr>,
-    trace_id: Option<TraceId>,
-    code: Arc<AtomicI32>,
-}
-
-impl StreamLine {
-    pub fn begin(
-        log: &CallLog,
-        rpc: (usize, &'static str),
-        headers: &HeaderMap,
-        peer: Option<IpAddr>,
-    ) -> Self {
-        log.metrics.calls.started(Some(rpc));
-        Self {
-            rpc,
-            metrics: Arc::clone(&log.metrics),
-            started: Instant::now(),
-            peer,
-            trace_id: headers::remote_span(headers).map(|span| span.trace_id()),
-            code: Arc::new(AtomicI32::new(NO_CODE)),
-        }
-    }
-
-    /// Where to store the code that the stream ends with.
-    pub fn code(&self) -> Arc<AtomicI32> {
-        Arc::clone(&self.code)
-    }
-}
-
-impl Drop for StreamLine {
-    fn drop(&mut self) {
-        // Without trailers, the client has ended the stream, or its connection has ended.
-        let code = match self.code.load(Ordering::Relaxed) {
-            NO_CODE => Code::Cancelled,
-            code => Code::from_i32(code),
-        };
-        let elapsed = self.started.elapsed();
-        let calls = &self.metrics.calls;
-        calls.handled(Some(self.rpc), label(code), elapsed);
-        tracing::info!(
-            rpc = self.rpc.1,
-            code = code_name(code),
-            elapsed_ms = milliseconds(elapsed),
-            peer = self.peer.map(display),
-            trace_id = self.trace_id.map(display),
-            "stream ended"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 mod call_line;
 mod caller;
 mod public;
+mod stream_line;
 
 use std::convert::Infallible;
 use std::future::Future;

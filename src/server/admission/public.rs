@@ -11,7 +11,8 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::Admission;
-use super::call_line::{CallLine, StreamLine};
+use super::call_line::CallLine;
+use super::stream_line::StreamLine;
 use crate::error::Error;
 use crate::metrics::Limit;
 use crate::server::LARGEST_PUBLIC_REQUEST;
