@@ -26,6 +26,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::context::FutureExt as _;
+use opentelemetry::time::now;
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _,
     TraceId,
@@ -106,7 +107,7 @@ impl Span {
             name,
             parent: parent.span().span_context().span_id(),
             context: parent.with_span(span),
-            started: SystemTime::now(),
+            started: now(),
         })))
     }
 
@@ -159,7 +160,7 @@ pub fn statement(operation: &'static str, sql: &str, elapsed: Duration, is_faile
         if !parent.span().is_recording() {
             return;
         }
-        let ended = SystemTime::now();
+        let ended = now();
         let sql = &sql[..sql.floor_char_boundary(MAX_STATEMENT)];
         let mut span = SpanBuilder::from_name(operation)
             .with_kind(SpanKind::Client)
@@ -196,7 +197,7 @@ impl Caller {
             let span = context.span();
             let waiting = span.is_recording().then(|| Waiting {
                 span: span.span_context().clone(),
-                since: SystemTime::now(),
+                since: now(),
             });
             Self(waiting.map(Box::new))
         })

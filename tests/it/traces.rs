@@ -140,11 +140,10 @@ fn names(spans: &[Span]) -> BTreeSet<&str> {
 
 fn attributes(span: &Span) -> BTreeMap<&str, &str> {
     let texts = span.attributes.iter().filter_map(|attribute| {
-        let value = attribute.value.as_ref()?.value.as_ref()?;
-        match value {
-            Value::StringValue(text) => Some((attribute.key.as_str(), text.as_str())),
-            _ => None,
-        }
+        let Value::StringValue(text) = attribute.value.as_ref()?.value.as_ref()? else {
+            return None;
+        };
+        Some((attribute.key.as_str(), text.as_str()))
     });
     texts.collect()
 }

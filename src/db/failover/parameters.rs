@@ -202,10 +202,8 @@ mod tests {
     use super::Parameters;
 
     fn refused(query: &str) -> String {
-        match Parameters::parse(query) {
-            Ok(_) => panic!("{query} is accepted"),
-            Err(error) => error.to_string(),
-        }
+        let refusal = Parameters::parse(query).err();
+        refusal.map_or_else(|| format!("{query} is accepted"), |error| error.to_string())
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Load {
 
 /// Six calls, one of which fails.
 async fn work(caller: &Caller, name: &str) -> Result<(), Status> {
-    let missing = uuid::Uuid::new_v4().to_string();
+    let missing = uuid::Uuid::nil().to_string();
     let _ = caller.get(&missing).await;
     let lead = caller.create(name, "").await?;
     caller.update(&lead.id, "+44 20 7946 0000", "").await?;
