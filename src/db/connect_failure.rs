@@ -197,7 +197,8 @@ fn certificate_remedy(error: &rustls::Error) -> &'static str {
         reason = "the other kinds have no remedy of their own"
     )]
     match why {
-        CertificateError::UnknownIssuer => {
+        // BadSignature: the authority has the same name, and is another one.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "name the certificate of the authority that signed the server's by sslrootcert=FILE in the database URL"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
