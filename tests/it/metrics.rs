@@ -362,7 +362,8 @@ fn every_rpc_has_a_place() {
 async fn by_default_the_listener_is_on_loopback_unless_its_port_is_in_use() {
     // Another server of these tests may have the port.
     let _holder = TcpListener::bind("127.0.0.1:9464").await;
-    let second = leadsmith("serve").serve().await;
+    let second = leadsmith("serve").env("LEADSMITH_ADMIN_LISTEN", "auto");
+    let second = second.serve().await;
     assert!(
         second.log().contains("the metrics are not served"),
         "{}",

@@ -34,6 +34,8 @@ macro_rules! on_both_empty {
     )+};
 }
 
+const ADMIN_LISTEN: &str = "LEADSMITH_ADMIN_LISTEN";
+
 /// A run of the program to be started, in its own folder and without settings from the environment.
 pub struct Program {
     command: Command,
@@ -218,9 +220,14 @@ impl Program {
         ended.map(|status| status.code().unwrap_or(-1))
     }
 
-    /// Starts a server on a free port and waits until it responds.
+    /// Starts a server on a free port and waits until it responds. Its metrics are off unless the test sets them: the
+    /// servers of other tests run at the same time.
     pub async fn serve(mut self) -> Serving {
         self.command.args(["--listen", "127.0.0.1:0"]);
+        let mut variables = self.command.get_envs();
+        if !variables.any(|(name, value)| name == ADMIN_LISTEN && value.is_some()) {
+            self.command.env(ADMIN_LISTEN, "off");
+        }
         let mut child = self.spawn();
         let log = self.folder.path().join("stderr");
         for _ in 0..3000 {

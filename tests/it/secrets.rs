@@ -72,8 +72,16 @@ fn url_with_secrets(search: &mut Search, database: &TestDatabase) -> String {
         // A server that requires no password accepts any.
         None => format!("{user}:{}", search.secret("the URL's password")),
     };
+    format!("{scheme}://{user}@{host}")
+}
+
+/// A password in a parameter whose name was mistyped: the URL is refused, and the password is not shown.
+async fn mistyped_parameter(search: &mut Search, url: &str) {
     let unknown = search.secret("an unknown parameter of the URL");
-    format!("{scheme}://{user}@{host}?pasword={unknown}")
+    let url = format!("{url}?pasword={unknown}");
+    let ended = talkative("migrate status", &url).run().await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    search.look_at("the refusal of a parameter", ended.err.as_bytes());
 }
 
 /// The program with every log at its most verbose level.
@@ -113,6 +121,9 @@ on_both_empty! {
         let url = url_with_secrets(search, &database);
         let run = |arguments: &str| talkative(arguments, &url);
 
+        if database.backend == Backend::Postgres {
+            mistyped_parameter(search, &url).await;
+        }
         command(search, run("migrate up"), false).await;
         let password = search.secret("the operator's password");
         let create = run("operator create --username ada --role ADMIN").input(&password);
