@@ -1,7 +1,7 @@
 //! When sessions and API keys were last used: exact to a minute, without a write for each call.
 //!
 //! A use is noted only when the credential is looked up in the database, because calls in between are answered by
-//! the identity cache, which is at most 4 seconds old, and only if the stored time is [`NOTE_AFTER`] old. What is
+//! the identity cache, which is at most 4 seconds old, and only if the stored time is `NOTE_AFTER` old. What is
 //! noted is stored every [`STORE_INTERVAL`], all credentials in one transaction. So the stored time is at most
 //! 4 + 20 + 2 × 10 seconds behind.
 //!

@@ -19,7 +19,7 @@
 //! | Unresponsive | open | yes | NOT_SERVING |
 //! | Lost | none | yes | NOT_SERVING |
 //!
-//! Each call of [`PrimaryWatch::is_available`] is one event. `server/` makes one every second. The probe *responds*
+//! Each call of [`PrimaryWatch::check`] is one event. `server/` makes one every second. The probe *responds*
 //! (the server accepts writes), *fails* (an error, the server is a standby, its settings could lose an acknowledged
 //! change, or the session is not the probe's own: `session.rs`) or *times out* (after 1 s). If it
 //! does not respond, a server that accepts writes is searched, first on the host in use, then on the other hosts

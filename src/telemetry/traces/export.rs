@@ -28,7 +28,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Starts tracing, if the settings name a collector. The collector need not run: see [`Reported`]. A second call in
+    /// Starts tracing, if the settings name a collector. The collector need not run: see `Reported`. A second call in
     /// one process has no effect. It must be called on a tokio runtime.
     ///
     /// # Errors
