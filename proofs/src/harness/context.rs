@@ -141,13 +141,17 @@ impl<'a> Context<'a> {
         self.program.serve(&fixture.database.url(), flags).await
     }
 
-    /// Several servers on one database.
+    /// So many servers on one PostgreSQL database. An SQLite file has one server.
     pub async fn replicas(
         &self,
         fixture: &Fixture,
-        count: usize,
+        on_postgres: usize,
         flags: &[&str],
     ) -> Result<Vec<Serving>> {
+        let count = match self.kind {
+            Kind::Sqlite => 1,
+            Kind::Postgres => on_postgres,
+        };
         let mut all = Vec::new();
         for _ in 0..count {
             all.push(self.serve(fixture, flags).await?);

@@ -10,7 +10,6 @@ use tonic::Status;
 use crate::harness::client::{Caller, reason};
 use crate::harness::consistency;
 use crate::harness::context::Context;
-use crate::harness::database::Kind;
 use crate::harness::report::Findings;
 
 const CALLERS: usize = 64;
@@ -28,11 +27,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut random = context.random(0);
     let fixture = context.fixture()?;
-    let replicas = match context.kind {
-        Kind::Sqlite => 1,
-        Kind::Postgres => 3,
-    };
-    let servers = context.replicas(&fixture, replicas, &[]).await?;
+    let servers = context.replicas(&fixture, 3, &[]).await?;
     let mut callers = Vec::new();
     for server in &servers {
         callers.extend(fixture.callers(server, 2).await?);
@@ -85,7 +80,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     }
     consistency::check(&fixture.database, &mut findings).await?;
     findings.fact("races", races);
-    findings.fact("replicas", replicas);
+    findings.fact("replicas", servers.len());
     findings.fact("converted", converted);
     for (reason, count) in losers {
         findings.fact(&format!("failed with {reason}"), count);

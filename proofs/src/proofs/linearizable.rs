@@ -14,7 +14,6 @@ use tonic::Status;
 
 use crate::harness::client::{Caller, reason, version};
 use crate::harness::context::Context;
-use crate::harness::database::Kind;
 use crate::harness::report::Findings;
 
 const CALLERS: usize = 8;
@@ -85,11 +84,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut random = context.random(0);
     let fixture = context.fixture()?;
-    let replicas = match context.kind {
-        Kind::Sqlite => 1,
-        Kind::Postgres => 2,
-    };
-    let mut servers = context.replicas(&fixture, replicas, &[]).await?;
+    let mut servers = context.replicas(&fixture, 2, &[]).await?;
     let (mut kills, mut calls, mut unknown) = (0, 0, 0);
     let histories = context.size(200, 10_000);
     for round in 0..histories / LEADS {

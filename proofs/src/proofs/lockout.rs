@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 
 use crate::harness::client::{Caller, reason};
 use crate::harness::context::{Context, OPERATOR, PASSWORD};
-use crate::harness::database::Kind;
 use crate::harness::report::{Findings, outcome_label};
 
 const GUESSES: usize = 200;
@@ -26,11 +25,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..rounds {
         let fixture = context.fixture()?;
-        let replicas = match context.kind {
-            Kind::Sqlite => 1,
-            Kind::Postgres => 3,
-        };
-        let servers = context.replicas(&fixture, replicas, &[]).await?;
+        let servers = context.replicas(&fixture, 3, &[]).await?;
         let mut callers = Vec::new();
         for server in &servers {
             callers.push(Caller::sign_in(&server.address, OPERATOR, PASSWORD).await?);

@@ -29,13 +29,9 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     let (commit, program) = previous::program()?;
     let previous = context.of(program);
     let fixture = previous.fixture()?;
-    let replicas = match context.kind {
-        Kind::Sqlite => 1,
-        Kind::Postgres => 2,
-    };
     let time = Duration::from_secs(context.size(3, 60));
     let load = Arc::new(Load::default());
-    let old = previous.replicas(&fixture, replicas, &[]).await?;
+    let old = previous.replicas(&fixture, 2, &[]).await?;
     open(&load, &fixture, &old).await?;
     let running = load.start(CALLERS, &mut context.random(1));
     tokio::time::sleep(time).await;
@@ -44,12 +40,12 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     let new = match context.kind {
         Kind::Sqlite => {
             end(&load, old, findings).await?;
-            let new = context.replicas(&fixture, replicas, &[]).await?;
+            let new = context.replicas(&fixture, 2, &[]).await?;
             open(&load, &fixture, &new).await?;
             new
         }
         Kind::Postgres => {
-            let new = context.replicas(&fixture, replicas, &[]).await?;
+            let new = context.replicas(&fixture, 2, &[]).await?;
             open(&load, &fixture, &new).await?;
             load.servers_changing(false);
             tokio::time::sleep(time).await;
