@@ -240,7 +240,7 @@ on_both_empty! {
         assert!(linked > 0, "48 concurrent changes were 48 batches");
     }
 
-    async fn a_collector_that_is_away_costs_two_lines_and_no_call(database: TestDatabase) {
+    async fn a_collector_that_is_away_costs_one_line_and_no_call(database: TestDatabase) {
         let collector = Collector::start().await;
         let address = collector.address;
         collector.task.abort();
