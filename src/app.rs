@@ -13,8 +13,9 @@ use tonic::service::Routes;
 use tower::{Layer, Service};
 
 use crate::auth::Auth;
+use crate::auth::operators::Operator;
 use crate::auth::passwords::Passwords;
-use crate::commit::GroupCommit;
+use crate::commit::{GroupCommit, Record as _};
 use crate::config::{Limits, ServeSettings, StartupError};
 use crate::core::clock::Clock;
 use crate::db::{Db, connect, migrate};
@@ -23,6 +24,7 @@ use crate::features::leads::{Leads, api::LeadApi};
 use crate::features::operators::{Operators, api::OperatorApi};
 use crate::features::opportunities::{Opportunities, api::OpportunityApi};
 use crate::features::orders::{Orders, api::OrderApi};
+use crate::features::service_accounts::model::ServiceAccount;
 use crate::features::service_accounts::{ServiceAccounts, api::ServiceAccountApi};
 use crate::features::sessions::api::AuthApi;
 use crate::features::{self};
@@ -81,7 +83,14 @@ impl App {
         let auth = Arc::new(Auth::new(db.clone(), clock.clone(), passwords));
         Ok(Self {
             page_tokens: PageTokens::new(db.shared_key("page-tokens").await?),
-            commit: GroupCommit::new(&db, &settings.limits, features::RECORDS),
+            commit: GroupCommit::new(&db, &settings.limits, features::RECORDS).observed_by({
+                let auth = Arc::clone(&auth);
+                move |kind, id| {
+                    if [Operator::SUBJECT, ServiceAccount::SUBJECT].contains(&kind) {
+                        auth.identities.invalidate_principal(id);
+                    }
+                }
+            }),
             leads: Leads::new(db.clone(), Arc::clone(&auth)),
             auth,
             clock,

@@ -2,7 +2,7 @@
 
 use crate::core::text_enum::TextEnum as _;
 use chrono::{DateTime, Utc};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -67,6 +67,10 @@ pub enum ServiceAccountCommand {
         #[arg(long, value_name = "DNS:NAME|URI:NAME")]
         certificate_name: Option<String>,
     },
+    /// Reject all keys and certificates of a service account
+    Disable(AccountName),
+    /// Accept the keys and certificates of a disabled service account again
+    Enable(AccountName),
     /// Revoke an API key by its id, which create-key and list print
     RevokeKey {
         #[command(flatten)]
@@ -75,6 +79,16 @@ pub enum ServiceAccountCommand {
         #[arg(long)]
         id: Uuid,
     },
+}
+
+/// Selects one service account of a database.
+#[derive(Args, Debug)]
+pub struct AccountName {
+    #[command(flatten)]
+    database: DatabaseSettings,
+    /// The name of the service account
+    #[arg(long)]
+    name: String,
 }
 
 /// A new service account in the output. The names of the output are part of the interface.
@@ -91,6 +105,8 @@ struct Shown<'a> {
     id: Uuid,
     name: &'a str,
     role: &'static str,
+    /// When the account was disabled; null for an enabled one.
+    disable_time: Option<DateTime<Utc>>,
     /// The registered subject alternative name of client certificates; null if there is none.
     certificate_name: Option<&'a str>,
     keys: Vec<ShownKey>,
@@ -126,6 +142,7 @@ impl<'a> From<&'a (ServiceAccount, Vec<Key>)> for Shown<'a> {
             id: account.id,
             name: &account.name,
             role: account.role.as_str(),
+            disable_time: account.disable_time,
             certificate_name: account.certificate_name.as_deref(),
             keys: keys.collect(),
         }
@@ -193,6 +210,18 @@ pub async fn run(command: ServiceAccountCommand) -> Result<(), Failure> {
             db.close().await;
             log("service-account set-certificate", &account);
         }
+        ServiceAccountCommand::Disable(AccountName { database, name }) => {
+            let db = open(&database).await?;
+            let account = console(&db).disable_account(&name).await?;
+            db.close().await;
+            log("service-account disable", &account);
+        }
+        ServiceAccountCommand::Enable(AccountName { database, name }) => {
+            let db = open(&database).await?;
+            let account = console(&db).enable_account(&name).await?;
+            db.close().await;
+            log("service-account enable", &account);
+        }
         ServiceAccountCommand::RevokeKey { database, id } => {
             let db = open(&database).await?;
             let revoked = console(&db).revoke_key(id).await?;
@@ -248,8 +277,12 @@ async fn create_key(
 /// An account, followed by its keys.
 fn lines((account, keys): &(ServiceAccount, Vec<Key>)) -> String {
     let certificate = printable(account.certificate_name.as_deref().unwrap_or_default());
+    let state = match account.disable_time {
+        Some(_) => "disabled",
+        None => "enabled",
+    };
     let line = format!(
-        "{} {:<8} {} {certificate}",
+        "{} {:<8} {state:<8} {} {certificate}",
         account.id,
         account.role.as_str(),
         printable(&account.name)

@@ -1,12 +1,14 @@
 //! Group commit: the only way in which an RPC makes a change.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use prost::Message;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::idempotency::{self, InFlight};
-use super::pending::{Codec, Pending};
+use super::pending::{Codec, Observer, Pending};
 use super::queue::Queue;
 use super::{Kind, Mutation};
 use crate::config::Limits;
@@ -22,6 +24,7 @@ pub struct GroupCommit {
     queue: Queue,
     in_flight: InFlight,
     kinds: &'static [Kind],
+    observer: Option<Observer>,
 }
 
 impl GroupCommit {
@@ -32,6 +35,21 @@ impl GroupCommit {
             queue: Queue::new(db, limits, kinds),
             in_flight: InFlight::default(),
             kinds,
+            observer: None,
+        }
+    }
+
+    /// Calls `observer` with the name and id of each record that this server has changed: after the commit, before the
+    /// caller gets the response, and also if the caller has disconnected. A change whose commit failed, or is in doubt,
+    /// is reported too. The observer must not wait.
+    #[must_use]
+    pub fn observed_by(
+        self,
+        observer: impl Fn(&'static str, Uuid) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            observer: Some(Arc::new(observer)),
+            ..self
         }
     }
 
@@ -106,6 +124,7 @@ impl GroupCommit {
             caller,
             started,
             in_flight_guard,
+            self.observer.clone(),
         );
         self.queue.run(&self.db, Box::new(pending), response).await
     }

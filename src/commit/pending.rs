@@ -1,5 +1,6 @@
 //! A change and its caller, from the request until the response is sent.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -62,6 +63,9 @@ pub(super) struct Codec<R> {
     pub decode: fn(&[u8]) -> Result<R>,
 }
 
+/// What is called with each record that a change has changed, by its name and id.
+pub(super) type Observer = Arc<dyn Fn(&'static str, Uuid) + Send + Sync>;
+
 /// A change and the caller that waits for it.
 pub(super) struct Pending<T, R, F> {
     call: Call,
@@ -75,6 +79,7 @@ pub(super) struct Pending<T, R, F> {
     caller: Option<oneshot::Sender<Reply<R>>>,
     started: Instant,
     in_flight_guard: Option<InFlightGuard>,
+    observer: Option<Observer>,
 }
 
 impl<T, R, F> Pending<T, R, F> {
@@ -86,6 +91,7 @@ impl<T, R, F> Pending<T, R, F> {
         caller: oneshot::Sender<Reply<R>>,
         started: Instant,
         in_flight_guard: Option<InFlightGuard>,
+        observer: Option<Observer>,
     ) -> Self {
         Self {
             call,
@@ -98,6 +104,7 @@ impl<T, R, F> Pending<T, R, F> {
             caller: Some(caller),
             started,
             in_flight_guard,
+            observer,
         }
     }
 
@@ -199,8 +206,14 @@ where
     }
 
     fn send(&mut self) {
-        // Released before the reply is sent: the caller may retry as soon as it has the reply.
+        // Before the reply is sent: the caller may retry, or use what it changed, as soon as it has the reply.
         self.in_flight_guard = None;
+        if let Some(observer) = &self.observer {
+            // Also after an error: the change may be committed all the same.
+            for &(kind, id) in &self.changed {
+                observer(kind, id);
+            }
+        }
         if matches!(self.reply, Some(Ok(Some(_)))) {
             self.note_effect();
         }

@@ -22,9 +22,11 @@
 
 mod export;
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::Either;
 use opentelemetry::context::FutureExt as _;
 use opentelemetry::time::now;
 use opentelemetry::trace::{
@@ -118,10 +120,12 @@ impl Span {
 
     /// Runs `future` with this span as the current one. With an empty span, the current one stays.
     pub async fn run<F: Future>(&self, future: F) -> F::Output {
-        let context = self.0.as_ref().map(|active| active.context.clone());
-        future
-            .with_context(context.unwrap_or_else(Context::current))
-            .await
+        // Pinned first: a future that is moved into either branch would take its space three times.
+        let future = pin!(future);
+        match &self.0 {
+            Some(active) => future.with_context(active.context.clone()).await,
+            None => future.await,
+        }
     }
 
     /// Adds an attribute. `value` is only made if the span is recorded.
@@ -148,7 +152,10 @@ impl Drop for Active {
 
 /// Runs `future`, which is spawned as a task, within the current span.
 pub fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    future.with_current_context()
+    match TRACER.get() {
+        Some(_) => Either::Left(future.with_current_context()),
+        None => Either::Right(future),
+    }
 }
 
 /// Records a statement that has just ended, within the current span. `sql` has placeholders in place of values.

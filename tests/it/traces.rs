@@ -48,7 +48,11 @@ impl TraceService for Receiver {
 
 impl Collector {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0").await
+    }
+
+    async fn at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<_>>>::default();
         let service = TraceServiceServer::new(Receiver(Arc::clone(&requests)));
@@ -240,7 +244,7 @@ on_both_empty! {
         assert!(linked > 0, "48 concurrent changes were 48 batches");
     }
 
-    async fn a_collector_that_is_away_costs_one_line_and_no_call(database: TestDatabase) {
+    async fn a_collector_that_is_away_costs_one_line_and_no_call_until_it_is_back(database: TestDatabase) {
         let collector = Collector::start().await;
         let address = collector.address;
         collector.task.abort();
@@ -252,6 +256,14 @@ on_both_empty! {
             ada.leads().create(new_lead()).await.unwrap();
             harness::eventually("an export fails", async || failed() > 0).await;
         }
+        assert_eq!(failed(), 1);
+
+        let collector = Collector::at(&address.to_string()).await;
+        let resumed = async || {
+            ada.leads().create(new_lead()).await.unwrap();
+            server.log().contains("traces are exported again") && !collector.spans().is_empty()
+        };
+        harness::eventually("the spans are exported again", resumed).await;
         assert_eq!(failed(), 1);
         server.terminate();
         assert!(server.ended(Duration::from_secs(20)).await.success());

@@ -95,6 +95,28 @@ impl Console {
             .await
     }
 
+    /// Rejects the keys and certificates of a service account. Servers apply the change within 5 seconds.
+    ///
+    /// # Errors
+    /// A sentence if there is no such account.
+    pub async fn disable_account(&self, account: &str) -> Result<ServiceAccount> {
+        let target = self.account_target(account).await?;
+        let prepare = || done(service_accounts::disable(target.clone()));
+        self.apply("leadsmith service-account disable", prepare)
+            .await
+    }
+
+    /// Accepts the keys and certificates of a disabled service account again.
+    ///
+    /// # Errors
+    /// A sentence if there is no such account.
+    pub async fn enable_account(&self, account: &str) -> Result<ServiceAccount> {
+        let target = self.account_target(account).await?;
+        let prepare = || done(service_accounts::enable(target.clone()));
+        self.apply("leadsmith service-account enable", prepare)
+            .await
+    }
+
     /// Creates an API key of a service account. Returns what was created, with the id by which the key is revoked,
     /// and the key itself, which cannot be read again.
     ///

@@ -62,8 +62,7 @@ macro_rules! with_operator {
 }
 
 impl OperatorApi {
-    /// Commits a change of an operator that is prepared first. Afterwards this server looks the operator up
-    /// again.
+    /// Commits a change of an operator that is prepared first.
     async fn apply<R, P>(
         &self,
         call: &Call,
@@ -77,9 +76,7 @@ impl OperatorApi {
     {
         // A refusal may come before the locks are known.
         call.notes.about(Operator::NAME, id);
-        let response = prepare_and_mutate(&self.commit, call, prepare, render).await;
-        self.operators.forget(id);
-        response
+        prepare_and_mutate(&self.commit, call, prepare, render).await
     }
 }
 

@@ -146,11 +146,6 @@ impl Operators {
         history::list(&db, id, page.after, page.limit).await
     }
 
-    /// Makes this server look up the operator again at the next call. To be called after every change.
-    pub fn forget(&self, id: Uuid) {
-        self.auth.identities.invalidate_principal(id);
-    }
-
     /// Prepares an update.
     ///
     /// # Errors

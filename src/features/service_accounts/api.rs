@@ -129,11 +129,8 @@ impl ServiceAccountService for ServiceAccountApi {
         };
         let patch = messages::patch(&mut violations, &account, body.update_mask);
         violations.finish()?;
-        let id = target.id;
         let render = with_account!(UpdateServiceAccountResponse);
-        let response = mutate(&self.commit, call, super::update(target, patch), render).await;
-        self.accounts.forget(id);
-        response
+        mutate(&self.commit, call, super::update(target, patch), render).await
     }
 
     async fn disable(
@@ -144,11 +141,8 @@ impl ServiceAccountService for ServiceAccountApi {
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
-        let id = target.id;
         let render = with_account!(DisableServiceAccountResponse);
-        let response = mutate(&self.commit, call, super::disable(target), render).await;
-        self.accounts.forget(id);
-        response
+        mutate(&self.commit, call, super::disable(target), render).await
     }
 
     async fn enable(
@@ -227,15 +221,7 @@ impl ServiceAccountService for ServiceAccountApi {
             key: Some(messages::key(change.key)),
             service_account: Some(messages::account(change.account)),
         };
-        let response = prepare_and_mutate(&self.commit, &call, prepare, render).await;
-        let account = match &response {
-            Ok(response) => response.get_ref().service_account.as_ref(),
-            Err(_) => None,
-        };
-        if let Some(id) = account.and_then(|account| account.id.parse().ok()) {
-            self.accounts.forget(id);
-        }
-        response
+        prepare_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     async fn list_history(

@@ -118,11 +118,6 @@ impl ServiceAccounts {
         history::list(&db, id, page.after, page.limit).await
     }
 
-    /// Makes this server look up the account again at the next call. To be called after every change.
-    pub fn forget(&self, id: Uuid) {
-        self.auth.identities.invalidate_principal(id);
-    }
-
     /// Prepares revoking a key.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ impl AuthService for AuthApi {
         request: Request<proto::ChangePasswordRequest>,
     ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
         let (call, body) = grpc::open(request)?;
-        let id = require_operator(&call)?;
+        require_operator(&call)?;
         if body.current_password.is_empty() {
             return Err(errors::current_password_required().into());
         }
@@ -124,9 +124,7 @@ impl AuthService for AuthApi {
                 .prepare_password_change(&call, &current, &new, body.validate_only)
         };
         let render = |_| proto::ChangePasswordResponse {};
-        let response = prepare_and_mutate(&self.commit, &call, prepare, render).await?;
-        self.operators.forget(id);
-        Ok(response)
+        prepare_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     async fn list_sessions(

@@ -109,17 +109,25 @@ on_both! {
         let id = told.split_once("revoking it: ").unwrap().1.split_once('.').unwrap().0;
         let list = || async { run("service-account list").run().await.done() };
         let listed = list().await;
-        assert!(listed.contains(" SALES    billing\n") && listed.contains(id), "{listed}");
+        assert!(listed.contains(" SALES    enabled  billing\n") && listed.contains(id), "{listed}");
         assert!(!listed.contains("revoked"), "{listed}");
+
+        assert_eq!(run("service-account disable --name billing").run().await.done(), "");
+        eventually("disabled", async || !is_let_in(&billing).await).await;
+        let listed = list().await;
+        assert!(listed.contains(" SALES    disabled billing\n"), "{listed}");
+        assert_eq!(run("service-account enable --name billing").run().await.done(), "");
+        eventually("enabled", async || is_let_in(&billing).await).await;
+
         let revoke = format!("service-account revoke-key --id {id}");
         assert_eq!(run(&revoke).run().await.done(), "");
         eventually("revoked", async || !is_let_in(&billing).await).await;
         assert!(list().await.contains("revoked"));
         run(&revoke).run().await.refused("no active API key");
-        run("service-account create-key --name nobody")
-            .run()
-            .await
-            .refused("there is no service account \"nobody\"");
+        for command in ["create-key", "disable", "enable", "set-certificate"] {
+            let ended = run(&format!("service-account {command} --name nobody")).run().await;
+            ended.refused("there is no service account \"nobody\"");
+        }
     }
 
 }

@@ -7,7 +7,7 @@ use crate::on_both_empty;
 use crate::program::leadsmith;
 
 /// Every command that uses a database, except `migrate up` and a server that migrates.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "serve --migrate false",
     "migrate down --yes",
     "operator create --username ada --role ADMIN",
@@ -21,6 +21,8 @@ const COMMANDS: [&str; 15] = [
     "service-account list",
     "service-account create-key --name billing",
     "service-account set-certificate --name billing",
+    "service-account disable --name billing",
+    "service-account enable --name billing",
     "service-account revoke-key --id 0190a5f2-0000-7000-8000-000000000001",
     "migrate status",
 ];

@@ -47,8 +47,9 @@ on_both! {
         assert!(key["key"].as_str().unwrap().len() > 40);
         let accounts = json(run("service-account list")).await;
         let found = &accounts.as_array().unwrap()[0];
-        assert_eq!(fields(found), ["certificate_name", "id", "keys", "name", "role"]);
+        assert_eq!(fields(found), ["certificate_name", "disable_time", "id", "keys", "name", "role"]);
         assert_eq!(found["certificate_name"], Value::Null);
+        assert_eq!(found["disable_time"], Value::Null);
         assert_eq!(fields(&found["keys"][0]), ["create_time", "id", "last_use_time", "revoke_time"]);
         assert_eq!(found["keys"][0]["id"], key["id"]);
         assert!(!accounts.to_string().contains(key["key"].as_str().unwrap()));

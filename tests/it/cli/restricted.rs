@@ -63,6 +63,8 @@ async fn manage_accounts(role: &Restricted) {
     run("service-account create --name crm --role SALES").await;
     run("service-account create-key --name crm").await;
     run("service-account set-certificate --name crm --certificate-name DNS:crm.example").await;
+    run("service-account disable --name crm").await;
+    run("service-account enable --name crm").await;
     let listed = run("service-account list").await;
     let (_, key) = listed.split_once("key ").unwrap();
     let key = key.split_whitespace().next().unwrap();

@@ -101,6 +101,8 @@ async fn every_help_names_the_environment_variable_of_every_setting() {
         "service-account create",
         "service-account list",
         "service-account create-key",
+        "service-account disable",
+        "service-account enable",
         "service-account revoke-key",
         "backup",
         "restore",
@@ -147,6 +149,7 @@ async fn what_a_command_is_to_do_comes_from_its_flags_alone() {
         ("operator disable", "--username"),
         ("service-account create --role SALES", "--name"),
         ("service-account create-key", "--name"),
+        ("service-account disable", "--name"),
         ("service-account revoke-key", "--id"),
     ] {
         with_all(arguments).run().await.misused(missing);

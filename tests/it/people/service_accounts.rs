@@ -1,13 +1,18 @@
 //! Service accounts and their keys.
 
+use std::time::Duration;
+
 use leadsmith::core::role::Role;
 use leadsmith_proto as proto;
 use prost::Message as _;
-use tonic::Status;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::changes;
-use crate::harness::{Caller, Harness, eventually, is_let_in, metadata, reason, violations};
+use crate::harness::{
+    Backend, Caller, Harness, eventually, is_let_in, metadata, reason, violations,
+};
 use crate::on_both;
 
 fn new_account(name: &str, role: proto::Role) -> proto::CreateServiceAccountRequest {
@@ -181,4 +186,38 @@ on_both! {
         let actor = entries[0].actor.as_ref().unwrap();
         assert_eq!(actor.kind(), proto::PrincipalKind::CommandLine);
     }
+}
+
+#[tokio::test]
+async fn an_account_disabled_by_a_client_that_did_not_wait_is_refused_from_the_commit_on() {
+    let h = Harness::start(Backend::Postgres).await;
+    let account = create(&h.admin, "billing").await;
+    let billing = h.with_token(&create_key(&h.admin, &account.id).await.api_key);
+    // Commits take longer than the client waits.
+    let db = h.database.connect().await;
+    for sql in [
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_sleep(0.6); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON service_accounts DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION slow()",
+    ] {
+        db.execute_unprepared(sql).await.unwrap();
+    }
+    assert!(is_let_in(&billing).await, "and its identity is cached");
+    let mut request = Request::new(proto::DisableServiceAccountRequest {
+        id: account.id.clone(),
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_millis(200));
+    let status = h.admin.service_accounts().disable(request).await;
+    assert_eq!(reason(&status.unwrap_err()), "DEADLINE_EXCEEDED");
+    eventually("committed", async || {
+        let query = "SELECT name FROM service_accounts WHERE disable_time IS NOT NULL";
+        let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, query));
+        row.await.unwrap().is_some()
+    })
+    .await;
+    // Left to itself, the cache would let it in for two seconds after the look-up.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!is_let_in(&billing).await);
 }
