@@ -217,7 +217,7 @@ async fn an_account_disabled_by_a_client_that_did_not_wait_is_refused_from_the_c
         row.await.unwrap().is_some()
     })
     .await;
-    // Left to itself, the cache would let it in for two seconds after the look-up.
+    // Otherwise the cache would accept the key for two seconds after the look-up.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!is_let_in(&billing).await);
 }
