@@ -6,8 +6,6 @@ mod plan;
 mod rpcs;
 mod search_plans;
 
-use std::time::{Duration, Instant};
-
 use leadsmith::core::text_enum::TextEnum as _;
 use leadsmith::features::leads::model::LeadState;
 use sea_orm::ConnectionTrait;
@@ -45,10 +43,7 @@ fn choices_of_states() -> Vec<Vec<LeadState>> {
 on_both! {
     async fn pages_among_very_many_leads_are_found_by_an_index(h: Harness) {
         let db = h.database.connect().await;
-        let begin = Instant::now();
         bulk::load(&db, LEADS).await;
-        println!("loading {LEADS} leads took {:?}", begin.elapsed());
-        assert!(begin.elapsed() < Duration::from_secs(60));
 
         let mut problems = Vec::new();
         every_list(&db, &mut problems).await;

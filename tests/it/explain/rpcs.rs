@@ -73,7 +73,9 @@ pub async fn slow_searches_leave_the_others_their_connections(h: &Harness) {
     }
     while let Some(search) = searches.join_next().await {
         let refused = search.unwrap().err();
-        assert!(refused.is_none_or(|status| reason(&status) == "SERVER_OVERLOADED"));
+        // On a busy machine a search may also take longer than a statement may.
+        let allowed = ["SERVER_OVERLOADED", "QUERY_TOO_SLOW"];
+        assert!(refused.is_none_or(|status| allowed.contains(&reason(&status).as_str())));
     }
 }
 
