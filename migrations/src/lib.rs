@@ -24,6 +24,7 @@ mod m0015_contract;
 mod m0016_compatibility;
 mod m0017_identities;
 mod m0018_people;
+mod m0019_opportunities;
 mod schema;
 pub mod search_index;
 
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             expand(m0016_compatibility::Migration),
             expand(m0017_identities::Migration),
             expand(m0018_people::Migration),
+            expand(m0019_opportunities::Migration),
         ]
     }
 }

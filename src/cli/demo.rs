@@ -121,16 +121,17 @@ async fn seed(app: &App) -> Result<Walkthrough, StartupError> {
             .apply("leadsmith.v1.LeadService/Convert", conversion)
             .await?;
     }
+    let mut opportunity_id = String::new();
     for (index, name, stage, units) in [
-        (0, "Shop and hosting", Stage::Negotiation, 4_800),
+        (5, "Backup service", Stage::Buying, 1_200),
         (1, "Two racks", Stage::Meeting, 21_000),
         (2, "Website relaunch", Stage::Contact, 9_500),
-        (5, "Backup service", Stage::Buying, 1_200),
+        (0, "Shop and hosting", Stage::Negotiation, 4_800),
     ] {
         let opportunity = opportunity(&created[index], name, stage, units);
-        seeder
-            .apply("leadsmith.v1.OpportunityService/Create", opportunity)
-            .await?;
+        let view = seeder.apply("leadsmith.v1.OpportunityService/Create", opportunity);
+        // The last one is that of the lead that the walkthrough is about.
+        opportunity_id = view.await?.opportunity.id.to_string();
     }
     let mut order_id = String::new();
     for index in [7, 9] {
@@ -142,6 +143,7 @@ async fn seed(app: &App) -> Result<Walkthrough, StartupError> {
         token: session.token.expose().to_owned(),
         password,
         lead_id: created[0].id,
+        opportunity_id,
         order_id,
     })
 }

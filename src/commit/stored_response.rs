@@ -3,10 +3,10 @@
 //!
 //! A record may have hundreds of kilobytes of text, and a response contains all of it, whatever the call
 //! changed. So a stored response refers to the long texts that the records had at that time, and contains
-//! only the rest. For a retry the texts are reconstructed: those of the root from its current version, with
-//! the later changes undone by means of its history; and those of a record beside the root, which never
-//! change. The bytes around the texts are stored as they were sent. So the response is byte for byte the
-//! same, whatever has changed since, including the program's version. A digest detects a difference.
+//! only the rest. For a retry the texts of the root, and of a record beside it, are reconstructed from their
+//! current versions, with the later changes undone by means of their histories. The bytes around the texts
+//! are stored as they were sent. So the response is byte for byte the same, whatever has changed since,
+//! including the program's version. A digest detects a difference.
 
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -48,6 +48,10 @@ struct Packed {
     /// The first 8 bytes of the SHA-256 of the response.
     #[prost(bytes = "vec", tag = "5")]
     digest: Vec<u8>,
+    /// The version of the record `attached_id` when the response was made; 0 in responses from before there
+    /// were such records whose texts change.
+    #[prost(int64, tag = "6")]
+    attached_version: i64,
 }
 
 /// Packs a response for storage. `root` is the root as it was when the response was made; `attached` is
@@ -81,6 +85,7 @@ pub(super) fn pack(
     let packed = Packed {
         version: root.version(),
         attached_id: attached.map_or_else(Vec::new, |(id, _)| id.as_bytes().to_vec()),
+        attached_version: attached.map_or(0, |(_, record)| record.version()),
         between,
         texts: found,
         digest: digest(&response),
@@ -109,7 +114,7 @@ pub(super) async fn unpack(
     let mut root = stored_root(&records, db, root_id).await?;
     undo_since(db, root_id, &mut *root, packed.version).await?;
     let attached = match Uuid::from_slice(&packed.attached_id) {
-        Ok(id) => records.stored_attached(db, id).await?,
+        Ok(id) => stored_attached(&records, db, id, packed.attached_version).await?,
         Err(_) => None,
     };
     let response = join(&packed, &texts(attached.as_deref(), &*root));
@@ -133,6 +138,22 @@ async fn stored_root(
     found.ok_or_else(|| Error::internal(format_args!("{id} has a kept response and is not there")))
 }
 
+/// The record beside the root, with the texts of this version.
+async fn stored_attached(
+    records: &Snapshot,
+    db: Connection<'_>,
+    id: Uuid,
+    version: i64,
+) -> Result<Option<Box<dyn AnyRecord>>> {
+    let mut found = records.stored_attached(db, id).await?;
+    if let Some(record) = &mut found
+        && version > 0
+    {
+        undo_since(db, id, &mut **record, version).await?;
+    }
+    Ok(found)
+}
+
 fn join(packed: &Packed, texts: &[&str]) -> Option<Vec<u8>> {
     let mut response = Vec::new();
     let mut between = packed.between.iter();
@@ -153,23 +174,24 @@ fn texts<'a>(attached: Option<&'a dyn AnyRecord>, root: &'a dyn AnyRecord) -> Ve
     texts
 }
 
-/// Undoes the changes of a root after `version`.
+/// Undoes the changes of a record after `version`.
 async fn undo_since(
     db: Connection<'_>,
-    root_id: Uuid,
-    root: &mut dyn AnyRecord,
+    id: Uuid,
+    record: &mut dyn AnyRecord,
     version: i64,
 ) -> Result<()> {
-    // Changes that were committed after the root was read are not in it, and must not be undone.
-    let mut next = root.version() + 1;
+    // Changes that were committed after the record was read are not in it, and must not be undone.
+    let mut next = record.version() + 1;
     while next > version + 1 {
-        let entries = history::list(&db, root_id, Some(next), HISTORY_PAGE_SIZE)
+        let entries = history::list(&db, id, Some(next), HISTORY_PAGE_SIZE)
             .await?
             .rows;
         let Some(last) = entries.last() else { break };
         next = last.version;
         for entry in entries.into_iter().filter(|entry| entry.version > version) {
-            entry.changes.iter().for_each(|change| root.undo(change));
+            let changes = entry.changes.iter();
+            changes.for_each(|change| record.undo(change));
         }
     }
     Ok(())

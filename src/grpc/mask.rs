@@ -1,5 +1,7 @@
 //! Update masks of records with a few plain fields. Leads parse theirs themselves: it reaches into maps.
 
+use std::fmt::Display;
+
 use crate::core::bounded::Echo;
 use crate::core::violations::{Reason, Violations};
 
@@ -8,10 +10,12 @@ const MAX_PATHS: usize = 64;
 
 /// The fields of a record that an update may name.
 pub struct Fields {
-    /// Those that it can change.
+    /// Those that it can change. Each is set as a whole.
     pub editable: &'static [&'static str],
     /// Those that only the service sets, or that never change.
     pub fixed: &'static [&'static str],
+    /// Further ones that it cannot change, each with the end of a sentence that says what to do instead.
+    pub elsewhere: &'static [(&'static str, &'static str)],
 }
 
 impl Fields {
@@ -34,27 +38,46 @@ impl Fields {
             return Vec::new();
         }
         let mut named = Vec::new();
+        let mut is_all = false;
         for (index, path) in paths.iter().enumerate() {
             if path == "*" {
-                return editable.collect();
-            }
-            if let Some(field) = editable.clone().find(|field| field == path) {
+                is_all = true;
+            } else if let Some(field) = editable.clone().find(|field| field == path) {
                 named.push(field);
-                continue;
-            }
-            let field = format_args!("update_mask.paths[{index}]");
-            let names = self.editable.join(" and ");
-            if self.fixed.contains(&path.as_str()) {
-                let problem = format_args!(
-                    "is {}, which Update cannot change: it changes {names}",
-                    Echo(path)
-                );
-                violations.add(field, Reason::FieldOutputOnly, problem);
             } else {
-                let problem = format_args!("is {}, which is not a field: name {names}", Echo(path));
-                violations.add(field, Reason::FieldUnknown, problem);
+                let field = format_args!("update_mask.paths[{index}]");
+                self.refuse(violations, field, path);
             }
         }
-        named
+        if is_all { editable.collect() } else { named }
+    }
+
+    /// Adds a violation that says why a path cannot be updated.
+    fn refuse(&self, violations: &mut Violations, field: impl Display, path: &str) {
+        let names = joined(self.editable);
+        let top = path.split('.').next().unwrap_or_default();
+        let echo = Echo(path);
+        if let Some((_, instead)) = self.elsewhere.iter().find(|(name, _)| *name == top) {
+            let problem = format_args!("is {echo}, {instead}");
+            violations.add(field, Reason::FieldOutputOnly, problem);
+        } else if self.fixed.contains(&path) {
+            let problem = format_args!("is {echo}, which Update cannot change: it changes {names}");
+            violations.add(field, Reason::FieldOutputOnly, problem);
+        } else if self.editable.contains(&top) {
+            let problem =
+                format_args!("is {echo}, a part of a field that is set as a whole: name {top}");
+            violations.add(field, Reason::FieldUnknown, problem);
+        } else {
+            let problem = format_args!("is {echo}, which is not a field: name {names}");
+            violations.add(field, Reason::FieldUnknown, problem);
+        }
+    }
+}
+
+/// The names as a list in a sentence.
+fn joined(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        names => names.concat(),
     }
 }

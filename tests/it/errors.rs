@@ -96,6 +96,12 @@ on_both! {
             "LEAD_DEACTIVATED-by_an_order",
             &refused(h.sales.run(&order.id, "provision-client").await),
         );
+        let sale = h.sales.create_sale(&client.id, "Compiler").await;
+        h.sales.lose(&sale.id, "No budget").await.unwrap();
+        check(
+            "OPPORTUNITY_CLOSED-already",
+            &refused(h.sales.win(&sale.id).await),
+        );
     }
 }
 

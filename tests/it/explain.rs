@@ -2,6 +2,7 @@
 //! index, in every order and at every depth. The statements are those of the service itself.
 
 mod list_plans;
+mod opportunity_plans;
 mod plan;
 mod rpcs;
 mod search_plans;
@@ -14,6 +15,7 @@ use crate::bulk;
 use crate::harness::Backend;
 use crate::on_both;
 use list_plans::{common_filters, every_list, rare_filters};
+use opportunity_plans::every_list_of_opportunities;
 use plan::what_scans_is_rejected;
 use rpcs::{
     deep_pages_answer, searches_answer, slow_searches_leave_the_others_their_connections,
@@ -50,6 +52,7 @@ on_both! {
         every_search(&db, &mut problems).await;
         rare_filters(&db, &mut problems).await;
         common_filters(&db, &mut problems).await;
+        every_list_of_opportunities(&db, &mut problems).await;
         if h.database.backend == Backend::Sqlite {
             // SQLite without statistics: only the bulk load of these tests runs ANALYZE on it.
             db.execute_unprepared("DELETE FROM sqlite_stat1").await.unwrap();

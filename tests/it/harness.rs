@@ -5,6 +5,7 @@ mod caller;
 pub mod demo;
 pub mod documented;
 pub mod markdown;
+mod sales;
 
 use leadsmith::core::text_enum::TextEnum as _;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 pub use answers::{metadata, metadata_free, reason, violations, whole};
 pub use caller::{Caller, update};
+pub use sales::{close, sale_update};
 
 /// Defines tests that run on both databases: `sqlite::NAME` and `postgres::NAME` below the function's name. The
 /// body gets a running server.

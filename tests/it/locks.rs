@@ -117,8 +117,14 @@ async fn opportunities_are_locked_like_every_record() {
     let held = lock(&h, "opportunities", std::slice::from_ref(&opportunity.id)).await;
     let status = h.sales.orders().create(order.clone()).await.unwrap_err();
     assert_eq!(reason(&status), "WRITE_CONFLICT");
+    let status = h.sales.win(&opportunity.id).await.unwrap_err();
+    assert_eq!(reason(&status), "WRITE_CONFLICT");
     let status = h.admin.erase(&lead.id).await.unwrap_err();
     assert_eq!(reason(&status), "WRITE_CONFLICT");
+    let closing = tokio::spawn({
+        let (sales, id) = (h.sales.clone(), opportunity.id.clone());
+        async move { sales.win(&id).await }
+    });
     let waiting = tokio::spawn({
         let sales = h.sales.clone();
         async move { sales.orders().create(order).await }
@@ -126,5 +132,6 @@ async fn opportunities_are_locked_like_every_record() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     held.rollback().await.unwrap();
     waiting.await.unwrap().unwrap();
+    closing.await.unwrap().unwrap();
     h.admin.erase(&lead.id).await.unwrap();
 }

@@ -48,7 +48,6 @@ mod matrix;
 mod metrics;
 mod model;
 mod opportunities;
-mod opportunity_values;
 mod orders;
 mod outage;
 mod people;

@@ -1,15 +1,18 @@
 //! Random calls by several callers, compared with a small model: in any order, the service returns and stores what
 //! the model predicts.
 
+mod sale;
+
 use leadsmith::core::role::Role;
 use leadsmith::features::leads::model::{Effect, LeadState, Transition};
-use leadsmith_proto::{self as proto, Lead};
+use leadsmith_proto::{self as proto, Lead, Opportunity};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tonic::Status;
 
 use crate::harness::{Caller, Harness, PASSWORD, reason, update};
 use crate::on_both;
+use sale::{ExpectedSale, SaleChange};
 
 /// The model of a lead.
 #[derive(Clone, Debug)]
@@ -19,6 +22,7 @@ struct Expected {
     phone: String,
     email: String,
     action_done: bool,
+    sale: ExpectedSale,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +41,19 @@ enum What {
     Reactivate,
     Convert,
     RunAction,
+    /// A change of the lead's opportunity.
+    Sale(SaleChange),
+}
+
+impl Etag {
+    /// The etag to send.
+    fn of(self, current: &str) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Current => current.to_owned(),
+            Self::Stale => "\"4711\"".to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +85,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(What::Reactivate),
         1 => Just(What::Convert),
         1 => Just(What::RunAction),
+        6 => sale::changes().prop_map(What::Sale),
     ];
     let step = (0..3_usize, 0..LEADS, etag, what).prop_map(|(caller, lead, etag, what)| Step {
         caller,
@@ -114,6 +132,8 @@ impl Expected {
                 self.transit(Transition::ProvisionClient)?;
                 self.action_done = true;
             }
+            // The state of the lead does not matter.
+            What::Sale(change) => self.sale.apply(change)?,
         }
         Ok(())
     }
@@ -149,12 +169,14 @@ fn email_of(number: u8) -> String {
     ["ada@lead.example", "bob@lead.example", "BOB@lead.example"][usize::from(number)].to_owned()
 }
 
-async fn call(step: &Step, caller: &Caller, lead: &Lead, order: &str) -> Result<(), Status> {
-    let etag = match step.etag {
-        Etag::None => String::new(),
-        Etag::Current => lead.etag.clone(),
-        Etag::Stale => "\"4711\"".to_owned(),
-    };
+async fn call(
+    step: &Step,
+    caller: &Caller,
+    lead: &Lead,
+    order: &str,
+    sale: &Opportunity,
+) -> Result<(), Status> {
+    let etag = step.etag.of(&lead.etag);
     let id = lead.id.clone();
     let mut leads = caller.leads();
     match &step.what {
@@ -205,6 +227,11 @@ async fn call(step: &Step, caller: &Caller, lead: &Lead, order: &str) -> Result<
             leads.convert(request).await.map(|_| ())
         }
         What::RunAction => caller.run(order, "provision-client").await.map(|_| ()),
+        What::Sale(change) => {
+            change
+                .call(caller, &sale.id, step.etag.of(&sale.etag))
+                .await
+        }
     }
 }
 
@@ -213,30 +240,37 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
     for _ in 0..LEADS {
         let lead = h.sales.create_lead("Model").await;
         let order = h.sales.create_order(&lead.id, Vec::new()).await;
+        let sale = h.sales.create_sale(&lead.id, "Model").await;
         let expected = Expected {
             state: LeadState::Open,
             version: 1,
             phone: String::new(),
             email: String::new(),
             action_done: false,
+            sale: ExpectedSale::default(),
         };
-        stored.push((lead.id, order.id, expected));
+        stored.push((lead.id, order.id, sale.id, expected));
     }
     for step in &steps {
-        let (id, order, expected) = &mut stored[step.lead];
+        let (id, order, sale, expected) = &mut stored[step.lead];
         let before = h.viewer.get(id).await;
-        let answer = call(step, &callers[step.caller], &before, order).await;
+        let sale_before = h.viewer.get_sale(sale).await;
+        let answer = call(step, &callers[step.caller], &before, order, &sale_before).await;
         let refused = answer.err().map(|status| reason(&status));
         prop_assert_eq!(refused.as_deref(), expected.apply(step).err(), "{:?}", step);
         let after = h.viewer.get(id).await;
+        let sale_after = h.viewer.get_sale(sale).await;
         if refused.is_some() {
             prop_assert_eq!(
-                &after,
-                &before,
+                (&after, &sale_after),
+                (&before, &sale_before),
                 "a refused call changes nothing: {:?}",
                 step
             );
         }
+        expected
+            .sale
+            .check(&sale_before, &sale_after, after.state)?;
         prop_assert_eq!(
             after.state().as_str_name(),
             format!("LEAD_STATE_{}", expected.state)
@@ -245,17 +279,22 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
         prop_assert_eq!(&after.phone, &expected.phone);
         prop_assert_eq!(&after.email, &expected.email);
     }
-    for (id, _, expected) in &stored {
-        let entries = h.viewer.history(id).await.len();
-        prop_assert_eq!(entries as u64, expected.version, "one history row a change");
-        let sql = format!(
-            "SELECT count(*) FROM events WHERE subject_id = {}",
-            literal(h, id)
-        );
-        prop_assert_eq!(
-            h.count(&sql).await,
-            i64::try_from(expected.version).unwrap()
-        );
+    for (id, _, sale, expected) in &stored {
+        for (id, entries, version) in [
+            (id, h.viewer.history(id).await.len(), expected.version),
+            (
+                sale,
+                h.viewer.sale_history(sale).await.len(),
+                expected.sale.version,
+            ),
+        ] {
+            prop_assert_eq!(entries as u64, version, "one history row a change");
+            let sql = format!(
+                "SELECT count(*) FROM events WHERE subject_id = {}",
+                literal(h, id)
+            );
+            prop_assert_eq!(h.count(&sql).await, i64::try_from(version).unwrap());
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::Response;
 use uuid::Uuid;
 
-use crate::harness::{Caller, Harness, reason, update};
+use crate::harness::{Caller, Harness, close, reason, sale_update, update};
 use crate::on_both;
 
 /// A lead of about 400 KB: 100 different custom fields of 4,000 bytes.
@@ -167,6 +167,57 @@ on_both! {
             let status = caller.leads().convert(convert.clone()).await.unwrap_err();
             assert_eq!(reason(&status), "LEAD_ERASED");
         }
+    }
+
+    async fn closing_a_large_opportunity_keeps_little(h: Harness) {
+        let lead = large(&h.sales).await;
+        let sale = h.sales.create_sale(&lead.id, "Large").await;
+        let text = |path: &str, text: String| {
+            let mut change = proto::Opportunity { id: sale.id.clone(), ..Default::default() };
+            match path {
+                "description" => change.description = text,
+                _ => change.next_step = text,
+            }
+            let mut request = sale_update(change, &[path]);
+            request.request_id = request_id();
+            request
+        };
+        let long = "é".repeat(4_096);
+        let describe = text("description", long.clone());
+        let described = bytes(h.sales.opportunities().update(describe.clone()).await);
+        assert!(described.len() > 8_192);
+        let close = proto::CloseOpportunityRequest {
+            request_id: request_id(),
+            reason: "No budget".into(),
+            ..close(&sale.id, proto::OpportunityOutcome::Lost)
+        };
+        let (added, closed) = cost(&h, async {
+            bytes(h.sales.opportunities().close(close.clone()).await)
+        }).await;
+        assert!(closed.len() > 8_192);
+        assert!(added < 3_000, "{added} bytes");
+        h.sales.reopen(&sale.id).await.unwrap();
+        let next = text("next_step", "x".repeat(500));
+        let (added, stepped) = cost(&h, async {
+            bytes(h.sales.opportunities().update(next.clone()).await)
+        }).await;
+        // The old and the new value, in the history and in the event.
+        assert!(added < 4_000, "{added} bytes");
+        for described_as in ["", "another description, which is not short", &long] {
+            let change = text("description", described_as.into());
+            h.sales.opportunities().update(change).await.unwrap();
+            let change = text("next_step", "a step that is not short, and then another one".into());
+            h.sales.opportunities().update(change).await.unwrap();
+            let change = text("next_step", String::new());
+            h.sales.opportunities().update(change).await.unwrap();
+            let mut calls = h.sales.opportunities();
+            assert_eq!(bytes(calls.update(describe.clone()).await), described);
+            assert_eq!(bytes(calls.close(close.clone()).await), closed);
+            assert_eq!(bytes(calls.update(next.clone()).await), stepped);
+        }
+        h.admin.erase(&lead.id).await.unwrap();
+        let status = h.sales.opportunities().close(close).await.unwrap_err();
+        assert_eq!(reason(&status), "LEAD_ERASED");
     }
 
     async fn running_an_action_of_a_large_order_keeps_little(h: Harness) {

@@ -29,19 +29,24 @@ async fn every_line_the_demo_prints_works() {
         .lines()
         .filter(|line| line.starts_with("grpcurl"))
         .collect();
-    assert_eq!(lines.len(), 17, "{text}");
+    assert_eq!(lines.len(), 22, "{text}");
 
     let mut lead = String::new();
     for (number, line) in lines.iter().enumerate() {
         let (succeeded, answer) = paste(line, &demo.token);
-        // The two calls that the story says are rejected, with readable details.
+        // The three calls that the story says are rejected, with readable details.
         let refusal = match number {
             5 => Some([
                 "InvalidArgument",
                 "CURRENT_PASSWORD_REQUIRED",
                 "current_password",
             ]),
-            10 => Some([
+            11 => Some([
+                "FailedPrecondition",
+                "OPPORTUNITY_CLOSED",
+                "\"allowed\": \"Reopen\"",
+            ]),
+            15 => Some([
                 "FailedPrecondition",
                 "LEAD_DEACTIVATED",
                 "\"allowed\": \"Reactivate\"",
@@ -93,13 +98,46 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
             let of_lead = found.iter().find(|one| one["leadId"] == *lead).unwrap();
             assert_eq!(of_lead["leadState"], "LEAD_STATE_DEACTIVATED");
         }
-        11 => assert_eq!(answer["lead"]["state"], "LEAD_STATE_OPEN"),
+        10 => {
+            assert_eq!(answer["opportunity"]["leadId"], *lead);
+            assert_eq!(answer["opportunity"]["state"], "OPPORTUNITY_STATE_LOST");
+            assert_eq!(answer["opportunity"]["stage"], "OPPORTUNITY_STAGE_CLOSED");
+            let close = &answer["opportunity"]["close"];
+            assert_eq!(close["reason"], "No budget this year");
+            assert_eq!(close["stage"], "OPPORTUNITY_STAGE_NEGOTIATION");
+        }
         12 => {
+            assert_eq!(answer["opportunity"]["state"], "OPPORTUNITY_STATE_OPEN");
+            assert_eq!(
+                answer["opportunity"]["stage"],
+                "OPPORTUNITY_STAGE_NEGOTIATION"
+            );
+            assert_eq!(answer["opportunity"]["close"], Value::Null);
+        }
+        13 => {
+            assert_eq!(answer["opportunity"]["stage"], "OPPORTUNITY_STAGE_BUYING");
+            assert_eq!(answer["opportunity"]["probability"], 80);
+            assert_eq!(answer["opportunity"]["leadState"], "LEAD_STATE_DEACTIVATED");
+        }
+        14 => {
+            let entries = answer["entries"].as_array().unwrap();
+            let rpcs: Vec<&str> = entries
+                .iter()
+                .map(|entry| entry["rpc"].as_str().unwrap())
+                .collect();
+            let names = ["Update", "Reopen", "Close", "Create"];
+            assert_eq!(
+                rpcs,
+                names.map(|name| format!("leadsmith.v1.OpportunityService/{name}"))
+            );
+        }
+        16 => assert_eq!(answer["lead"]["state"], "LEAD_STATE_OPEN"),
+        17 => {
             assert_eq!(answer["lead"]["state"], "LEAD_STATE_CONVERTED");
             assert_eq!(answer["client"]["id"], *lead);
         }
-        13 => assert_eq!(answer["client"]["id"], *lead),
-        14 => {
+        18 => assert_eq!(answer["client"]["id"], *lead),
+        19 => {
             let entries = answer["entries"].as_array().unwrap();
             let rpcs: Vec<&str> = entries
                 .iter()
@@ -118,7 +156,7 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
                 names.map(|name| format!("leadsmith.v1.LeadService/{name}"))
             );
         }
-        15 => {
+        20 => {
             assert_eq!(answer["order"]["state"], "ORDER_STATE_COMPLETE");
             assert_eq!(answer["run"]["outcome"], "RUN_OUTCOME_SUCCEEDED");
             assert_eq!(answer["lead"]["state"], "LEAD_STATE_CONVERTED");
@@ -127,7 +165,7 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
                 "CONVERSION_TRIGGER_ORDER_ACTION"
             );
         }
-        16 => assert_eq!(answer["runs"].as_array().unwrap().len(), 1),
+        21 => assert_eq!(answer["runs"].as_array().unwrap().len(), 1),
         _ => panic!("the story has a line that nobody checks"),
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Walkthrough {
     pub password: String,
     /// The lead that is edited, deactivated, reactivated and converted manually.
     pub lead_id: Uuid,
+    /// An opportunity of this lead.
+    pub opportunity_id: String,
     /// The order whose action converts another lead.
     pub order_id: String,
 }
@@ -21,6 +23,7 @@ impl Walkthrough {
     pub(super) fn text(&self, address: SocketAddr) -> String {
         let lead = self.lead_id;
         let (order, password, token) = (&self.order_id, &self.password, &self.token);
+        let opportunity = &self.opportunity_id;
         let mut text = format!(
             "Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities\n\
              and orders, in a temporary database. Ctrl-C ends it and everything in it.\n\n\
@@ -80,7 +83,36 @@ impl Walkthrough {
                 "{}".to_owned(),
             ),
             (
-                "Converting it is refused now, and the error says why",
+                "Close its opportunity as lost",
+                "OpportunityService/Close",
+                format!(
+                    r#"{{"id":"{opportunity}","outcome":"OPPORTUNITY_OUTCOME_LOST","reason":"No budget this year"}}"#
+                ),
+            ),
+            (
+                "Editing it is refused now: it would have to be reopened",
+                "OpportunityService/Update",
+                format!(r#"{{"opportunity":{{"id":"{opportunity}","probability":80}}}}"#),
+            ),
+            (
+                "Reopen it: it is in the stage that it had",
+                "OpportunityService/Reopen",
+                format!(r#"{{"id":"{opportunity}"}}"#),
+            ),
+            (
+                "And edit it",
+                "OpportunityService/Update",
+                format!(
+                    r#"{{"opportunity":{{"id":"{opportunity}","stage":"OPPORTUNITY_STAGE_BUYING","probability":80}}}}"#
+                ),
+            ),
+            (
+                "The history of the opportunity",
+                "OpportunityService/ListHistory",
+                format!(r#"{{"id":"{opportunity}"}}"#),
+            ),
+            (
+                "Converting the lead is refused now, and the error says why",
                 "LeadService/Convert",
                 format!(r#"{{"id":"{lead}"}}"#),
             ),

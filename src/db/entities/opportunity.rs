@@ -28,6 +28,8 @@ row_by_position! {
         #[sea_orm(column_type = "JsonBinary", nullable)]
         pub close_actor: Option<Json>,
         pub close_reason: Option<String>,
+        /// The stage in which it was closed.
+        pub close_stage: Option<String>,
         pub create_time: DateTimeUtc,
         pub update_time: DateTimeUtc,
     }

@@ -16,7 +16,7 @@ use sea_orm::{Condition, ConnectionTrait, DbBackend, IdenStatic, Statement};
 use super::model::{Filter, Lead, LeadState, OrderKey, Ordering, Position, PositionKey};
 use super::store::read_page;
 use crate::db::entities::lead::{Column, Entity};
-use crate::db::select::Part;
+use crate::db::select::{self, Part};
 use crate::error::Result;
 use filter::{column, condition, in_states};
 
@@ -120,15 +120,10 @@ pub fn list_statement(
     }
 }
 
-/// Makes SQLite use a filter's index where `statement` first reads leads. SQLite knows how many leads an
+/// Makes SQLite use a filter's index wherever `statement` selects from leads. SQLite knows how many leads an
 /// average value has, but not how many this value has, and would choose a full scan.
-fn by_index(mut statement: Statement, by: IndexedFilter) -> Statement {
-    if statement.db_backend == DbBackend::Sqlite {
-        let leads = "FROM \"leads\"";
-        let indexed = format!("{leads} INDEXED BY \"{}\"", by.index());
-        statement.sql = statement.sql.replacen(leads, &indexed, 1);
-    }
-    statement
+fn by_index(statement: Statement, by: IndexedFilter) -> Statement {
+    select::by_index(statement, "leads", by.index())
 }
 
 struct List<'a> {

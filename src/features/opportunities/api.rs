@@ -1,20 +1,19 @@
 //! `OpportunityService`: conversion between messages and domain types.
 
-use crate::grpc::enums::{WireEnum as _, wire_enum};
-use tonic::{Request, Response, Status};
-use uuid::Uuid;
+mod parse;
+pub mod render;
 
-use super::model::{Details, Filter, OpportunityState, Stage, View};
-use super::{NewOpportunity, Opportunities};
+use tonic::{Request, Response, Status};
+
+use super::model::{Field, Filter, OpportunityState, View};
+use super::{NewOpportunity, Opportunities, Target};
 use crate::commit::GroupCommit;
-use crate::core::etag::etag;
-use crate::core::violations::{Reason, Violations};
+use crate::core::violations::Violations;
 use crate::db::Db;
-use crate::features::operators;
+use crate::features::operators::{self, Ownership};
+use crate::grpc::enums::WireEnum as _;
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::render::{principal, time};
-use crate::grpc::{self, read};
-use crate::grpc::{money, mutate, set_request_key};
+use crate::grpc::{self, mutate, read, set_request_key};
 use leadsmith_proto::{self as proto, opportunity_service_server::OpportunityService};
 
 /// See `opportunity_service.proto`.
@@ -29,7 +28,19 @@ pub struct OpportunityApi {
     pub page_tokens: PageTokens,
 }
 
-paged!(ListOpportunitiesRequest);
+/// The maximum number of characters of a reason.
+const MAX_REASON: usize = 1_000;
+
+paged!(ListOpportunitiesRequest, ListOpportunityHistoryRequest);
+
+/// The renderer of a response that has only the opportunity.
+macro_rules! with_opportunity {
+    ($response:ident, $render:path) => {
+        |view| proto::$response {
+            opportunity: Some($render(view)),
+        }
+    };
+}
 
 #[tonic::async_trait]
 impl OpportunityService for OpportunityApi {
@@ -41,18 +52,13 @@ impl OpportunityService for OpportunityApi {
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
         set_request_key(&mut call, request_id, &body);
-        let (lead_id, details) = details(&mut violations, body.opportunity);
+        let (lead_id, details) = parse::new(&mut violations, body.opportunity);
         let owner = ("opportunity.owner_id", details.owner_id.as_str());
         let owner = operators::check_owner(&self.db, &mut violations, owner).await?;
         violations.finish()?;
-        let render: fn(View) -> _ = if body.validate_only {
-            |view| proto::CreateOpportunityResponse {
-                opportunity: Some(preview(view)),
-            }
-        } else {
-            |view| proto::CreateOpportunityResponse {
-                opportunity: Some(render(view)),
-            }
+        let render: fn(View) -> _ = match body.validate_only {
+            true => with_opportunity!(CreateOpportunityResponse, render::preview),
+            false => with_opportunity!(CreateOpportunityResponse, render::view),
         };
         let new = NewOpportunity {
             lead_id,
@@ -74,7 +80,7 @@ impl OpportunityService for OpportunityApi {
         call.notes.about("opportunity", id);
         let view = self.opportunities.get(id).await?;
         Ok(Response::new(proto::GetOpportunityResponse {
-            opportunity: Some(render(view)),
+            opportunity: Some(render::view(view)),
         }))
     }
 
@@ -98,132 +104,102 @@ impl OpportunityService for OpportunityApi {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
             owner_id: read::optional_id(&mut violations, "owner_id", &body.owner_id),
             states,
+            stage: parse::stage_filter(&mut violations, body.stage),
+            expected_close_before: read::date(
+                &mut violations,
+                "expected_close_before",
+                &body.expected_close_before,
+            ),
         };
         violations.finish()?;
         let rows = self.opportunities.list(&filter, page.input()?).await?;
-        let page = page.build(rows, |last| last.opportunity.seq, render)?;
+        let page = page.build(rows, |last| last.opportunity.seq, render::view)?;
         Ok(Response::new(proto::ListOpportunitiesResponse {
             opportunities: page.rows,
             next_page_token: page.next_page_token,
         }))
     }
-}
 
-fn details(
-    violations: &mut Violations,
-    opportunity: Option<proto::Opportunity>,
-) -> (Uuid, Details) {
-    let given = opportunity.unwrap_or_else(|| {
-        violations.add("opportunity", Reason::Required, "is required");
-        proto::Opportunity::default()
-    });
-    let lead_id = read::id(violations, "opportunity.lead_id", &given.lead_id);
-    let name = read::text(violations, "opportunity.name", &given.name, 200);
-    if name.is_empty() {
-        violations.add("opportunity.name", Reason::Required, "is required");
+    async fn update(
+        &self,
+        request: Request<proto::UpdateOpportunityRequest>,
+    ) -> Result<Response<proto::UpdateOpportunityResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        set_request_key(&mut call, request_id, &body);
+        let mut opportunity = parse::required(&mut violations, body.opportunity);
+        let target = Target {
+            id: read::id(&mut violations, "opportunity.id", &opportunity.id),
+            etag: std::mem::take(&mut opportunity.etag),
+            validate_only: body.validate_only,
+        };
+        let patch = parse::patch(&mut violations, opportunity, body.update_mask);
+        let mut owner = Ownership::Allowed;
+        if patch.names(Field::OwnerId) {
+            let given = ("opportunity.owner_id", patch.values.owner_id.as_str());
+            owner = operators::check_owner(&self.db, &mut violations, given).await?;
+        }
+        violations.finish()?;
+        let render = with_opportunity!(UpdateOpportunityResponse, render::view);
+        let update = super::update(target, patch, owner);
+        mutate(&self.commit, call, update, render).await
     }
-    let stage = if given.stage == 0 {
-        Some(Stage::Contact)
-    } else {
-        Stage::from_wire(given.stage)
-    };
-    match stage {
-        None => violations.add(
-            "opportunity.stage",
-            Reason::ValueUnknown,
-            "is not one of the enum's values",
-        ),
-        Some(Stage::Closed) => violations.add(
-            "opportunity.stage",
-            Reason::ValueNotAllowed,
-            "must not be CLOSED: a new opportunity is open, so send the stage that it has reached",
-        ),
-        Some(_) => {}
-    }
-    if given
-        .probability
-        .is_some_and(|percent| !(0..=100).contains(&percent))
-    {
-        violations.add(
-            "opportunity.probability",
-            Reason::OutOfRange,
-            "must be from 0 to 100, or absent",
-        );
-    }
-    let owner_id = read::optional_id(violations, "opportunity.owner_id", &given.owner_id);
-    let details = Details {
-        name,
-        stage: stage.unwrap_or(Stage::Contact),
-        amount: given
-            .amount
-            .map(|amount| money::parse(violations, "opportunity.amount", amount, false)),
-        probability: given.probability,
-        expected_close_date: read::date(
-            violations,
-            "opportunity.expected_close_date",
-            &given.expected_close_date,
-        ),
-        owner_id: owner_id.map(|id| id.to_string()).unwrap_or_default(),
-        next_step: read::text(violations, "opportunity.next_step", &given.next_step, 500),
-        description: read::text(
-            violations,
-            "opportunity.description",
-            &given.description,
-            4_096,
-        ),
-    };
-    (lead_id, details)
-}
 
-fn render(view: View) -> proto::Opportunity {
-    let opportunity = view.opportunity;
-    let details = opportunity.details;
-    proto::Opportunity {
-        id: opportunity.id.to_string(),
-        lead_id: opportunity.lead_id.to_string(),
-        name: details.name,
-        stage: details.stage.to_wire(),
-        state: opportunity.state.to_wire(),
-        amount: details.amount.map(money::render),
-        probability: details.probability,
-        expected_close_date: details
-            .expected_close_date
-            .map(|date| date.to_string())
-            .unwrap_or_default(),
-        owner_id: details.owner_id,
-        next_step: details.next_step,
-        description: details.description,
-        close: opportunity.close.map(|close| proto::OpportunityClose {
-            time: Some(time(close.time)),
-            actor: Some(principal(close.actor)),
-            reason: close.reason,
-        }),
-        etag: etag(opportunity.version),
-        create_time: Some(time(opportunity.create_time)),
-        update_time: Some(time(opportunity.update_time)),
-        lead_display_name: view.lead_display_name,
-        lead_state: view.lead_state.to_wire(),
+    async fn close(
+        &self,
+        request: Request<proto::CloseOpportunityRequest>,
+    ) -> Result<Response<proto::CloseOpportunityResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        set_request_key(&mut call, request_id, &body);
+        let target = Target {
+            id: read::id(&mut violations, "id", &body.id),
+            etag: body.etag,
+            validate_only: body.validate_only,
+        };
+        let outcome = parse::outcome(&mut violations, body.outcome);
+        let reason = read::text(&mut violations, "reason", &body.reason, MAX_REASON);
+        violations.finish()?;
+        let render = with_opportunity!(CloseOpportunityResponse, render::view);
+        let close = super::close(target, outcome, reason);
+        mutate(&self.commit, call, close, render).await
+    }
+
+    async fn reopen(
+        &self,
+        request: Request<proto::ReopenOpportunityRequest>,
+    ) -> Result<Response<proto::ReopenOpportunityResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        set_request_key(&mut call, request_id, &body);
+        let target = Target {
+            id: read::id(&mut violations, "id", &body.id),
+            etag: body.etag,
+            validate_only: body.validate_only,
+        };
+        violations.finish()?;
+        let render = with_opportunity!(ReopenOpportunityResponse, render::view);
+        mutate(&self.commit, call, super::reopen(target), render).await
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<proto::ListOpportunityHistoryRequest>,
+    ) -> Result<Response<proto::ListOpportunityHistoryResponse>, Status> {
+        let (call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let page = self.page_tokens.page(&mut violations, &call, &mut body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        call.notes.about("opportunity", id);
+        let rows = self.opportunities.history(id, page.input()?).await?;
+        let page = page.build(rows, |last| last.version, grpc::render::entry)?;
+        Ok(Response::new(proto::ListOpportunityHistoryResponse {
+            entries: page.rows,
+            next_page_token: page.next_page_token,
+        }))
     }
 }
-
-/// Renders an opportunity that was only validated, without the fields that are set when it is stored.
-fn preview(view: View) -> proto::Opportunity {
-    proto::Opportunity {
-        id: String::new(),
-        etag: String::new(),
-        create_time: None,
-        update_time: None,
-        ..render(view)
-    }
-}
-
-wire_enum!(OpportunityState = proto::OpportunityState { Open, Won, Lost });
-wire_enum!(
-    Stage = proto::OpportunityStage {
-        Contact,
-        Meeting,
-        Negotiation,
-        Buying,
-        Closed
-    }
-);

@@ -2,23 +2,27 @@
 //! state.
 
 pub mod api;
+mod change;
+mod errors;
 pub mod model;
 pub mod store;
 
 use uuid::Uuid;
 
-use crate::commit::{Change, Decision, LockSet, Mutation};
+use crate::commit::{Change, Decision, LockSet, Mutation, history};
 use crate::core::field_change::FieldChange;
 use crate::core::page::PageInput;
 use crate::core::text_enum::TextEnum as _;
 use crate::core::violations::Violations;
 use crate::db::Db;
 use crate::db::select::Part;
-use crate::error::{Error, ErrorReason, Result};
+use crate::error::Result;
 use crate::features::leads;
 use crate::features::leads::model::{Lead, Transition};
 use crate::features::operators::Ownership;
 use model::{Details, Filter, Opportunity, OpportunityState, View};
+
+pub use change::{Target, close, reopen, update};
 
 /// The use cases of opportunities.
 #[derive(Clone, Debug)]
@@ -51,7 +55,7 @@ impl Opportunities {
     /// `OPPORTUNITY_NOT_FOUND`.
     pub async fn get(&self, id: Uuid) -> Result<View> {
         let found = store::view_of(self.db.read(), id).await?;
-        found.ok_or_else(|| not_found(id))
+        found.ok_or_else(|| errors::not_found(id))
     }
 
     /// Lists opportunities, newest first.
@@ -60,13 +64,18 @@ impl Opportunities {
     /// `SERVER_OVERLOADED`, `QUERY_TOO_SLOW`.
     pub async fn list(&self, filter: &Filter, page: PageInput<i64>) -> Result<Part<View>> {
         let db = self.db.pages(page.principal).await?;
-        store::list(&db, filter, page.after, page.limit).await
+        store::lists::list(&db, filter, page.after, page.limit).await
     }
-}
 
-fn not_found(id: Uuid) -> Error {
-    let reason = ErrorReason::OpportunityNotFound;
-    Error::not_found(reason, "opportunity", "Opportunity", "opportunity_id", id)
+    /// Lists an opportunity's changes, newest first.
+    ///
+    /// # Errors
+    /// `OPPORTUNITY_NOT_FOUND`; those of [`Opportunities::list`].
+    pub async fn history(&self, id: Uuid, page: PageInput<i64>) -> Result<Part<history::Entry>> {
+        self.get(id).await?;
+        let db = self.db.pages(page.principal).await?;
+        history::list(&db, id, page.after, page.limit).await
+    }
 }
 
 /// Creates an OPEN opportunity of a lead.
@@ -93,20 +102,14 @@ pub fn create(new: NewOpportunity) -> Mutation<View> {
             create_time: now,
             update_time: now,
         };
-        let view = View {
-            opportunity,
-            lead_display_name: lead.details.display_name(),
-            lead_state: lead.state(),
-        };
+        let view = View::of(opportunity, lead);
         if new.validate_only {
             return Ok(Decision::Preview(view));
         }
         let opportunity = &view.opportunity;
         unit.put(opportunity.clone());
-        let changes = vec![
-            FieldChange::new("state", "", opportunity.state.as_str()),
-            FieldChange::new("name", "", &opportunity.details.name),
-        ];
+        let mut changes = vec![FieldChange::new("state", "", opportunity.state.as_str())];
+        changes.extend(opportunity.details.changes_from_nothing());
         let change = Change::of(opportunity, "opportunity.created", changes);
         unit.record_change(change.whole("opportunity", opportunity)?);
         Ok(Decision::Commit(view))

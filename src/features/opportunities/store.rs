@@ -1,24 +1,21 @@
-//! The queries about opportunities.
+//! The storage of opportunities: read by key, lock and write. The queries that list them are in [`lists`].
+
+pub mod lists;
 
 use crate::core::text_enum::TextEnum as _;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait,
-};
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait};
 use uuid::Uuid;
 
-use super::model::{Close, Details, Filter, Opportunity, OpportunityState, Stage, View};
+use super::model::{Close, Details, Opportunity, OpportunityState, Stage, View};
 use crate::commit::Record;
 use crate::core::field_change::FieldChange;
 use crate::db::entities::lead;
 use crate::db::entities::opportunity::{ActiveModel, Column, Entity, Model};
 use crate::db::json::{from_json, to_json};
 use crate::db::rows::{self, Rows};
-use crate::db::select::{self, Part};
 use crate::db::{self, LockWait, Locked, Tx};
 use crate::error::{Error, Result};
 use crate::features::leads::model::LeadState;
@@ -37,41 +34,6 @@ pub async fn view_of(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<View>
         .transpose()?;
     let lead = lead.map(|lead| (lead.details.display_name(), lead.state()));
     view(row, lead).map(Some)
-}
-
-/// Lists opportunities by filter, newest first, below the number `before`.
-pub async fn list(
-    db: &impl ConnectionTrait,
-    filter: &Filter,
-    before: Option<i64>,
-    limit: u64,
-) -> Result<Part<View>> {
-    let mut query = Entity::find()
-        .filter(Column::State.is_in(filter.states.iter().map(|state| state.as_str())))
-        .order_by_desc(Column::Seq)
-        .limit(limit);
-    if let Some(lead_id) = filter.lead_id {
-        query = query.filter(Column::LeadId.eq(lead_id));
-    }
-    if let Some(owner_id) = filter.owner_id {
-        query = query
-            .filter(Column::OwnerId.eq(owner_id.to_string()))
-            // A literal, because with a bound value SQLite does not detect that it can use the partial
-            // index without empty owners.
-            .filter(Expr::cust("owner_id <> ''"));
-    }
-    if let Some(before) = before {
-        query = query.filter(Column::Seq.lt(before));
-    }
-    let statement = query.build(db.get_database_backend());
-    let large = [Column::NextStep, Column::Description, Column::CloseReason];
-    let part = select::page::<Entity>(db, statement, limit, &large).await?;
-    let ids = part.rows.iter().map(|row| row.lead_id).collect();
-    let leads = crate::features::leads::store::names(db, ids).await?;
-    part.map(|row| {
-        let lead = leads.get(&row.lead_id).cloned();
-        view(row, lead)
-    })
 }
 
 impl Record for Opportunity {
@@ -119,6 +81,23 @@ impl Record for Opportunity {
     fn without_texts(&self, time: DateTime<Utc>) -> Option<(Self, Vec<FieldChange>)> {
         self.erased(time)
     }
+
+    fn is_kept_in_history(field: &str) -> bool {
+        matches!(field, "state" | "stage" | "owner_id")
+    }
+
+    fn long_texts(&self) -> Vec<&str> {
+        vec![&self.details.next_step, &self.details.description]
+    }
+
+    fn undo(&mut self, change: &FieldChange) {
+        let text = match change.field.as_str() {
+            "next_step" => &mut self.details.next_step,
+            "description" => &mut self.details.description,
+            _ => return,
+        };
+        text.clone_from(&change.old_value);
+    }
 }
 
 /// The row of an opportunity.
@@ -143,6 +122,7 @@ fn to_row(opportunity: &Opportunity) -> Result<ActiveModel> {
         close_time: Set(close.map(|close| close.time)),
         close_actor: Set(close.map(|close| to_json(&close.actor)).transpose()?),
         close_reason: Set(close.map(|close| close.reason.clone())),
+        close_stage: Set(close.map(|close| close.stage.as_str().to_owned())),
         create_time: Set(opportunity.create_time),
         update_time: Set(opportunity.update_time),
     })
@@ -166,16 +146,21 @@ fn from_row(row: Model) -> Result<Opportunity> {
             row.id
         ))
     };
+    let stage = Stage::from_text(&row.stage).ok_or_else(broken)?;
+    let close_stage = row.close_stage.as_deref();
     let close = match (row.close_time, row.close_actor.clone()) {
         (Some(time), Some(actor)) => Some(Close {
             time,
             actor: from_json(actor)?,
             reason: row.close_reason.clone().unwrap_or_default(),
+            stage: close_stage
+                .map(|stage| Stage::from_text(stage).ok_or_else(broken))
+                .transpose()?
+                .unwrap_or_default(),
         }),
         _ => None,
     };
     let state = OpportunityState::from_text(&row.state).ok_or_else(broken)?;
-    let stage = Stage::from_text(&row.stage).ok_or_else(broken)?;
     Ok(Opportunity {
         id: row.id,
         seq: row.seq,

@@ -96,6 +96,17 @@ pub async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'stati
             let request = proto::GetOpportunityRequest { id: UNKNOWN.into() };
             refused(h.viewer.opportunities().get(request).await)
         }
+        R::OpportunityClosed => {
+            let lead = h.sales.create_lead("Hopper").await;
+            let sale = h.sales.create_sale(&lead.id, "Compiler").await;
+            let won = h.sales.win(&sale.id).await.unwrap();
+            refused(h.sales.update_sale(won, &["name"]).await)
+        }
+        R::OpportunityOpen => {
+            let lead = h.sales.create_lead("Hopper").await;
+            let sale = h.sales.create_sale(&lead.id, "Compiler").await;
+            refused(h.sales.reopen(&sale.id).await)
+        }
         R::OperatorNotFound
         | R::DuplicateOperator
         | R::LastAdmin

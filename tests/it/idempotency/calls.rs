@@ -1,15 +1,16 @@
 //! The RPCs that take a request id, with a common interface.
 
 use leadsmith_proto::{
-    ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest,
-    DeactivateLeadRequest, Lead, Opportunity, Order, OrderItem, ReactivateLeadRequest,
-    RunActionRequest, UpdateLeadRequest,
+    CloseOpportunityRequest, ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest,
+    CreateOrderRequest, DeactivateLeadRequest, Lead, Opportunity, OpportunityOutcome, Order,
+    OrderItem, ReactivateLeadRequest, ReopenOpportunityRequest, RunActionRequest,
+    UpdateLeadRequest, UpdateOpportunityRequest,
 };
 use prost::Message;
 use tonic::Status;
 
 use super::new_lead;
-use crate::harness::{Caller, update};
+use crate::harness::{Caller, close, sale_update, update};
 
 /// A call of an RPC that takes a request id.
 #[derive(Clone, Debug)]
@@ -22,10 +23,13 @@ pub enum Call {
     CreateOrder(CreateOrderRequest),
     RunAction(RunActionRequest),
     CreateOpportunity(CreateOpportunityRequest),
+    UpdateOpportunity(UpdateOpportunityRequest),
+    CloseOpportunity(CloseOpportunityRequest),
+    ReopenOpportunity(ReopenOpportunityRequest),
 }
 
 /// How many RPCs [`Call`] has.
-const RPCS: usize = 8;
+const RPCS: usize = 11;
 
 impl Call {
     /// One call of each RPC, each on its own lead, with that lead's id. The id is empty if the call creates the
@@ -76,6 +80,28 @@ impl Call {
                         ..Default::default()
                     })
                 }
+                7 => {
+                    let id = caller.create_sale(&id, "Compiler").await.id;
+                    // Its response is so large that it is stored without the texts of its records.
+                    let change = Opportunity {
+                        id,
+                        description: "A text. ".repeat(400),
+                        ..Default::default()
+                    };
+                    Self::UpdateOpportunity(sale_update(change, &["description"]))
+                }
+                8 => {
+                    let id = caller.create_sale(&id, "Compiler").await.id;
+                    Self::CloseOpportunity(close(&id, OpportunityOutcome::Lost))
+                }
+                9 => {
+                    let id = caller.create_sale(&id, "Compiler").await.id;
+                    caller.win(&id).await.unwrap();
+                    Self::ReopenOpportunity(ReopenOpportunityRequest {
+                        id,
+                        ..Default::default()
+                    })
+                }
                 _ => {
                     let name = "Compiler".into();
                     let opportunity = Some(Opportunity {
@@ -111,6 +137,9 @@ impl Call {
             Self::CreateOrder(request) => &mut request.request_id,
             Self::RunAction(request) => &mut request.request_id,
             Self::CreateOpportunity(request) => &mut request.request_id,
+            Self::UpdateOpportunity(request) => &mut request.request_id,
+            Self::CloseOpportunity(request) => &mut request.request_id,
+            Self::ReopenOpportunity(request) => &mut request.request_id,
         };
         request_id.clone_into(id);
         self
@@ -136,6 +165,9 @@ impl Call {
             Self::CreateOpportunity(request) => {
                 request.opportunity.as_mut().unwrap().probability = Some(50);
             }
+            Self::UpdateOpportunity(request) => request.update_mask = None,
+            Self::CloseOpportunity(request) => request.reason = "another one".into(),
+            Self::ReopenOpportunity(request) => request.etag = "\"2\"".into(),
         }
         self
     }
@@ -143,6 +175,7 @@ impl Call {
     /// Makes the call. Returns the encoded response.
     pub async fn send(self, caller: &Caller) -> Result<Vec<u8>, Status> {
         let (mut leads, mut orders) = (caller.leads(), caller.orders());
+        let mut opportunities = caller.opportunities();
         Ok(match self {
             Self::CreateLead(request) => bytes(leads.create(request).await?),
             Self::UpdateLead(request) => bytes(leads.update(request).await?),
@@ -151,9 +184,10 @@ impl Call {
             Self::ConvertLead(request) => bytes(leads.convert(request).await?),
             Self::CreateOrder(request) => bytes(orders.create(request).await?),
             Self::RunAction(request) => bytes(orders.run_action(request).await?),
-            Self::CreateOpportunity(request) => {
-                bytes(caller.opportunities().create(request).await?)
-            }
+            Self::CreateOpportunity(request) => bytes(opportunities.create(request).await?),
+            Self::UpdateOpportunity(request) => bytes(opportunities.update(request).await?),
+            Self::CloseOpportunity(request) => bytes(opportunities.close(request).await?),
+            Self::ReopenOpportunity(request) => bytes(opportunities.reopen(request).await?),
         })
     }
 }

@@ -12,10 +12,10 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::complete;
-use crate::harness::{Backend, Caller, Harness, PASSWORD, update};
+use crate::harness::{Backend, Caller, Harness, PASSWORD, close, update};
 
 /// The personal data of the lead. None of it may be found after the erasure.
-const SAID: [&str; 23] = [
+const SAID: [&str; 24] = [
     "Adalbertine",
     "Lovelaceford",
     "Engineworks",
@@ -36,6 +36,7 @@ const SAID: [&str; 23] = [
     "named-opportunity",
     "next-step-said",
     "described-as",
+    "closed-because",
     "adalbertine",
     "lovelaceford",
     "engineworks",
@@ -120,6 +121,12 @@ async fn known(h: &Harness) -> Known {
     };
     let answer = h.sales.opportunities().create(opportunity).await.unwrap();
     let opportunity = answer.into_inner().opportunity.unwrap();
+    let lost = proto::CloseOpportunityRequest {
+        reason: "closed-because".into(),
+        request_id: request_id(),
+        ..close(&opportunity.id, proto::OpportunityOutcome::Lost)
+    };
+    h.sales.opportunities().close(lost).await.unwrap();
     let order = proto::CreateOrderRequest {
         order: Some(proto::Order {
             lead_id: lead.id.clone(),

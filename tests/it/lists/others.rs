@@ -62,7 +62,6 @@ on_both! {
     async fn opportunities_by_lead_owner_and_state_newest_first(h: Harness) {
         let leads = [h.sales.create_lead("Babbage").await, h.sales.create_lead("Hopper").await];
         let owners = [String::new(), h.sales.id.to_string()];
-        let db = h.database.connect().await;
         let mut all = Vec::new();
         for index in 0..24 {
             let opportunity = Opportunity {
@@ -71,13 +70,12 @@ on_both! {
                 owner_id: owners[index / 2 % 2].clone(),
                 ..Opportunity::default()
             };
-            let mut created = create_opportunity(&h.sales, opportunity).await;
-            // No RPC closes an opportunity yet, so the state is set in the database.
-            created.state = [1, 1, 2, 3][index / 4 % 4];
-            let word = ["OPEN", "OPEN", "WON", "LOST"][index / 4 % 4];
-            let close = format!("UPDATE opportunities SET state = '{word}' WHERE name = 'Sale {index}'");
-            assert_eq!(db.execute_unprepared(&close).await.unwrap().rows_affected(), 1);
-            all.push(created);
+            let created = create_opportunity(&h.sales, opportunity).await;
+            all.push(match index / 4 % 4 {
+                0 | 1 => created,
+                2 => h.sales.win(&created.id).await.unwrap(),
+                _ => h.sales.lose(&created.id, "No budget").await.unwrap(),
+            });
         }
         // They stay in the list in any state of their lead.
         h.sales.deactivate(&leads[0].id).await.unwrap();
@@ -115,9 +113,76 @@ on_both! {
             ListOpportunitiesRequest { states: vec![4], ..Default::default() },
             ListOpportunitiesRequest { lead_id: "1".into(), ..Default::default() },
             ListOpportunitiesRequest { owner_id: "ada".into(), ..Default::default() },
+            ListOpportunitiesRequest { stage: 6, ..Default::default() },
+            ListOpportunitiesRequest { stage: -1, ..Default::default() },
+            ListOpportunitiesRequest { expected_close_before: "2027-02-29".into(), ..Default::default() },
+            ListOpportunitiesRequest { expected_close_before: "tomorrow".into(), ..Default::default() },
         ] {
             assert_field_invalid(h.viewer.opportunities().list(request).await);
         }
+    }
+
+    async fn opportunities_by_stage_and_expected_date(h: Harness) {
+        let leads = [h.sales.create_lead("Babbage").await, h.sales.create_lead("Hopper").await];
+        let owners = [String::new(), h.sales.id.to_string()];
+        let dates = ["", "2027-01-31", "2027-02-01", "2027-02-02", "9999-12-31"];
+        let mut all = Vec::new();
+        for index in 0..40 {
+            let opportunity = Opportunity {
+                lead_id: leads[index % 2].id.clone(),
+                name: format!("Sale {index}"),
+                owner_id: owners[index / 2 % 2].clone(),
+                stage: [1, 2, 3, 4][index % 4],
+                expected_close_date: dates[index % 5].into(),
+                ..Opportunity::default()
+            };
+            let created = create_opportunity(&h.sales, opportunity).await;
+            all.push(match index / 4 % 4 {
+                0 | 1 => created,
+                2 => h.sales.win(&created.id).await.unwrap(),
+                _ => h.sales.lose(&created.id, "").await.unwrap(),
+            });
+        }
+        all.reverse();
+        let mut lists = 0;
+        for stage in 0..=5 {
+            for date in ["", "0001-01-01", "2027-02-01", "2027-02-02", "9999-12-31"] {
+                for (lead_id, owner_id) in [
+                    ("", ""),
+                    (leads[0].id.as_str(), ""),
+                    ("", owners[1].as_str()),
+                    (leads[1].id.as_str(), owners[1].as_str()),
+                ] {
+                    for states in [vec![], vec![2], vec![2, 3], vec![1, 2, 3]] {
+                        let request = ListOpportunitiesRequest {
+                            lead_id: lead_id.into(),
+                            owner_id: owner_id.into(),
+                            states: states.clone(),
+                            stage,
+                            expected_close_before: date.into(),
+                            page_size: 3,
+                            ..Default::default()
+                        };
+                        let states = if states.is_empty() { vec![1] } else { states };
+                        let expected: Vec<Opportunity> = all
+                            .iter()
+                            .filter(|listed| lead_id.is_empty() || listed.lead_id == lead_id)
+                            .filter(|listed| owner_id.is_empty() || listed.owner_id == owner_id)
+                            .filter(|listed| states.contains(&listed.state))
+                            .filter(|listed| stage == 0 || listed.stage == stage)
+                            .filter(|listed| {
+                                let by = listed.expected_close_date.as_str();
+                                date.is_empty() || (!by.is_empty() && by < date)
+                            })
+                            .cloned()
+                            .collect();
+                        lists += usize::from(!expected.is_empty());
+                        assert_eq!(opportunities(&h.viewer, &request).await, expected, "{request:?}");
+                    }
+                }
+            }
+        }
+        assert!(lists > 100, "{lists} lists have rows");
     }
 
     async fn orders_by_lead_and_state_newest_first(h: Harness) {
@@ -175,17 +240,19 @@ on_both! {
                 h.sales.create_order(&lead.id, Vec::new()).await;
             }
         }
-        let db = h.database.connect().await;
-        for table in ["opportunities", "orders"] {
-            let (state, of) = if table == "orders" { ("COMPLETE", &open) } else { ("LOST", &away) };
-            let id = if h.database.backend == Backend::Sqlite {
-                format!("x'{}'", of.id.replace('-', ""))
-            } else {
-                format!("'{}'", of.id)
-            };
-            let set = format!("UPDATE {table} SET state = '{state}' WHERE lead_id = {id}");
-            assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 2);
+        for sale in opportunities(&h.viewer, &ListOpportunitiesRequest::default()).await {
+            if sale.lead_id == away.id {
+                h.sales.lose(&sale.id, "").await.unwrap();
+            }
         }
+        let db = h.database.connect().await;
+        let id = if h.database.backend == Backend::Sqlite {
+            format!("x'{}'", open.id.replace('-', ""))
+        } else {
+            format!("'{}'", open.id)
+        };
+        let set = format!("UPDATE orders SET state = 'COMPLETE' WHERE lead_id = {id}");
+        assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 2);
         // Each list by its states and page size, with the number of rows on the first page and in total.
         for (sent, as_if) in [(vec![0], vec![]), (vec![0, 0], vec![]), (vec![2, 0], vec![2]), (vec![0, 3, 1], vec![3, 1])] {
             let list = async |states: &[i32], page_size: i32, page_token: &str| {

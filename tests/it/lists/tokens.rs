@@ -4,7 +4,7 @@ use leadsmith::app;
 use leadsmith::core::clock::Clock;
 use leadsmith_proto::{
     Lead, ListClientsRequest, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest,
-    ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
+    ListOpportunityHistoryRequest, ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
 };
 use prost_types::Timestamp;
 use tonic::{Code, Response, Status};
@@ -163,8 +163,32 @@ on_both! {
         let request = ListOrdersRequest { page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.orders().list(request).await, "OrderService");
         let order = h.sales.create_order(&leads[0].id, Vec::new()).await;
-        let request = ListRunsRequest { order_id: order.id, page_token, ..Default::default() };
+        let request = ListRunsRequest { order_id: order.id, page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.orders().list_runs(request).await, "ListRuns");
+        let id = h.sales.create_sale(&leads[0].id, "Compiler").await.id;
+        let request = ListOpportunityHistoryRequest { id, page_token, ..Default::default() };
+        assert_invalid(viewer.opportunities().list_history(request).await, "OpportunityService.ListHistory");
+    }
+
+    async fn a_token_of_other_filters_of_opportunities_is_refused(h: Harness) {
+        let lead = h.sales.create_lead("Lovelace").await;
+        for _ in 0..2 {
+            h.sales.create_sale(&lead.id, "Compiler").await;
+        }
+        let asked = ListOpportunitiesRequest { page_size: 1, ..Default::default() };
+        let first = h.viewer.opportunities().list(asked.clone()).await.unwrap().into_inner();
+        let asked = ListOpportunitiesRequest { page_token: first.next_page_token, ..asked };
+        for other in [
+            ListOpportunitiesRequest { lead_id: lead.id.clone(), ..asked.clone() },
+            ListOpportunitiesRequest { owner_id: h.sales.id.to_string(), ..asked.clone() },
+            ListOpportunitiesRequest { states: vec![1], ..asked.clone() },
+            ListOpportunitiesRequest { stage: 1, ..asked.clone() },
+            ListOpportunitiesRequest { expected_close_before: "2027-01-01".into(), ..asked.clone() },
+        ] {
+            assert_invalid(h.viewer.opportunities().list(other.clone()).await, &format!("{other:?}"));
+        }
+        let rest = h.viewer.opportunities().list(asked).await.unwrap().into_inner();
+        assert_eq!(rest.opportunities.len(), 1);
     }
 
     async fn a_token_works_on_another_server_of_the_same_database(h: Harness) {

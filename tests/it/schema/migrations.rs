@@ -30,6 +30,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         Some("schema_compatibility"),
         on(Backend::Postgres, "action_runs_seq_before"),
         Some("sessions_id"),
+        Some("opportunities_state_date"),
     ]
 }
 

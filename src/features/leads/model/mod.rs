@@ -46,7 +46,7 @@ pub enum Transition {
     Convert,
     /// Convert it by an order's PROVISION_CLIENT action.
     ProvisionClient,
-    /// Attach an opportunity or an order to it.
+    /// Attach an opportunity or an order to it, or change one of its opportunities.
     Attach,
     /// Erase its personal data.
     Erase,

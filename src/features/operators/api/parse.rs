@@ -23,6 +23,7 @@ const FIELDS: Fields = Fields {
         "disable_time",
         "locks",
     ],
+    elsewhere: &[],
 };
 
 /// Parses a new operator.

@@ -23,6 +23,7 @@ const FIELDS: Fields = Fields {
         "update_time",
         "disable_time",
     ],
+    elsewhere: &[],
 };
 
 /// Parses a new account.

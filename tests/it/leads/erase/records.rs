@@ -42,6 +42,8 @@ on_both! {
         assert_eq!((left.name.as_str(), left.description.as_str()), ("", ""));
         assert_eq!((left.probability, left.lead_display_name.as_str()), (Some(40), ""));
         assert_ne!(left.etag, opportunity.etag);
+        let close = left.close.unwrap();
+        assert_eq!((close.reason.as_str(), close.actor.unwrap().id), ("", h.sales.id.to_string()));
         let order_id = order.id.clone();
         let request = proto::ListRunsRequest { order_id: order.id, ..Default::default() };
         let runs = h.viewer.orders().list_runs(request).await.unwrap().into_inner().runs;
