@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use http::uri::PathAndQuery;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
+use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
 use leadsmith_proto::order_service_client::OrderServiceClient;
 use leadsmith_proto::{self as proto, Lead};
 use tonic::client::Grpc;
@@ -16,6 +17,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
 use super::codec::Bytes;
+use super::requests;
 
 /// The default deadline of a call.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -101,6 +103,10 @@ impl Caller {
 
     pub fn leads(&self) -> LeadServiceClient<Channel> {
         LeadServiceClient::new(self.channel.clone())
+    }
+
+    pub fn opportunities(&self) -> OpportunityServiceClient<Channel> {
+        OpportunityServiceClient::new(self.channel.clone())
     }
 
     pub fn orders(&self) -> OrderServiceClient<Channel> {
@@ -192,6 +198,13 @@ impl Caller {
         Ok(lead(self.leads().convert(request).await?.into_inner().lead))
     }
 
+    /// Creates an opportunity of a lead. Returns the opportunity's id.
+    pub async fn opportunity(&self, lead_id: &str, name: &str) -> Result<String, Status> {
+        let request = self.request(requests::opportunity(lead_id, name, String::new()));
+        let response = self.opportunities().create(request).await?.into_inner();
+        Ok(response.opportunity.unwrap_or_default().id)
+    }
+
     /// Creates an order for a lead, with the single action provision-client. Returns the order's id.
     pub async fn order(&self, lead_id: &str) -> Result<String, Status> {
         let request = self.request(proto::CreateOrderRequest {
@@ -231,4 +244,12 @@ pub fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     let info = details.error_info();
     info.map_or(String::new(), |info| info.reason.clone())
+}
+
+/// The reason of an error, or the code if there is none.
+pub fn reason_or_code(status: &Status) -> String {
+    match reason(status) {
+        reason if reason.is_empty() => format!("{:?}", status.code()),
+        reason => reason,
+    }
 }

@@ -18,6 +18,16 @@ const CHECKS: &[(&str, &str)] = &[
          (SELECT count(*) FROM events e WHERE e.subject_id = l.id)",
     ),
     (
+        "opportunities without exactly one history row per version",
+        "SELECT count(*) FROM opportunities o WHERE o.version <> \
+         (SELECT count(*) FROM history h WHERE h.subject_id = o.id)",
+    ),
+    (
+        "opportunities without exactly one event per version",
+        "SELECT count(*) FROM opportunities o WHERE o.version <> \
+         (SELECT count(*) FROM events e WHERE e.subject_id = o.id)",
+    ),
+    (
         "history rows without a lead",
         "SELECT count(*) FROM history h WHERE NOT EXISTS \
          (SELECT 1 FROM leads l WHERE l.id = h.lead_id) \

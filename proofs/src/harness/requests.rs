@@ -1,9 +1,10 @@
 //! Request messages for every RPC that changes data, each with a request id.
 
 use leadsmith_proto::{
-    ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest,
-    DeactivateLeadRequest, EraseLeadRequest, Lead, Opportunity, Order, ReactivateLeadRequest,
-    RunActionRequest, UpdateLeadRequest,
+    CloseOpportunityRequest, ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest,
+    CreateOrderRequest, DeactivateLeadRequest, EraseLeadRequest, Lead, Opportunity,
+    OpportunityOutcome, Order, ReactivateLeadRequest, ReopenOpportunityRequest, RunActionRequest,
+    UpdateLeadRequest, UpdateOpportunityRequest,
 };
 
 use super::context::PASSWORD;
@@ -98,6 +99,40 @@ pub fn opportunity(lead_id: &str, name: &str, request_id: String) -> CreateOppor
     });
     CreateOpportunityRequest {
         opportunity,
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// Sets the next step of an opportunity.
+pub fn next_step(id: &str, text: &str, request_id: String) -> UpdateOpportunityRequest {
+    let opportunity = Some(Opportunity {
+        id: id.to_owned(),
+        next_step: text.to_owned(),
+        ..Default::default()
+    });
+    UpdateOpportunityRequest {
+        opportunity,
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["next_step".to_owned()],
+        }),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn close(id: &str, outcome: OpportunityOutcome, request_id: String) -> CloseOpportunityRequest {
+    CloseOpportunityRequest {
+        id: id.to_owned(),
+        outcome: outcome.into(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn reopen(id: &str, request_id: String) -> ReopenOpportunityRequest {
+    ReopenOpportunityRequest {
+        id: id.to_owned(),
         request_id,
         ..Default::default()
     }

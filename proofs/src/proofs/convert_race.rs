@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 use tonic::Status;
 
-use crate::harness::client::{Caller, reason};
+use crate::harness::client::{Caller, reason_or_code};
 use crate::harness::consistency;
 use crate::harness::context::Context;
 use crate::harness::report::Findings;
@@ -101,13 +101,5 @@ async fn act(caller: &Caller, lead: &str, order: &str, dice: u32) -> Result<bool
             .map(|_| false),
         4..18 => caller.convert(lead).await.map(|_| true),
         _ => caller.provision(order).await.map(|no_change| !no_change),
-    }
-}
-
-/// The reason, or the code if there is none.
-fn reason_or_code(status: &Status) -> String {
-    match reason(status) {
-        reason if reason.is_empty() => format!("{:?}", status.code()),
-        reason => reason,
     }
 }

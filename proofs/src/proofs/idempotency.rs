@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use leadsmith_proto::OpportunityOutcome;
 use prost::Message as _;
 use tokio::task::JoinSet;
 use tonic::Status;
@@ -43,12 +44,13 @@ struct Rpc {
     request: Request,
 }
 
-/// The target of a call: the name for a new record, or an existing lead with an order.
+/// The target of a call: the name for a new record, or an existing lead with an order or an opportunity.
 #[derive(Default)]
 struct Target {
     name: String,
     lead: String,
     order: String,
+    opportunity: String,
 }
 
 type Request = fn(&Target, String) -> Vec<u8>;
@@ -94,6 +96,15 @@ const RPCS: &[Rpc] = &[
     }),
     rpc("OpportunityService/Create", |of, id| {
         requests::opportunity(&of.lead, &of.name, id).encode_to_vec()
+    }),
+    rpc("OpportunityService/Update", |of, id| {
+        requests::next_step(&of.opportunity, "1", id).encode_to_vec()
+    }),
+    rpc("OpportunityService/Close", |of, id| {
+        requests::close(&of.opportunity, OpportunityOutcome::Lost, id).encode_to_vec()
+    }),
+    rpc("OpportunityService/Reopen", |of, id| {
+        requests::reopen(&of.opportunity, id).encode_to_vec()
     }),
     rpc("OrderService/Create", |of, id| {
         requests::order(&of.lead, id).encode_to_vec()
@@ -320,7 +331,22 @@ async fn prepare(rpc: &Rpc, caller: &Caller, name: String) -> Result<Target> {
     if rpc.name == "LeadService/Reactivate" {
         caller.deactivate(&lead).await?;
     }
-    Ok(Target { name, lead, order })
+    let opportunity = match rpc.name {
+        "OpportunityService/Update" | "OpportunityService/Close" | "OpportunityService/Reopen" => {
+            caller.opportunity(&lead, &name).await?
+        }
+        _ => String::new(),
+    };
+    if rpc.name == "OpportunityService/Reopen" {
+        let close = requests::close(&opportunity, OpportunityOutcome::Won, String::new());
+        caller.opportunities().close(caller.request(close)).await?;
+    }
+    Ok(Target {
+        name,
+        lead,
+        order,
+        opportunity,
+    })
 }
 
 /// Returns the response and the number of retries.

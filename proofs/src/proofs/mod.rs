@@ -14,6 +14,7 @@ mod argon2_flood;
 mod backup;
 mod bytes;
 mod cancel_storm;
+mod close_race;
 mod convert_race;
 mod disk;
 mod drain;
@@ -83,6 +84,13 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[("convert-twice", BOTH)],
         run: |context| Box::pin(convert_race::run(context)),
+    },
+    Proof {
+        name: "close-race",
+        promise: "An opportunity is closed once until it is reopened, and no edit changes or reopens a closed one",
+        databases: BOTH,
+        bugs: &[("closed-is-edited", BOTH)],
+        run: |context| Box::pin(close_race::run(context)),
     },
     Proof {
         name: "idempotency",
