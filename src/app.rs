@@ -23,6 +23,7 @@ use crate::features::clients::{Clients, api::ClientApi};
 use crate::features::leads::{Leads, api::LeadApi};
 use crate::features::operators::{Operators, api::OperatorApi};
 use crate::features::opportunities::{Opportunities, api::OpportunityApi};
+use crate::features::order_queues::{OrderQueues, api::OrderQueueApi};
 use crate::features::orders::{Orders, api::OrderApi};
 use crate::features::service_accounts::model::ServiceAccount;
 use crate::features::service_accounts::{ServiceAccounts, api::ServiceAccountApi};
@@ -164,6 +165,14 @@ impl App {
                 proto::order_service_server::OrderServiceServer<_>,
                 OrderApi {
                     orders: Orders::new(db()),
+                    commit: self.commit.clone(),
+                    page_tokens: self.page_tokens.clone(),
+                }
+            ))
+            .add_service(service!(
+                proto::order_queue_service_server::OrderQueueServiceServer<_>,
+                OrderQueueApi {
+                    queues: OrderQueues::new(db()),
                     commit: self.commit.clone(),
                     page_tokens: self.page_tokens.clone(),
                 }

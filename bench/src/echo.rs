@@ -163,6 +163,45 @@ impl OrderService for Echo {
     ) -> Reply<proto::ListRunsResponse> {
         Err(not_echoed())
     }
+
+    async fn skip_action(
+        &self,
+        _: Request<proto::SkipActionRequest>,
+    ) -> Reply<proto::SkipActionResponse> {
+        Err(not_echoed())
+    }
+
+    async fn undo_skip(
+        &self,
+        _: Request<proto::UndoSkipRequest>,
+    ) -> Reply<proto::UndoSkipResponse> {
+        Err(not_echoed())
+    }
+
+    async fn r#move(&self, _: Request<proto::MoveOrderRequest>) -> Reply<proto::MoveOrderResponse> {
+        Err(not_echoed())
+    }
+
+    async fn cancel(
+        &self,
+        _: Request<proto::CancelOrderRequest>,
+    ) -> Reply<proto::CancelOrderResponse> {
+        Err(not_echoed())
+    }
+
+    async fn comment(
+        &self,
+        _: Request<proto::CommentOrderRequest>,
+    ) -> Reply<proto::CommentOrderResponse> {
+        Err(not_echoed())
+    }
+
+    async fn list_history(
+        &self,
+        _: Request<proto::ListOrderHistoryRequest>,
+    ) -> Reply<proto::ListOrderHistoryResponse> {
+        Err(not_echoed())
+    }
 }
 
 /// RPCs that no workload calls have no response.

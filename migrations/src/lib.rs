@@ -25,6 +25,7 @@ mod m0016_compatibility;
 mod m0017_identities;
 mod m0018_people;
 mod m0019_opportunities;
+mod m0020_order_queues;
 mod schema;
 pub mod search_index;
 
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             expand(m0017_identities::Migration),
             expand(m0018_people::Migration),
             expand(m0019_opportunities::Migration),
+            expand(m0020_order_queues::Migration),
         ]
     }
 }

@@ -33,6 +33,7 @@ use crate::error::{Error, Result as CallResult};
 use crate::features::leads;
 use crate::features::operators::Ownership;
 use crate::features::opportunities::model::Stage;
+use crate::features::order_queues::OrderQueues;
 use example_data::{LEADS, details, opportunity, order};
 use walkthrough::Walkthrough;
 
@@ -134,8 +135,12 @@ async fn seed(app: &App) -> Result<Walkthrough, StartupError> {
         opportunity_id = view.await?.opportunity.id.to_string();
     }
     let mut order_id = String::new();
+    let queue = OrderQueues::new(app.db.clone())
+        .for_new_orders(None)
+        .await?;
     for index in [7, 9] {
-        let order = seeder.apply("leadsmith.v1.OrderService/Create", order(&created[index]));
+        let order = order(&created[index], queue.clone());
+        let order = seeder.apply("leadsmith.v1.OrderService/Create", order);
         order_id = order.await?.order.id.to_string();
     }
     let session = auth::begin_session(&app.auth, operator).await?;

@@ -6,6 +6,7 @@ pub mod clients;
 pub mod leads;
 pub mod operators;
 pub mod opportunities;
+pub mod order_queues;
 pub mod orders;
 pub mod service_accounts;
 pub mod sessions;
@@ -14,6 +15,7 @@ use crate::auth::operators::Operator;
 use crate::commit::Kind;
 use leads::model::Lead;
 use opportunities::model::Opportunity;
+use order_queues::model::OrderQueue;
 use orders::model::Order;
 use service_accounts::model::ServiceAccount;
 
@@ -25,4 +27,5 @@ pub const RECORDS: &[Kind] = &[
     Kind::of::<Lead>(),
     Kind::of::<Operator>(),
     Kind::of::<ServiceAccount>(),
+    Kind::of::<OrderQueue>(),
 ];

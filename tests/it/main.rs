@@ -48,6 +48,7 @@ mod matrix;
 mod metrics;
 mod model;
 mod opportunities;
+mod order_queues;
 mod orders;
 mod outage;
 mod people;

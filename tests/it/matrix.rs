@@ -46,12 +46,16 @@ fn promised(rpc: &str) -> Access {
         ("DashboardService", _) | (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => {
             Access::AtLeast(Role::Viewer)
         }
-        ("LeadService", "Erase") => Access::AtLeast(Role::Admin),
+        ("LeadService", "Erase")
+        | ("OrderQueueService", "Create" | "Update" | "Archive" | "Unarchive") => {
+            Access::AtLeast(Role::Admin)
+        }
         ("LeadService", "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert")
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
-        | ("OrderService", "Create" | "RunAction" | "SkipAction" | "Cancel") => {
-            Access::AtLeast(Role::Sales)
-        }
+        | (
+            "OrderService",
+            "Create" | "RunAction" | "SkipAction" | "UndoSkip" | "Move" | "Cancel" | "Comment",
+        ) => Access::AtLeast(Role::Sales),
         _ => panic!("the contract does not say who may call {rpc}"),
     }
 }

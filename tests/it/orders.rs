@@ -1,12 +1,15 @@
 //! Orders: how they are created, and every row of the table of what running an action does.
 
+mod by_hand;
 mod creation;
+mod plans;
 mod refusals;
 mod running;
+mod steps;
 
 use leadsmith_proto::{
     ActionRun, ActionState, ActionType, CreateOrderRequest, GetOrderRequest, ListRunsRequest,
-    Order, OrderAction, RunActionRequest,
+    Order, OrderAction, OrderStep, RunActionRequest,
 };
 use sea_orm::{ConnectionTrait, Statement};
 use tonic::{Response, Status};
@@ -17,8 +20,19 @@ use crate::harness::{Caller, Harness};
 pub const PROVISION: ActionType = ActionType::ProvisionClient;
 pub const MANUAL: ActionType = ActionType::Manual;
 
+/// The id of the queue `default`.
+const DEFAULT_QUEUE: &str = "00000000-0000-7000-8000-000000000001";
+
 /// An id that no record has.
 const NOBODY: &str = "0190a5f2-0000-7000-8000-000000000000";
+
+/// The only step of the queue `default`.
+fn processing() -> OrderStep {
+    OrderStep {
+        key: "processing".into(),
+        name: "Processing".into(),
+    }
+}
 
 /// A PENDING action that a caller has to run.
 pub fn action(key: &str, kind: ActionType, prerequisites: &[&str]) -> OrderAction {
@@ -29,6 +43,8 @@ pub fn action(key: &str, kind: ActionType, prerequisites: &[&str]) -> OrderActio
         automatic: false,
         prerequisites: prerequisites.iter().map(|key| (*key).to_owned()).collect(),
         state: ActionState::Pending.into(),
+        step: "processing".into(),
+        repeatable: false,
     }
 }
 
@@ -144,12 +160,4 @@ pub async fn written(h: &Harness, lead_id: &str) -> Written {
         order_history: of("ORDER"),
         events: events.into_iter().map(|(_, kind)| kind).collect(),
     }
-}
-
-/// Changes the only order directly in the database, to a state that no RPC sets yet.
-pub async fn store(h: &Harness, set: &str) {
-    let db = h.database.connect().await;
-    let sql = format!("UPDATE orders SET {set}");
-    let changed = db.execute_unprepared(&sql).await.unwrap();
-    assert_eq!(changed.rows_affected(), 1);
 }

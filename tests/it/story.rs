@@ -29,7 +29,7 @@ async fn every_line_the_demo_prints_works() {
         .lines()
         .filter(|line| line.starts_with("grpcurl"))
         .collect();
-    assert_eq!(lines.len(), 22, "{text}");
+    assert_eq!(lines.len(), 24, "{text}");
 
     let mut lead = String::new();
     for (number, line) in lines.iter().enumerate() {
@@ -165,7 +165,9 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
                 "CONVERSION_TRIGGER_ORDER_ACTION"
             );
         }
-        21 => assert_eq!(answer["runs"].as_array().unwrap().len(), 1),
+        21 => assert_eq!(answer["orderQueues"][0]["name"], "default"),
+        22 => assert_eq!(answer["run"]["kind"], "RUN_KIND_COMMENT"),
+        23 => assert_eq!(answer["runs"].as_array().unwrap().len(), 2),
         _ => panic!("the story has a line that nobody checks"),
     }
 }

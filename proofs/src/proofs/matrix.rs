@@ -116,7 +116,11 @@ fn access(rpc: &str) -> Option<Access> {
         (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => Access::Viewer,
         ("LeadService", "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert")
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
-        | ("OrderService", "Create" | "RunAction" | "SkipAction" | "Cancel") => Access::Sales,
+        | (
+            "OrderService",
+            "Create" | "RunAction" | "SkipAction" | "UndoSkip" | "Move" | "Cancel" | "Comment",
+        ) => Access::Sales,
+        ("OrderQueueService", "Create" | "Update" | "Archive" | "Unarchive") => Access::Admin,
         _ => return None,
     })
 }

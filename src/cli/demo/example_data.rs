@@ -5,7 +5,7 @@ use crate::core::money::Money;
 use crate::features::leads::model::{Details, Lead};
 use crate::features::operators::Ownership;
 use crate::features::opportunities::model::{Details as OpportunityDetails, Stage, View};
-use crate::features::orders::model::Action;
+use crate::features::order_queues::model::OrderQueue;
 use crate::features::{opportunities, orders};
 
 /// First name, last name, company, email, country, source.
@@ -151,8 +151,8 @@ pub(super) fn opportunity(lead: &Lead, name: &str, stage: Stage, units: i64) -> 
     })
 }
 
-pub(super) fn order(lead: &Lead) -> Mutation<orders::CreatedOrder> {
-    orders::create(orders::NewOrder {
+pub(super) fn order(lead: &Lead, queue: OrderQueue) -> Mutation<orders::Fulfilled> {
+    let new = orders::NewOrder {
         lead_id: lead.id,
         opportunity_id: None,
         items: vec![orders::model::Item {
@@ -164,7 +164,9 @@ pub(super) fn order(lead: &Lead) -> Mutation<orders::CreatedOrder> {
                 nanos: 900_000_000,
             }),
         }],
-        actions: vec![Action::provision_client()],
+        // Those of the queue.
+        actions: Vec::new(),
         validate_only: false,
-    })
+    };
+    orders::create(new, queue)
 }

@@ -142,7 +142,17 @@ impl Walkthrough {
                 format!(r#"{{"order_id":"{order}","action":"provision-client"}}"#),
             ),
             (
-                "The runs of the order's actions",
+                "The queue that this order passed, with its steps and actions",
+                "OrderQueueService/List",
+                "{}".to_owned(),
+            ),
+            (
+                "Comment on the order",
+                "OrderService/Comment",
+                format!(r#"{{"order_id":"{order}","text":"Delivered in spring"}}"#),
+            ),
+            (
+                "The ledger of the order: the run of its action, and the comment",
                 "OrderService/ListRuns",
                 format!(r#"{{"order_id":"{order}"}}"#),
             ),

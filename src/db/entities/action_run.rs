@@ -21,6 +21,10 @@ row_by_position! {
         pub automatic: bool,
         pub error_reason: String,
         pub error_message: String,
+        pub kind: String,
+        pub note: String,
+        pub reference: String,
+        pub step: String,
     }
 }
 

@@ -11,6 +11,7 @@ pub mod lead;
 pub mod operator;
 pub mod opportunity;
 pub mod order;
+pub mod order_queue;
 pub mod password_attempt;
 pub mod server_key;
 pub mod service_account;

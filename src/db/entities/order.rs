@@ -20,6 +20,11 @@ row_by_position! {
         pub actions: Json,
         pub create_time: DateTimeUtc,
         pub update_time: DateTimeUtc,
+        pub queue_id: Uuid,
+        pub step: String,
+        /// `None` for an order that was created by a version without queues.
+        #[sea_orm(column_type = "JsonBinary", nullable)]
+        pub plan: Option<Json>,
     }
 }
 

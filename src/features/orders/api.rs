@@ -5,13 +5,15 @@ mod render;
 
 use tonic::{Request, Response, Status};
 
+use super::by_hand::{self, Deed, Target};
 use super::model::{Filter, OrderState};
-use super::{CreatedOrder, Orders, RunAction, RunActionOutcome};
+use super::{Fulfilled, Orders, RunAction};
 use crate::commit::GroupCommit;
-use crate::core::violations::{Reason, Violations};
+use crate::core::violations::Violations;
+use crate::features::leads::api::render as leads;
 use crate::grpc::enums::WireEnum as _;
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, read, set_request_key};
+use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key};
 use leadsmith_proto::{self as proto, order_service_server::OrderService};
 
 /// See `order_service.proto`.
@@ -24,7 +26,67 @@ pub struct OrderApi {
     pub page_tokens: PageTokens,
 }
 
-paged!(ListOrdersRequest, ListRunsRequest);
+paged!(ListOrdersRequest, ListRunsRequest, ListOrderHistoryRequest);
+
+/// Parses what all changes by hand have in common, with the fields of the order's id and of the reason. It is a macro
+/// because the requests share no type.
+macro_rules! target {
+    ($violations:ident, $call:ident, $body:ident, $id:ident, $note:ident) => {{
+        let request_id = read::request_id(&mut $violations, &mut $body.request_id);
+        set_request_key(&mut $call, request_id, &$body);
+        Target {
+            id: read::id(&mut $violations, stringify!($id), &$body.$id),
+            etag: std::mem::take(&mut $body.etag),
+            note: parse::$note(&mut $violations, &$body.$note),
+            validate_only: $body.validate_only,
+        }
+    }};
+}
+
+/// The renderer of a response with all entries of the ledger, with or without the fields that are set when they are
+/// stored.
+macro_rules! with_runs {
+    ($response:ident, $run:path) => {
+        |fulfilled: Fulfilled| proto::$response {
+            order: Some(render::order(fulfilled.order)),
+            runs: fulfilled.runs.into_iter().map($run).collect(),
+            client: leads::client(fulfilled.lead.clone()),
+            lead: Some(leads::lead(fulfilled.lead)),
+        }
+    };
+}
+
+/// The renderer of a response with the one entry of the ledger.
+macro_rules! with_run {
+    ($response:ident, $run:path) => {
+        |fulfilled: Fulfilled| proto::$response {
+            order: Some(render::order(fulfilled.order)),
+            run: fulfilled.runs.into_iter().next().map($run),
+        }
+    };
+}
+
+/// Makes a change by hand, and renders what it would be or what it is.
+macro_rules! by_hand {
+    ($self:ident, $call:ident, $target:ident, $deed:expr, $with:ident, $response:ident) => {{
+        let render: fn(Fulfilled) -> _ = match $target.validate_only {
+            true => $with!($response, render::preview_run),
+            false => $with!($response, render::run),
+        };
+        mutate(
+            &$self.commit,
+            $call,
+            by_hand::change($target, $deed),
+            render,
+        )
+        .await
+    }};
+}
+
+/// An example of the key of an action.
+const ACTION: &str = "provision-client";
+/// An example of the key of a step.
+const STEP: &str = "processing";
 
 #[tonic::async_trait]
 impl OrderService for OrderApi {
@@ -37,13 +99,15 @@ impl OrderService for OrderApi {
         let request_id = read::request_id(&mut violations, &mut body.request_id);
         set_request_key(&mut call, request_id, &body);
         let new = parse::new_order(&mut violations, body.order, body.validate_only);
+        let queue_id = read::optional_id(&mut violations, "queue_id", &body.queue_id);
         violations.finish()?;
-        let render: fn(CreatedOrder) -> _ = if body.validate_only {
+        let render: fn(Fulfilled) -> _ = if body.validate_only {
             |created| render::created(created, render::preview)
         } else {
             |created| render::created(created, render::order)
         };
-        mutate(&self.commit, call, super::create(new), render).await
+        let prepare = || self.orders.prepare_create(new.clone(), queue_id);
+        prepare_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     async fn get(
@@ -76,6 +140,9 @@ impl OrderService for OrderApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let filter = Filter {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
+            queue_id: read::optional_id(&mut violations, "queue_id", &body.queue_id),
+            step: body.step,
+            open_action: body.open_action,
             states,
         };
         violations.finish()?;
@@ -96,22 +163,18 @@ impl OrderService for OrderApi {
         let request_id = read::request_id(&mut violations, &mut body.request_id);
         set_request_key(&mut call, request_id, &body);
         let order_id = read::id(&mut violations, "order_id", &body.order_id);
-        if body.action.is_empty() {
-            violations.add(
-                "action",
-                Reason::Required,
-                "is required: send the action's key, such as provision-client",
-            );
-        }
+        let action = parse::key(&mut violations, "action", body.action, ACTION);
+        let report = parse::report(&mut violations, body.outcome, &body.note, &body.reference);
         violations.finish()?;
-        let render: fn(RunActionOutcome) -> _ = if body.validate_only {
+        let render: fn(Fulfilled) -> _ = if body.validate_only {
             |outcome| render::run_action(outcome, render::preview_run)
         } else {
             |outcome| render::run_action(outcome, render::run)
         };
         let input = RunAction {
             order_id,
-            action: body.action,
+            action,
+            report,
             etag: body.etag,
             validate_only: body.validate_only,
         };
@@ -132,6 +195,117 @@ impl OrderService for OrderApi {
         let page = page.build(rows, |last| last.seq, render::run)?;
         Ok(Response::new(proto::ListRunsResponse {
             runs: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn skip_action(
+        &self,
+        request: Request<proto::SkipActionRequest>,
+    ) -> Result<Response<proto::SkipActionResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let target = target!(violations, call, body, order_id, reason);
+        let action = parse::key(&mut violations, "action", body.action, ACTION);
+        violations.finish()?;
+        by_hand!(
+            self,
+            call,
+            target,
+            Deed::Skip(action),
+            with_runs,
+            SkipActionResponse
+        )
+    }
+
+    async fn undo_skip(
+        &self,
+        request: Request<proto::UndoSkipRequest>,
+    ) -> Result<Response<proto::UndoSkipResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let target = target!(violations, call, body, order_id, reason);
+        let action = parse::key(&mut violations, "action", body.action, ACTION);
+        violations.finish()?;
+        by_hand!(
+            self,
+            call,
+            target,
+            Deed::UndoSkip(action),
+            with_runs,
+            UndoSkipResponse
+        )
+    }
+
+    async fn r#move(
+        &self,
+        request: Request<proto::MoveOrderRequest>,
+    ) -> Result<Response<proto::MoveOrderResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let target = target!(violations, call, body, order_id, reason);
+        let step = parse::key(&mut violations, "step", body.step, STEP);
+        violations.finish()?;
+        by_hand!(
+            self,
+            call,
+            target,
+            Deed::Move(step),
+            with_runs,
+            MoveOrderResponse
+        )
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<proto::CancelOrderRequest>,
+    ) -> Result<Response<proto::CancelOrderResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let target = target!(violations, call, body, id, reason);
+        violations.finish()?;
+        by_hand!(
+            self,
+            call,
+            target,
+            Deed::Cancel,
+            with_run,
+            CancelOrderResponse
+        )
+    }
+
+    async fn comment(
+        &self,
+        request: Request<proto::CommentOrderRequest>,
+    ) -> Result<Response<proto::CommentOrderResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let target = target!(violations, call, body, order_id, text);
+        violations.finish()?;
+        by_hand!(
+            self,
+            call,
+            target,
+            Deed::Comment,
+            with_run,
+            CommentOrderResponse
+        )
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<proto::ListOrderHistoryRequest>,
+    ) -> Result<Response<proto::ListOrderHistoryResponse>, Status> {
+        let (call, mut body) = grpc::open(request)?;
+        let mut violations = Violations::default();
+        let page = self.page_tokens.page(&mut violations, &call, &mut body);
+        let id = read::id(&mut violations, "id", &body.id);
+        violations.finish()?;
+        call.notes.about("order", id);
+        let rows = self.orders.history(id, page.input()?).await?;
+        let page = page.build(rows, |last| last.version, grpc::render::entry)?;
+        Ok(Response::new(proto::ListOrderHistoryResponse {
+            entries: page.rows,
             next_page_token: page.next_page_token,
         }))
     }

@@ -70,3 +70,41 @@ pub(super) fn order_canceled(id: Uuid) -> Error {
     .with("order_id", id)
     .precondition(id)
 }
+
+/// The order is in the step `step`, before that of the action.
+pub(super) fn action_step(action: &Action, step: &str) -> Error {
+    let (key, action_step) = (&action.key, &action.step);
+    let message = format_args!(
+        "The action {key:?} belongs to the step {action_step:?}, which the order has not reached: it is in the step \
+         {step:?}. Finish or skip the actions of that step first, or move the order."
+    );
+    Error::new(Code::FailedPrecondition, ErrorReason::ActionStep, message)
+        .with("action", key)
+        .with("action_step", action_step)
+        .with("step", step)
+        .precondition(key)
+}
+
+pub(super) fn action_not_skipped(action: &Action) -> Error {
+    let (key, state) = (&action.key, action.state);
+    let message = format_args!(
+        "The action {key:?} is {state}, so there is no skip to undo. Get the order to see the states of its actions."
+    );
+    let reason = ErrorReason::ActionNotSkipped;
+    Error::new(Code::FailedPrecondition, reason, message)
+        .with("action", key)
+        .with("action_state", state)
+        .precondition(key)
+}
+
+pub(super) fn order_complete(id: Uuid) -> Error {
+    let message = "The order is COMPLETE: only a PROCESSING order can be moved or canceled. Create a new order, or undo \
+                   the skip of an action to continue with this one.";
+    Error::new(
+        Code::FailedPrecondition,
+        ErrorReason::OrderComplete,
+        message,
+    )
+    .with("order_id", id)
+    .precondition(id)
+}

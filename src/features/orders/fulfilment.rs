@@ -1,8 +1,8 @@
 //! Runs the actions of an order within one change: first the results, then the rows that record them.
 
-use super::model::{Action, ActionRun, ActionState, ActionType, Order, RunOutcome};
+use super::model::{Action, ActionRun, ActionState, ActionType, Order, RunKind, RunOutcome};
 use super::store;
-use super::{RunActionOutcome, leads};
+use super::{Fulfilled, Report, leads};
 use crate::commit::{Change, UnitOfWork};
 use crate::core::field_change::FieldChange;
 use crate::core::text_enum::TextEnum as _;
@@ -15,8 +15,8 @@ pub(super) struct Fulfilment {
     pub lead: Lead,
     /// The lead before a run converted it.
     converted_from: Option<Lead>,
-    /// The runs so far.
-    pub runs: Vec<ActionRun>,
+    /// The entries of the ledger so far.
+    runs: Vec<ActionRun>,
 }
 
 /// The results of running actions.
@@ -34,18 +34,33 @@ impl Fulfilment {
     ///
     /// # Errors
     /// The refusal.
-    pub fn run(&mut self, unit: &UnitOfWork<'_>, action: &Action, automatic: bool) -> Result<()> {
+    pub fn run(
+        &mut self,
+        unit: &UnitOfWork<'_>,
+        action: &Action,
+        report: Option<&Report>,
+    ) -> Result<()> {
         let effect = match action.r#type {
-            ActionType::Manual => Ok(Effect::To(self.lead.state())),
+            ActionType::Manual | ActionType::External => self.outside(report),
             ActionType::ProvisionClient => self.provision_client(unit),
         };
-        let (state, result) = match effect {
-            Ok(effect) => (ActionState::Done, Ok(effect)),
-            Err(refusal) => (ActionState::Failed, Err(refusal)),
+        let failed = effect.is_err() || report.is_some_and(|report| report.failed);
+        let state = match failed {
+            true => ActionState::Failed,
+            false => ActionState::Done,
         };
-        self.order.set_action(&action.key, state);
-        self.log(unit, action, automatic, result.as_ref().copied());
-        result.map(|_| ())
+        self.order.set_result(&action.key, state);
+        self.log(unit, action, report, effect.as_ref().copied());
+        effect.map(|_| ())
+    }
+
+    /// What was done outside of Leadsmith changes nothing but the order. Nothing is said of an erased lead any
+    /// more.
+    fn outside(&self, report: Option<&Report>) -> Result<Effect> {
+        if report.is_some_and(Report::has_text) {
+            self.lead.effect(Transition::Attach)?;
+        }
+        Ok(Effect::To(self.lead.state()))
     }
 
     fn provision_client(&mut self, unit: &UnitOfWork<'_>) -> Result<Effect> {
@@ -62,71 +77,100 @@ impl Fulfilment {
     /// by hand.
     pub fn run_automatic(&mut self, unit: &UnitOfWork<'_>) {
         while let Some(action) = self.order.next_automatic() {
-            // The error is ignored here, because the log contains the refusal.
-            let _ = self.run(unit, &action, true);
+            // The error is ignored here, because the ledger contains the refusal.
+            let _ = self.run(unit, &action, None);
         }
     }
 
     /// Logs a run that was refused before it began.
     pub fn log_refusal(&mut self, unit: &UnitOfWork<'_>, action: &Action, refusal: &Error) {
-        self.log(unit, action, false, Err(refusal));
+        self.log(unit, action, Some(&Report::default()), Err(refusal));
     }
 
+    /// Logs a run. One without a report is automatic.
     fn log(
         &mut self,
         unit: &UnitOfWork<'_>,
         action: &Action,
-        automatic: bool,
+        report: Option<&Report>,
         result: Result<Effect, &Error>,
     ) {
-        let (error_reason, error_message) = match result {
-            Ok(_) => (String::new(), String::new()),
-            Err(error) => (error.reason_name().to_owned(), error.message().to_owned()),
-        };
-        self.runs.push(ActionRun {
+        let mut run = self.entry(unit, RunKind::Run);
+        run.action.clone_from(&action.key);
+        run.no_change = matches!(result, Ok(Effect::NoChange));
+        run.automatic = report.is_none();
+        match (result, report) {
+            (Err(error), _) => {
+                run.outcome = RunOutcome::Failed;
+                run.error_reason = error.reason_name().to_owned();
+                run.error_message = error.message().to_owned();
+            }
+            (Ok(_), Some(report)) => {
+                if report.failed {
+                    run.outcome = RunOutcome::Failed;
+                }
+                run.note.clone_from(&report.note);
+                run.reference.clone_from(&report.reference);
+            }
+            (Ok(_), None) => {}
+        }
+        self.runs.push(run);
+    }
+
+    /// Logs what was done by hand. `edit` completes the entry.
+    pub fn log_by_hand(
+        &mut self,
+        unit: &UnitOfWork<'_>,
+        kind: RunKind,
+        edit: impl FnOnce(&mut ActionRun),
+    ) {
+        let mut entry = self.entry(unit, kind);
+        edit(&mut entry);
+        self.runs.push(entry);
+    }
+
+    fn entry(&self, unit: &UnitOfWork<'_>, kind: RunKind) -> ActionRun {
+        ActionRun {
             id: unit.clock.new_id(),
             seq: 0,
             order_id: self.order.id,
             lead_id: self.lead.id,
-            action: action.key.clone(),
+            kind,
+            action: String::new(),
             time: unit.clock.now(),
             actor: (*unit.call.principal).clone(),
-            outcome: match result {
-                Ok(_) => RunOutcome::Succeeded,
-                Err(_) => RunOutcome::Failed,
-            },
-            no_change: matches!(result, Ok(Effect::NoChange)),
-            automatic,
-            error_reason,
-            error_message,
-        });
+            outcome: RunOutcome::Succeeded,
+            no_change: false,
+            automatic: false,
+            error_reason: String::new(),
+            error_message: String::new(),
+            note: String::new(),
+            reference: String::new(),
+            step: String::new(),
+        }
     }
 
-    /// The result that a successful run and the automatic runs after it would have.
-    pub fn preview(mut self, unit: &UnitOfWork<'_>) -> Result<RunActionOutcome> {
-        self.run_automatic(unit);
+    /// The results, as they would be after a commit.
+    pub fn preview(mut self) -> Fulfilled {
         if let Some(before) = &self.converted_from {
             self.lead = self.lead.into_preview(before);
         }
-        self.into_outcome()
+        self.into_fulfilled()
     }
 
-    /// The first run is the requested one.
-    fn into_outcome(self) -> Result<RunActionOutcome> {
-        let run = self.runs.into_iter().next();
-        let run = run.ok_or_else(|| Error::internal("a run was not logged"))?;
-        Ok(RunActionOutcome {
+    fn into_fulfilled(self) -> Fulfilled {
+        Fulfilled {
             order: self.order,
-            run,
+            runs: self.runs,
             lead: self.lead,
-        })
+        }
     }
 }
 
 /// The rows that record the results.
 impl Fulfilment {
     /// Writes a new order and its automatic runs.
-    pub fn write_created(&self, unit: &mut UnitOfWork<'_>) -> Result<()> {
+    pub fn write_created(self, unit: &mut UnitOfWork<'_>) -> Result<Fulfilled> {
         unit.put(self.order.clone());
         let created = vec![FieldChange::new("state", "", self.order.state.as_str())];
         let change = Change::of(&self.order, "order.created", created);
@@ -135,52 +179,62 @@ impl Fulfilment {
                 .whole("order", &self.order)?
                 .whole("runs", &self.runs)?,
         );
-        if let Some(before) = &self.converted_from {
-            let change = self.conversion(before)?;
-            self.write_conversion(unit, change)?;
-        }
-        self.write_runs(unit)
+        self.write_conversion(unit)?;
+        self.write_runs(unit)?;
+        Ok(self.into_fulfilled())
     }
 
-    /// Writes a successful run and the automatic runs after it. `before` is the order before the run.
-    pub fn write_run(
-        mut self,
-        unit: &mut UnitOfWork<'_>,
-        before: &Order,
-    ) -> Result<RunActionOutcome> {
-        self.run_automatic(unit);
+    /// Writes a run and the automatic runs after it. `before` is the order before the run. If they convert the
+    /// lead, this is a change of the lead.
+    pub fn write_run(mut self, unit: &mut UnitOfWork<'_>, before: &Order) -> Result<Fulfilled> {
         self.write_next_order(unit);
         match &self.converted_from {
             Some(lead_before) => {
                 let change = self.conversion(lead_before)?;
-                self.write_conversion(unit, change.changed("order", before, &self.order)?)?;
+                self.put_lead(unit, change.changed("order", before, &self.order)?)?;
             }
             None => {
                 let changes = self.order.changes_from(before);
-                let change = Change::of(&self.order, "order.action_run", changes);
-                let change = change.changed("order", before, &self.order)?;
-                unit.record_change(change.whole("runs", &self.runs)?);
+                self.record_order(unit, "order.action_run", changes, before)?;
             }
         }
         self.write_runs(unit)?;
-        self.into_outcome()
+        Ok(self.into_fulfilled())
+    }
+
+    /// Writes what was done by hand, and the automatic runs after it. `more` are changes for the history that the
+    /// states of the order do not show.
+    pub fn write_by_hand(
+        mut self,
+        unit: &mut UnitOfWork<'_>,
+        event: &'static str,
+        before: &Order,
+        more: Vec<FieldChange>,
+    ) -> Result<Fulfilled> {
+        self.write_next_order(unit);
+        let mut changes = self.order.changes_from(before);
+        changes.extend(more);
+        self.record_order(unit, event, changes, before)?;
+        self.write_conversion(unit)?;
+        self.write_runs(unit)?;
+        Ok(self.into_fulfilled())
     }
 
     /// Writes a refused run: the action is FAILED, and the error contains the order's new etag.
     pub fn write_refused(
         mut self,
         unit: &mut UnitOfWork<'_>,
-        action: &Action,
+        before: &Order,
         refusal: Error,
     ) -> Result<Error> {
-        if action.state != ActionState::Failed {
+        if self.order.actions != before.actions {
             self.write_next_order(unit);
         }
         self.write_runs(unit)?;
         Ok(refusal.with("order_etag", self.order.etag()))
     }
 
-    /// Writes the runs to the log.
+    /// Writes the entries of the ledger.
     pub fn write_runs(&self, unit: &mut UnitOfWork<'_>) -> Result<()> {
         for run in &self.runs {
             unit.append(run.id, store::run_to_row(run)?)?;
@@ -194,13 +248,33 @@ impl Fulfilment {
         unit.put(self.order.clone());
     }
 
+    fn record_order(
+        &self,
+        unit: &mut UnitOfWork<'_>,
+        event: &'static str,
+        changes: Vec<FieldChange>,
+        before: &Order,
+    ) -> Result<()> {
+        let change = Change::of(&self.order, event, changes);
+        let change = change.changed("order", before, &self.order)?;
+        unit.record_change(change.whole("runs", &self.runs)?);
+        Ok(())
+    }
+
     /// The change of the lead by its conversion.
     fn conversion(&self, before: &Lead) -> Result<Change> {
         let state = vec![leads::state_change(before, &self.lead)];
         Change::of(&self.lead, "lead.converted", state).changed("lead", before, &self.lead)
     }
 
-    fn write_conversion(&self, unit: &mut UnitOfWork<'_>, change: Change) -> Result<()> {
+    fn write_conversion(&self, unit: &mut UnitOfWork<'_>) -> Result<()> {
+        match &self.converted_from {
+            Some(before) => self.put_lead(unit, self.conversion(before)?),
+            None => Ok(()),
+        }
+    }
+
+    fn put_lead(&self, unit: &mut UnitOfWork<'_>, change: Change) -> Result<()> {
         unit.put(self.lead.clone());
         unit.record_change(change.whole("runs", &self.runs)?);
         Ok(())

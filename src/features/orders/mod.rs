@@ -1,10 +1,12 @@
 //! Orders: what was sold to a lead, and the actions that fulfil it.
 //!
-//! Every attempt to run an action is recorded as a run in the order's log, including refused attempts. A
+//! Every attempt to run an action is recorded as a run in the order's ledger, including refused attempts. A
 //! run that converts the lead is a change of the lead, with a history row and an event of the lead. Any
-//! other run is a change of the order.
+//! other run is a change of the order. What is done by hand is a change of the order, and, if an automatic
+//! action then converts the lead, of the lead too.
 
 pub mod api;
+pub mod by_hand;
 mod errors;
 mod fulfilment;
 pub mod model;
@@ -12,7 +14,7 @@ pub mod store;
 
 use uuid::Uuid;
 
-use crate::commit::{Decision, LockSet, Mutation, UnitOfWork, check_etag};
+use crate::commit::{Decision, LockSet, Mutation, UnitOfWork, check_etag, history};
 use crate::core::page::PageInput;
 use crate::core::violations::{Reason, Violations};
 use crate::db::Db;
@@ -21,17 +23,20 @@ use crate::error::Result;
 use crate::features::leads;
 use crate::features::leads::model::{Lead, Transition};
 use crate::features::opportunities::model::Opportunity;
+use crate::features::order_queues::model::{OrderQueue, Template, in_steps};
+use crate::features::order_queues::{OrderQueues, check_steps};
 use fulfilment::Fulfilment;
-use model::{Action, ActionRun, Filter, Item, Order, OrderState};
+use model::{Action, ActionRun, ActionType, Filter, Item, Order, OrderState};
 
 /// The use cases of orders.
 #[derive(Clone, Debug)]
 pub struct Orders {
     db: Db,
+    queues: OrderQueues,
 }
 
 /// The input of [`create`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NewOrder {
     /// The lead that it is sold to.
     pub lead_id: Uuid,
@@ -39,17 +44,18 @@ pub struct NewOrder {
     pub opportunity_id: Option<Uuid>,
     /// The items.
     pub items: Vec<Item>,
-    /// The actions, at least one.
-    pub actions: Vec<Action>,
+    /// The actions of its own; none for those of its queue.
+    pub actions: Vec<Template>,
     /// Validate without creating.
     pub validate_only: bool,
 }
 
-/// The outcome of [`create`].
-pub struct CreatedOrder {
+/// An order after a change.
+pub struct Fulfilled {
     /// The order.
     pub order: Order,
-    /// The automatic runs in sequence, including failed ones.
+    /// The entries of the ledger that the change has written: what was asked for, and the automatic runs in
+    /// sequence, including failed ones.
     pub runs: Vec<ActionRun>,
     /// The order's lead after the runs.
     pub lead: Lead,
@@ -62,27 +68,38 @@ pub struct RunAction {
     pub order_id: Uuid,
     /// The action's key.
     pub action: String,
+    /// What the caller says of it.
+    pub report: Report,
     /// The expected etag; empty for any.
     pub etag: String,
     /// Validate without running.
     pub validate_only: bool,
 }
 
-/// The outcome of [`run_action`].
-#[derive(Clone)]
-pub struct RunActionOutcome {
-    /// The order after the run.
-    pub order: Order,
-    /// The run.
-    pub run: ActionRun,
-    /// The order's lead after the run.
-    pub lead: Lead,
+/// What the caller says of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// That it failed.
+    pub failed: bool,
+    /// A note; may be empty.
+    pub note: String,
+    /// What it refers to outside of Leadsmith; may be empty.
+    pub reference: String,
+}
+
+impl Report {
+    fn has_text(&self) -> bool {
+        !self.note.is_empty() || !self.reference.is_empty()
+    }
 }
 
 impl Orders {
     /// Creates the use cases for this database.
     pub fn new(db: Db) -> Self {
-        Self { db }
+        Self {
+            queues: OrderQueues::new(db.clone()),
+            db,
+        }
     }
 
     /// Returns an order.
@@ -103,7 +120,34 @@ impl Orders {
         store::list(&db, filter, page.after, page.limit).await
     }
 
-    /// Lists an order's runs, newest first.
+    /// Prepares creating an order: reads its queue, whose steps and actions it gets as they are now.
+    ///
+    /// # Errors
+    /// `ORDER_QUEUE_NOT_FOUND`, `ORDER_QUEUE_ARCHIVED`; `FIELD_INVALID` if an action belongs to none of the
+    /// steps; and later as [`create`].
+    pub async fn prepare_create(
+        &self,
+        new: NewOrder,
+        queue_id: Option<Uuid>,
+    ) -> Result<Mutation<Fulfilled>> {
+        let queue = self.queues.for_new_orders(queue_id).await?;
+        let mut violations = Violations::default();
+        check_steps(&mut violations, "order.actions", &new.actions, &queue.steps);
+        violations.finish()?;
+        Ok(create(new, queue))
+    }
+
+    /// Lists an order's changes, newest first.
+    ///
+    /// # Errors
+    /// `ORDER_NOT_FOUND`, and those of [`Orders::list`].
+    pub async fn history(&self, id: Uuid, page: PageInput<i64>) -> Result<Part<history::Entry>> {
+        self.get(id).await?;
+        let db = self.db.pages(page.principal).await?;
+        history::list(&db, id, page.after, page.limit).await
+    }
+
+    /// Lists an order's ledger, newest first.
     ///
     /// # Errors
     /// `ORDER_NOT_FOUND`, and those of [`Orders::list`].
@@ -114,17 +158,24 @@ impl Orders {
     }
 }
 
-/// Creates a PROCESSING order and runs its automatic actions that have no prerequisites.
+/// Creates an order in the first step of a queue, and runs its automatic actions that are ready.
 ///
 /// Fails with `LEAD_NOT_FOUND`; with `LEAD_ERASED`; with `FIELD_INVALID` if the opportunity belongs to
 /// another lead.
-pub fn create(new: NewOrder) -> Mutation<CreatedOrder> {
+pub fn create(new: NewOrder, queue: OrderQueue) -> Mutation<Fulfilled> {
     let locks = LockSet::default().record::<Lead>(new.lead_id);
     let locks = match new.opportunity_id {
         Some(id) => locks.record::<Opportunity>(id),
         None => locks,
     };
-    let root = |created: &CreatedOrder| created.lead.id;
+    let actions = match new.actions.is_empty() {
+        true => queue.actions,
+        false => in_steps(new.actions, &queue.steps),
+    };
+    let actions: Vec<Action> = actions.into_iter().map(Action::from).collect();
+    let first = queue.steps.first().map(|step| step.key.clone());
+    let first = first.unwrap_or_default();
+    let root = |created: &Fulfilled| created.lead.id;
     Mutation::new(locks, root, move |unit| {
         let lead = leads::locked(unit, new.lead_id)?.clone();
         lead.effect(Transition::Attach)?;
@@ -132,33 +183,28 @@ pub fn create(new: NewOrder) -> Mutation<CreatedOrder> {
             check_opportunity(unit, id, lead.id)?;
         }
         let now = unit.clock.now();
-        let order = Order {
+        let mut order = Order {
             id: unit.clock.new_id(),
             seq: 0,
             lead_id: lead.id,
             opportunity_id: new.opportunity_id,
             version: 1,
+            queue_id: queue.id,
+            steps: queue.steps.clone(),
+            step: first.clone(),
             state: OrderState::Processing,
             items: new.items.clone(),
-            actions: new.actions.clone(),
+            actions: actions.clone(),
             create_time: now,
             update_time: now,
         };
-        if new.validate_only {
-            return Ok(Decision::Preview(CreatedOrder {
-                order,
-                runs: Vec::new(),
-                lead,
-            }));
-        }
+        order.advance();
         let mut fulfilment = Fulfilment::new(order, lead);
+        if new.validate_only {
+            return Ok(Decision::Preview(fulfilment.preview()));
+        }
         fulfilment.run_automatic(unit);
-        fulfilment.write_created(unit)?;
-        Ok(Decision::Commit(CreatedOrder {
-            order: fulfilment.order,
-            runs: fulfilment.runs,
-            lead: fulfilment.lead,
-        }))
+        Ok(Decision::Commit(fulfilment.write_created(unit)?))
     })
 }
 
@@ -175,40 +221,61 @@ fn check_opportunity(unit: &UnitOfWork<'_>, id: Uuid, lead_id: Uuid) -> Result<(
     Ok(violations.finish()?)
 }
 
-/// Runs one action of an order, and the automatic actions for which it was the last open prerequisite.
+/// Runs one action of an order, and the automatic actions that become ready by it.
 ///
-/// Fails with `ORDER_NOT_FOUND`, `ACTION_NOT_FOUND`, `ETAG_MISMATCH`. Also fails with the errors of
-/// [`Order::check_runnable`] and the refusal of the lead's state, which the order's log records.
-pub fn run_action(input: RunAction) -> Mutation<RunActionOutcome> {
+/// Fails with `ORDER_NOT_FOUND`, `ACTION_NOT_FOUND`, `ETAG_MISMATCH`; with `FIELD_INVALID` if a failure is
+/// reported of an action that the service does itself. Also fails with the errors of
+/// [`Order::check_runnable`] and the refusal of the lead's state, which the order's ledger records.
+pub fn run_action(input: RunAction) -> Mutation<Fulfilled> {
     let locks = LockSet::default().with_root::<Order>(input.order_id);
     Mutation::new(
         locks,
-        |outcome: &RunActionOutcome| outcome.lead.id,
+        |fulfilled: &Fulfilled| fulfilled.lead.id,
         move |unit| {
-            let order = unit.get::<Order>(input.order_id);
-            let order = order.ok_or_else(|| errors::not_found(input.order_id))?;
-            let action = order.action(&input.action)?;
-            check_etag(&input.etag, order.version)?;
-            let runnable = order.check_runnable(action);
-            let lead = leads::locked(unit, order.lead_id)?;
-            let mut fulfilment = Fulfilment::new(order.clone(), lead.clone());
-            if input.validate_only {
-                runnable?;
-                fulfilment.run(unit, action, false)?;
-                return Ok(Decision::Preview(fulfilment.preview(unit)?));
-            }
+            let before = unit.get::<Order>(input.order_id);
+            let before = before.ok_or_else(|| errors::not_found(input.order_id))?;
+            let action = before.action(&input.action)?;
+            check_etag(&input.etag, before.version)?;
+            let runnable = before.check_runnable(action);
+            let lead = leads::locked(unit, before.lead_id)?;
+            let mut fulfilment = Fulfilment::new(before.clone(), lead.clone());
             if let Err(refusal) = runnable {
+                if input.validate_only {
+                    return Err(refusal);
+                }
                 fulfilment.log_refusal(unit, action, &refusal);
                 fulfilment.write_runs(unit)?;
                 return Ok(Decision::Refuse(refusal));
             }
-            match fulfilment.run(unit, action, false) {
-                Ok(()) => fulfilment.write_run(unit, order).map(Decision::Commit),
-                Err(refusal) => {
-                    let refusal = fulfilment.write_refused(unit, action, refusal)?;
+            check_report(action, &input.report)?;
+            let ran = fulfilment.run(unit, action, Some(&input.report));
+            match (ran, input.validate_only) {
+                (Err(refusal), true) => Err(refusal),
+                (Err(refusal), false) => {
+                    let refusal = fulfilment.write_refused(unit, before, refusal)?;
                     Ok(Decision::Refuse(refusal))
+                }
+                (Ok(()), validate_only) => {
+                    fulfilment.run_automatic(unit);
+                    Ok(match validate_only {
+                        true => Decision::Preview(fulfilment.preview()),
+                        false => Decision::Commit(fulfilment.write_run(unit, before)?),
+                    })
                 }
             }
         },
     )
+}
+
+/// Whether provisioning a client fails is decided here, not by the caller.
+fn check_report(action: &Action, report: &Report) -> Result<()> {
+    let mut violations = Violations::default();
+    if report.failed && action.r#type == ActionType::ProvisionClient {
+        violations.add(
+            "outcome",
+            Reason::ValueNotAllowed,
+            "must not be FAILED for a PROVISION_CLIENT action: leave it out",
+        );
+    }
+    Ok(violations.finish()?)
 }

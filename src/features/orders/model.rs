@@ -1,26 +1,27 @@
 //! The order, its actions and their rules. Must not depend on messages or on the database.
 
 mod action;
+mod machine;
 
 use crate::core::text_enum::{TextEnum as _, text_enum};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::errors;
 use crate::core::etag::etag;
 use crate::core::field_change::FieldChange;
 use crate::core::money::Money;
-use crate::error::Result;
+use crate::features::order_queues::model::Step;
 
-pub use action::{Action, ActionRun, ActionState, ActionType, RunOutcome, find_cycle};
+pub use crate::features::order_queues::model::ActionType;
+pub use action::{Action, ActionRun, ActionState, RunKind, RunOutcome};
 
 text_enum! {
     /// The state of an order.
     pub enum OrderState {
         /// Some actions are not finished.
         Processing,
-        /// Every action is done or skipped.
+        /// It has passed its last step.
         Complete,
         /// Canceled. This state is final.
         Canceled,
@@ -29,8 +30,6 @@ text_enum! {
 
 /// The maximum number of items of an order.
 pub const MAX_ITEMS: usize = 100;
-/// The maximum number of actions of an order.
-pub const MAX_ACTIONS: usize = 50;
 
 /// One line of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +54,12 @@ pub struct Order {
     pub opportunity_id: Option<Uuid>,
     /// The version, counted from 1.
     pub version: i64,
+    /// The queue that it was created in.
+    pub queue_id: Uuid,
+    /// The steps that its queue had then, at least one.
+    pub steps: Vec<Step>,
+    /// The key of the step that it is in.
+    pub step: String,
     /// The state of the order.
     pub state: OrderState,
     /// The items that were sold.
@@ -95,57 +100,8 @@ impl Order {
         (!changes.is_empty()).then_some((after, changes))
     }
 
-    /// The action with this key.
-    ///
-    /// # Errors
-    /// `ACTION_NOT_FOUND`.
-    pub fn action(&self, key: &str) -> Result<&Action> {
-        let found = self.actions.iter().find(|action| action.key == key);
-        found.ok_or_else(|| {
-            let keys = self.actions.iter().map(|action| action.key.clone());
-            errors::action_not_found(key, &keys.collect::<Vec<_>>())
-        })
-    }
-
-    /// Checks whether the order allows an action to run now.
-    ///
-    /// # Errors
-    /// `ORDER_CANCELED`, `ACTION_DONE`, `ACTION_PREREQUISITE`.
-    pub fn check_runnable(&self, action: &Action) -> Result<()> {
-        if self.state == OrderState::Canceled {
-            return Err(errors::order_canceled(self.id));
-        }
-        if !action.state.is_open() {
-            return Err(errors::action_done(action));
-        }
-        let open = self.open_prerequisites(action);
-        if open.is_empty() {
-            return Ok(());
-        }
-        Err(errors::action_prerequisite(&action.key, &open))
-    }
-
-    fn open_prerequisites(&self, action: &Action) -> Vec<String> {
-        let open = |key: &&String| {
-            self.actions
-                .iter()
-                .any(|other| other.key == **key && other.state.is_open())
-        };
-        action.prerequisites.iter().filter(open).cloned().collect()
-    }
-
-    /// The next automatic action that is ready. An automatic action that failed is not run again
-    /// automatically.
-    pub fn next_automatic(&self) -> Option<Action> {
-        let ready = |action: &&Action| {
-            action.automatic
-                && action.state == ActionState::Pending
-                && self.open_prerequisites(action).is_empty()
-        };
-        self.actions.iter().find(ready).cloned()
-    }
-
-    /// The changes of the states of the actions and of the order since `before`, for the history.
+    /// The changes of the states of the actions, and of the step and the state of the order, since `before`, for
+    /// the history.
     pub fn changes_from(&self, before: &Self) -> Vec<FieldChange> {
         let mut changes = Vec::new();
         for (then, now) in before.actions.iter().zip(&self.actions) {
@@ -158,6 +114,9 @@ impl Order {
                 ));
             }
         }
+        if before.step != self.step {
+            changes.push(FieldChange::new("step", &before.step, &self.step));
+        }
         if before.state != self.state {
             changes.push(FieldChange::new(
                 "state",
@@ -167,16 +126,6 @@ impl Order {
         }
         changes
     }
-
-    /// Sets the state of an action, and of the order if all its actions are finished.
-    pub fn set_action(&mut self, key: &str, state: ActionState) {
-        for action in self.actions.iter_mut().filter(|action| action.key == key) {
-            action.state = state;
-        }
-        if self.actions.iter().all(|action| !action.state.is_open()) {
-            self.state = OrderState::Complete;
-        }
-    }
 }
 
 /// The filter of List.
@@ -184,6 +133,12 @@ impl Order {
 pub struct Filter {
     /// Only orders of this lead.
     pub lead_id: Option<Uuid>,
+    /// Only orders of this queue.
+    pub queue_id: Option<Uuid>,
+    /// Only orders in the step with this key; empty for all.
+    pub step: String,
+    /// Only PROCESSING orders with an open action of this key; empty for all.
+    pub open_action: String,
     /// The states to list; empty for all.
     pub states: Vec<OrderState>,
 }

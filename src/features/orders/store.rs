@@ -1,27 +1,34 @@
-//! The queries about orders and their runs.
+//! The queries about orders and their ledgers.
 
-use crate::core::text_enum::TextEnum as _;
+mod row;
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Statement,
 };
 use uuid::Uuid;
 
-use super::model::{ActionRun, Filter, Order, OrderState, RunOutcome};
+use super::model::{ActionRun, Filter, Order, OrderState};
 use crate::commit::Record;
 use crate::core::field_change::FieldChange;
+use crate::core::text_enum::TextEnum as _;
 use crate::db;
 use crate::db::entities::action_run;
-use crate::db::entities::order::{ActiveModel, Column, Entity, Model};
-use crate::db::json::{from_json, to_json};
+use crate::db::entities::order::{Column, Entity};
 use crate::db::rows::{self, Rows};
 use crate::db::select::{self, Part};
 use crate::db::{LockWait, Locked, Tx};
-use crate::error::{Error, Result};
+use crate::error::Result;
+pub use row::run_to_row;
+use row::{from_row, run_from_row, to_row};
+
+/// The condition of the index of the orders that are not finished. It is written out, because a database cannot
+/// know that a parameter has this value.
+const IS_OPEN: &str = "state = 'PROCESSING'";
 
 /// Reads an order.
 pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Order>> {
@@ -76,7 +83,7 @@ impl Record for Order {
 
     fn is_kept_in_history(field: &str) -> bool {
         let is_state = field.starts_with("actions.") && field.ends_with(".state");
-        is_state || matches!(field, "state" | "owner_id")
+        is_state || matches!(field, "state" | "step" | "owner_id")
     }
 
     async fn erase_related_rows(tx: &Tx, root_id: Uuid) -> Result<()> {
@@ -93,7 +100,7 @@ impl Record for Order {
     }
 }
 
-/// Erases the free text in the runs of a lead's orders.
+/// Erases the free text in the ledgers of a lead's orders.
 async fn erase_runs(tx: &Tx, lead_id: Uuid) -> Result<()> {
     let orders = Entity::find()
         .select_only()
@@ -101,6 +108,8 @@ async fn erase_runs(tx: &Tx, lead_id: Uuid) -> Result<()> {
         .filter(Column::LeadId.eq(lead_id));
     action_run::Entity::update_many()
         .col_expr(action_run::Column::ErrorMessage, Expr::value(""))
+        .col_expr(action_run::Column::Note, Expr::value(""))
+        .col_expr(action_run::Column::Reference, Expr::value(""))
         .filter(action_run::Column::OrderId.in_subquery(orders.into_query()))
         .exec(&**tx)
         .await?;
@@ -114,57 +123,61 @@ pub async fn list(
     before: Option<i64>,
     limit: u64,
 ) -> Result<Part<Order>> {
-    let mut query = Entity::find().order_by_desc(Column::Seq).limit(limit);
-    if let Some(lead_id) = filter.lead_id {
-        query = query.filter(Column::LeadId.eq(lead_id));
-    }
-    if !filter.states.is_empty() {
-        query = query.filter(Column::State.is_in(filter.states.iter().map(|state| state.as_str())));
-    }
-    if let Some(before) = before {
-        query = query.filter(Column::Seq.lt(before));
-    }
-    let statement = query.build(db.get_database_backend());
-    let large = [Column::Items, Column::Actions];
+    let statement = list_statement(db.get_database_backend(), filter, before, limit);
+    let large = [Column::Items, Column::Actions, Column::Plan];
     let part = select::page::<Entity>(db, statement, limit, &large).await?;
     part.map(from_row)
 }
 
-/// The row of an order.
-fn to_row(order: &Order) -> Result<ActiveModel> {
-    Ok(ActiveModel {
-        seq: NotSet,
-        id: Set(order.id),
-        lead_id: Set(order.lead_id),
-        opportunity_id: Set(order.opportunity_id),
-        version: Set(order.version),
-        state: Set(order.state.as_str().to_owned()),
-        items: Set(to_json(&order.items)?),
-        actions: Set(to_json(&order.actions)?),
-        create_time: Set(order.create_time),
-        update_time: Set(order.update_time),
-    })
+/// The statement of [`list`].
+pub fn list_statement(
+    backend: DbBackend,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: u64,
+) -> Statement {
+    let mut query = Entity::find().order_by_desc(Column::Seq).limit(limit);
+    if let Some(lead_id) = filter.lead_id {
+        query = query.filter(Column::LeadId.eq(lead_id));
+    }
+    if let Some(queue_id) = filter.queue_id {
+        query = query.filter(Column::QueueId.eq(queue_id));
+    }
+    if !filter.step.is_empty() {
+        query = query.filter(Column::Step.eq(filter.step.as_str()));
+    }
+    if !filter.open_action.is_empty() {
+        let condition = has_open_action(backend, &filter.open_action);
+        query = query.filter(Expr::cust(IS_OPEN)).filter(condition);
+    }
+    query = match filter.states.as_slice() {
+        [] => query,
+        [OrderState::Processing] => query.filter(Expr::cust(IS_OPEN)),
+        states => query.filter(Column::State.is_in(states.iter().map(|state| state.as_str()))),
+    };
+    if let Some(before) = before {
+        query = query.filter(Column::Seq.lt(before));
+    }
+    query.build(backend)
 }
 
-/// The row of a run.
-pub fn run_to_row(run: &ActionRun) -> Result<action_run::ActiveModel> {
-    Ok(action_run::ActiveModel {
-        seq: NotSet,
-        id: Set(run.id),
-        order_id: Set(run.order_id),
-        lead_id: Set(run.lead_id),
-        action: Set(run.action.clone()),
-        time: Set(run.time),
-        actor: Set(to_json(&run.actor)?),
-        outcome: Set(run.outcome.as_str().to_owned()),
-        no_change: Set(run.no_change),
-        automatic: Set(run.automatic),
-        error_reason: Set(run.error_reason.clone()),
-        error_message: Set(run.error_message.clone()),
-    })
+/// Whether an action with this key is PENDING or FAILED.
+fn has_open_action(backend: DbBackend, key: &str) -> Expr {
+    if backend == DbBackend::Postgres {
+        let with_state = |state: &str| serde_json::json!([{ "key": key, "state": state }]);
+        return Expr::cust_with_values(
+            "(actions @> $1 OR actions @> $2)",
+            [with_state("PENDING"), with_state("FAILED")],
+        );
+    }
+    Expr::cust_with_values(
+        "EXISTS (SELECT 1 FROM json_each(actions) AS a WHERE json_extract(a.value, '$.key') = ? \
+         AND json_extract(a.value, '$.state') IN ('PENDING', 'FAILED'))",
+        [key],
+    )
 }
 
-/// Lists an order's runs, newest first, below the number `before`. The numbers are assigned while the order
+/// Lists an order's ledger, newest first, below the number `before`. The numbers are assigned while the order
 /// is locked, so they are in the order of the runs.
 pub async fn list_runs(
     db: &impl ConnectionTrait,
@@ -180,43 +193,11 @@ pub async fn list_runs(
         query = query.filter(action_run::Column::Seq.lt(before));
     }
     let statement = query.build(db.get_database_backend());
-    let large = [action_run::Column::Actor, action_run::Column::ErrorMessage];
+    let large = [
+        action_run::Column::Note,
+        action_run::Column::Actor,
+        action_run::Column::ErrorMessage,
+    ];
     let part = select::page::<action_run::Entity>(db, statement, limit, &large).await?;
     part.map(run_from_row)
-}
-
-fn from_row(row: Model) -> Result<Order> {
-    let state = OrderState::from_text(&row.state)
-        .ok_or_else(|| Error::internal(format!("unknown order state {}", row.state)))?;
-    Ok(Order {
-        id: row.id,
-        seq: row.seq,
-        lead_id: row.lead_id,
-        opportunity_id: row.opportunity_id,
-        version: row.version,
-        state,
-        items: from_json(row.items)?,
-        actions: from_json(row.actions)?,
-        create_time: row.create_time,
-        update_time: row.update_time,
-    })
-}
-
-fn run_from_row(row: action_run::Model) -> Result<ActionRun> {
-    let outcome = RunOutcome::from_text(&row.outcome)
-        .ok_or_else(|| Error::internal(format!("unknown run outcome {}", row.outcome)))?;
-    Ok(ActionRun {
-        id: row.id,
-        seq: row.seq,
-        order_id: row.order_id,
-        lead_id: row.lead_id,
-        action: row.action,
-        time: row.time,
-        actor: from_json(row.actor)?,
-        outcome,
-        no_change: row.no_change,
-        automatic: row.automatic,
-        error_reason: row.error_reason,
-        error_message: row.error_message,
-    })
 }

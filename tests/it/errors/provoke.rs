@@ -119,7 +119,14 @@ pub async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'stati
         | R::ActionNotFound
         | R::ActionPrerequisite
         | R::ActionDone
+        | R::ActionStep
+        | R::ActionNotSkipped
+        | R::OrderComplete
         | R::OrderCanceled => of_an_order(h, reason).await,
+        R::OrderQueueNotFound
+        | R::DuplicateOrderQueue
+        | R::OrderQueueArchived
+        | R::OrderQueueDefault => of_a_queue(h, reason).await,
         R::QueryTooSlow => query_too_slow(h).await,
         R::RateLimited => {
             let server = h
@@ -249,17 +256,129 @@ async fn of_an_order(h: &Harness, reason: ErrorReason) -> Status {
             h.sales.run(&order.id, "invoice").await.unwrap();
             refused(h.sales.run(&order.id, "invoice").await)
         }
+        R::ActionNotSkipped => {
+            let request = proto::UndoSkipRequest {
+                order_id: order.id,
+                action: "invoice".into(),
+                ..Default::default()
+            };
+            refused(h.sales.orders().undo_skip(request).await)
+        }
+        R::ActionStep => {
+            let queue = queue_of_two_steps(h).await;
+            let request = proto::CreateOrderRequest {
+                order: Some(proto::Order {
+                    lead_id: lead.id,
+                    ..Default::default()
+                }),
+                queue_id: queue.id,
+                ..Default::default()
+            };
+            let created = h.sales.orders().create(request).await.unwrap();
+            let order = created.into_inner().order.unwrap();
+            refused(h.sales.run(&order.id, "deliver").await)
+        }
+        R::OrderComplete => {
+            h.sales.run(&order.id, "invoice").await.unwrap();
+            h.sales.run(&order.id, "activate").await.unwrap();
+            let request = proto::CancelOrderRequest {
+                id: order.id,
+                ..Default::default()
+            };
+            refused(h.sales.orders().cancel(request).await)
+        }
         R::OrderCanceled => {
-            let sql = "UPDATE orders SET state = 'CANCELED'";
-            h.database
-                .connect()
-                .await
-                .execute_unprepared(sql)
-                .await
-                .unwrap();
+            let request = proto::CancelOrderRequest {
+                id: order.id.clone(),
+                ..Default::default()
+            };
+            h.sales.orders().cancel(request).await.unwrap();
             refused(h.sales.run(&order.id, "invoice").await)
         }
         reason => panic!("{reason:?} is not about orders"),
+    }
+}
+
+/// A queue with an action in each of two steps.
+async fn queue_of_two_steps(h: &Harness) -> proto::OrderQueue {
+    let step = |key: &str| proto::OrderStep {
+        key: key.into(),
+        ..Default::default()
+    };
+    let action = |key: &str, step: &str| proto::OrderAction {
+        key: key.into(),
+        r#type: proto::ActionType::Manual.into(),
+        step: step.into(),
+        ..Default::default()
+    };
+    let queue = proto::OrderQueue {
+        name: "Hosting".into(),
+        steps: vec![step("setup"), step("delivery")],
+        actions: vec![action("install", "setup"), action("deliver", "delivery")],
+        ..Default::default()
+    };
+    let created = h.admin.queues().create(new_queue(queue)).await.unwrap();
+    created.into_inner().order_queue.unwrap()
+}
+
+fn new_queue(queue: proto::OrderQueue) -> proto::CreateOrderQueueRequest {
+    proto::CreateOrderQueueRequest {
+        order_queue: Some(queue),
+        ..Default::default()
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some come here")]
+async fn of_a_queue(h: &Harness, reason: ErrorReason) -> Status {
+    use ErrorReason as R;
+    let archive = async |id: &str| {
+        let request = proto::ArchiveOrderQueueRequest {
+            id: id.into(),
+            ..Default::default()
+        };
+        h.admin.queues().archive(request).await
+    };
+    match reason {
+        R::OrderQueueNotFound => {
+            let request = proto::GetOrderQueueRequest { id: UNKNOWN.into() };
+            refused(h.viewer.queues().get(request).await)
+        }
+        R::DuplicateOrderQueue => {
+            let queue = proto::OrderQueue {
+                name: "DEFAULT".into(),
+                steps: vec![proto::OrderStep {
+                    key: "a".into(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            refused(h.admin.queues().create(new_queue(queue)).await)
+        }
+        R::OrderQueueArchived => {
+            let queue = proto::OrderQueue {
+                name: "Old".into(),
+                steps: vec![proto::OrderStep {
+                    key: "a".into(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let created = h.admin.queues().create(new_queue(queue)).await.unwrap();
+            let queue_id = created.into_inner().order_queue.unwrap().id;
+            archive(&queue_id).await.unwrap();
+            let lead = h.sales.create_lead("Hopper").await;
+            let request = proto::CreateOrderRequest {
+                order: Some(proto::Order {
+                    lead_id: lead.id,
+                    ..Default::default()
+                }),
+                queue_id,
+                ..Default::default()
+            };
+            refused(h.sales.orders().create(request).await)
+        }
+        R::OrderQueueDefault => refused(archive("00000000-0000-7000-8000-000000000001").await),
+        reason => panic!("{reason:?} is not about queues"),
     }
 }
 

@@ -6,6 +6,7 @@ use leadsmith_proto::client_service_client::ClientServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
 use leadsmith_proto::operator_service_client::OperatorServiceClient;
 use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
+use leadsmith_proto::order_queue_service_client::OrderQueueServiceClient;
 use leadsmith_proto::order_service_client::OrderServiceClient;
 use leadsmith_proto::service_account_service_client::ServiceAccountServiceClient;
 use leadsmith_proto::{self as proto, Lead, Order};
@@ -62,6 +63,10 @@ impl Caller {
 
     pub fn clients(&self) -> ClientServiceClient<Called> {
         ClientServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
+    }
+
+    pub fn queues(&self) -> OrderQueueServiceClient<Called> {
+        OrderQueueServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     pub fn opportunities(&self) -> OpportunityServiceClient<Called> {
@@ -184,6 +189,25 @@ impl Caller {
             .into_inner()
             .order
             .unwrap()
+    }
+
+    pub async fn cancel_order(&self, id: &str) -> Order {
+        let request = proto::CancelOrderRequest {
+            id: id.into(),
+            ..Default::default()
+        };
+        let answer = self.orders().cancel(request).await.unwrap();
+        answer.into_inner().order.unwrap()
+    }
+
+    pub async fn skip(&self, order_id: &str, action: &str) -> Result<Order, Status> {
+        let request = proto::SkipActionRequest {
+            order_id: order_id.into(),
+            action: action.into(),
+            ..Default::default()
+        };
+        let answer = self.orders().skip_action(request).await?;
+        Ok(answer.into_inner().order.unwrap())
     }
 
     pub async fn run(

@@ -1,9 +1,10 @@
 //! The RPCs that take a request id, with a common interface.
 
 use leadsmith_proto::{
-    CloseOpportunityRequest, ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest,
-    CreateOrderRequest, DeactivateLeadRequest, Lead, Opportunity, OpportunityOutcome, Order,
-    OrderItem, ReactivateLeadRequest, ReopenOpportunityRequest, RunActionRequest,
+    CancelOrderRequest, CloseOpportunityRequest, CommentOrderRequest, ConvertLeadRequest,
+    CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest, DeactivateLeadRequest, Lead,
+    Opportunity, OpportunityOutcome, Order, OrderItem, ReactivateLeadRequest,
+    ReopenOpportunityRequest, RunActionRequest, SkipActionRequest, UndoSkipRequest,
     UpdateLeadRequest, UpdateOpportunityRequest,
 };
 use prost::Message;
@@ -26,10 +27,14 @@ pub enum Call {
     UpdateOpportunity(UpdateOpportunityRequest),
     CloseOpportunity(CloseOpportunityRequest),
     ReopenOpportunity(ReopenOpportunityRequest),
+    SkipAction(SkipActionRequest),
+    UndoSkip(UndoSkipRequest),
+    CancelOrder(CancelOrderRequest),
+    CommentOrder(CommentOrderRequest),
 }
 
 /// How many RPCs [`Call`] has.
-const RPCS: usize = 11;
+const RPCS: usize = 15;
 
 impl Call {
     /// One call of each RPC, each on its own lead, with that lead's id. The id is empty if the call creates the
@@ -102,6 +107,29 @@ impl Call {
                         ..Default::default()
                     })
                 }
+                10 => {
+                    let order_id = caller.create_order(&id, Vec::new()).await.id;
+                    Self::SkipAction(skip(order_id))
+                }
+                11 => {
+                    let order_id = caller.create_order(&id, Vec::new()).await.id;
+                    let skip = skip(order_id.clone());
+                    caller.orders().skip_action(skip).await.unwrap();
+                    Self::UndoSkip(UndoSkipRequest {
+                        order_id,
+                        action: "provision-client".into(),
+                        ..Default::default()
+                    })
+                }
+                12 => Self::CancelOrder(CancelOrderRequest {
+                    id: caller.create_order(&id, Vec::new()).await.id,
+                    ..Default::default()
+                }),
+                13 => Self::CommentOrder(CommentOrderRequest {
+                    order_id: caller.create_order(&id, Vec::new()).await.id,
+                    text: "Waits".into(),
+                    ..Default::default()
+                }),
                 _ => {
                     let name = "Compiler".into();
                     let opportunity = Some(Opportunity {
@@ -140,6 +168,10 @@ impl Call {
             Self::UpdateOpportunity(request) => &mut request.request_id,
             Self::CloseOpportunity(request) => &mut request.request_id,
             Self::ReopenOpportunity(request) => &mut request.request_id,
+            Self::SkipAction(request) => &mut request.request_id,
+            Self::UndoSkip(request) => &mut request.request_id,
+            Self::CancelOrder(request) => &mut request.request_id,
+            Self::CommentOrder(request) => &mut request.request_id,
         };
         request_id.clone_into(id);
         self
@@ -168,6 +200,10 @@ impl Call {
             Self::UpdateOpportunity(request) => request.update_mask = None,
             Self::CloseOpportunity(request) => request.reason = "another one".into(),
             Self::ReopenOpportunity(request) => request.etag = "\"2\"".into(),
+            Self::SkipAction(request) => request.reason = "another one".into(),
+            Self::UndoSkip(request) => request.reason = "another one".into(),
+            Self::CancelOrder(request) => request.reason = "another one".into(),
+            Self::CommentOrder(request) => request.text = "another one".into(),
         }
         self
     }
@@ -188,7 +224,19 @@ impl Call {
             Self::UpdateOpportunity(request) => bytes(opportunities.update(request).await?),
             Self::CloseOpportunity(request) => bytes(opportunities.close(request).await?),
             Self::ReopenOpportunity(request) => bytes(opportunities.reopen(request).await?),
+            Self::SkipAction(request) => bytes(orders.skip_action(request).await?),
+            Self::UndoSkip(request) => bytes(orders.undo_skip(request).await?),
+            Self::CancelOrder(request) => bytes(orders.cancel(request).await?),
+            Self::CommentOrder(request) => bytes(orders.comment(request).await?),
         })
+    }
+}
+
+fn skip(order_id: String) -> SkipActionRequest {
+    SkipActionRequest {
+        order_id,
+        action: "provision-client".into(),
+        ..Default::default()
     }
 }
 

@@ -15,7 +15,7 @@ use super::complete;
 use crate::harness::{Backend, Caller, Harness, PASSWORD, close, update};
 
 /// The personal data of the lead. None of it may be found after the erasure.
-const SAID: [&str; 24] = [
+const SAID: [&str; 28] = [
     "Adalbertine",
     "Lovelaceford",
     "Engineworks",
@@ -37,6 +37,10 @@ const SAID: [&str; 24] = [
     "next-step-said",
     "described-as",
     "closed-because",
+    "noted-in-run",
+    "referred-to-by",
+    "reason-of-skip",
+    "comment-on-order",
     "adalbertine",
     "lovelaceford",
     "engineworks",
@@ -149,6 +153,8 @@ async fn known(h: &Harness) -> Known {
     let order = h.sales.orders().create(order).await.unwrap();
     let order = order.into_inner().order.unwrap();
 
+    say_something(&h.sales, &lead.id).await;
+
     let deactivated = proto::DeactivateLeadRequest {
         id: lead.id.clone(),
         reason: "gave-up-because".into(),
@@ -177,6 +183,41 @@ async fn known(h: &Harness) -> Known {
         order,
         opportunity,
     }
+}
+
+/// Personal texts in the ledger of an order that itself contains none.
+async fn say_something(caller: &Caller, lead_id: &str) {
+    let action = |key: &str| proto::OrderAction {
+        key: key.into(),
+        r#type: proto::ActionType::Manual.into(),
+        ..Default::default()
+    };
+    let actions = vec![action("by-hand"), action("skipped")];
+    let order_id = caller.create_order(lead_id, actions).await.id;
+    let run = proto::RunActionRequest {
+        order_id: order_id.clone(),
+        action: "by-hand".into(),
+        note: "noted-in-run".into(),
+        reference: "referred-to-by".into(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    caller.orders().run_action(run).await.unwrap();
+    let skip = proto::SkipActionRequest {
+        order_id: order_id.clone(),
+        action: "skipped".into(),
+        reason: "reason-of-skip".into(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    caller.orders().skip_action(skip).await.unwrap();
+    let comment = proto::CommentOrderRequest {
+        order_id,
+        text: "comment-on-order".into(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    caller.orders().comment(comment).await.unwrap();
 }
 
 /// Everything that is stored: on SQLite every byte of every file, on PostgreSQL every row.

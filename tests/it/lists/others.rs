@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use super::{choices_of_states, numbers, pages};
 use crate::harness::{Backend, Caller, reason, violations};
 use crate::on_both;
+use crate::order_queues::{self, template};
 
 async fn create_opportunity(caller: &Caller, opportunity: Opportunity) -> Opportunity {
     let request = proto::CreateOpportunityRequest {
@@ -187,16 +188,14 @@ on_both! {
 
     async fn orders_by_lead_and_state_newest_first(h: Harness) {
         let leads = [h.sales.create_lead("Babbage").await, h.sales.create_lead("Hopper").await];
-        let db = h.database.connect().await;
         let mut all = Vec::new();
         for index in 0..24 {
             let mut order = h.sales.create_order(&leads[index % 2].id, Vec::new()).await;
-            // No RPC cancels an order yet, so the state is set in the database.
-            order.state = [1, 2, 3][index / 2 % 3];
-            let word = ["PROCESSING", "COMPLETE", "CANCELED"][index / 2 % 3];
-            let newest = "SELECT id FROM orders ORDER BY id DESC LIMIT 1";
-            let set = format!("UPDATE orders SET state = '{word}' WHERE id = ({newest})");
-            assert_eq!(db.execute_unprepared(&set).await.unwrap().rows_affected(), 1);
+            match index / 2 % 3 {
+                0 => {}
+                1 => order = h.sales.skip(&order.id, "provision-client").await.unwrap(),
+                _ => order = h.sales.cancel_order(&order.id).await,
+            }
             all.push(order);
         }
         h.sales.deactivate(&leads[0].id).await.unwrap();
@@ -227,6 +226,71 @@ on_both! {
         ] {
             assert_field_invalid(h.viewer.orders().list(request).await);
         }
+    }
+
+    async fn orders_by_queue_step_and_open_action_newest_first(h: Harness) {
+        let actions = vec![template("install", "setup", &[]), template("deliver", "end", &[])];
+        let queue = order_queues::new("Hosting", &["setup", "end"], actions);
+        let queue = order_queues::create(&h.admin, queue).await.unwrap();
+        let lead = h.sales.create_lead("Babbage").await;
+        let mut all = Vec::new();
+        for index in 0..24 {
+            let request = proto::CreateOrderRequest {
+                order: Some(Order { lead_id: lead.id.clone(), ..Order::default() }),
+                queue_id: if index % 2 == 0 { queue.id.clone() } else { String::new() },
+                ..Default::default()
+            };
+            let created = h.sales.orders().create(request).await.unwrap();
+            let mut order = created.into_inner().order.unwrap();
+            let keys: &[&str] = match index % 8 {
+                2 => &["install"],
+                4 => &["install", "deliver"],
+                3 => &["provision-client"],
+                _ => &[],
+            };
+            for key in keys {
+                order = h.sales.run(&order.id, key).await.unwrap().order.unwrap();
+            }
+            if index % 8 >= 6 {
+                let request = proto::CancelOrderRequest { id: order.id, ..Default::default() };
+                order = h.sales.orders().cancel(request).await.unwrap().into_inner().order.unwrap();
+            }
+            all.push(order);
+        }
+        all.reverse();
+        for queue_id in ["", &queue.id, order_queues::DEFAULT] {
+            for step in ["", "setup", "end", "processing"] {
+                for open_action in ["", "install", "deliver", "provision-client", "none"] {
+                    for states in [&[][..], &[1], &[2], &[1, 3]] {
+                        let request = ListOrdersRequest {
+                            queue_id: queue_id.into(),
+                            step: step.into(),
+                            open_action: open_action.into(),
+                            states: states.to_vec(),
+                            page_size: 4,
+                            ..Default::default()
+                        };
+                        let is_open = |order: &Order| {
+                            let open = |action: &proto::OrderAction| {
+                                action.key == open_action && action.state() == proto::ActionState::Pending
+                            };
+                            order.state() == proto::OrderState::Processing && order.actions.iter().any(open)
+                        };
+                        let expected: Vec<Order> = all
+                            .iter()
+                            .filter(|listed| queue_id.is_empty() || listed.queue_id == queue_id)
+                            .filter(|listed| step.is_empty() || listed.step == step)
+                            .filter(|listed| open_action.is_empty() || is_open(listed))
+                            .filter(|listed| states.is_empty() || states.contains(&listed.state))
+                            .cloned()
+                            .collect();
+                        assert_eq!(orders(&h.viewer, &request).await, expected, "{request:?}");
+                    }
+                }
+            }
+        }
+        let request = ListOrdersRequest { queue_id: "1".into(), ..Default::default() };
+        assert_field_invalid(h.viewer.orders().list(request).await);
     }
 
     async fn a_state_that_is_not_set_counts_as_nothing_sent(h: Harness) {

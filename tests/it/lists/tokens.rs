@@ -4,7 +4,8 @@ use leadsmith::app;
 use leadsmith::core::clock::Clock;
 use leadsmith_proto::{
     Lead, ListClientsRequest, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest,
-    ListOpportunityHistoryRequest, ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
+    ListOpportunityHistoryRequest, ListOrderHistoryRequest, ListOrderQueueHistoryRequest,
+    ListOrderQueuesRequest, ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
 };
 use prost_types::Timestamp;
 use tonic::{Code, Response, Status};
@@ -163,8 +164,15 @@ on_both! {
         let request = ListOrdersRequest { page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.orders().list(request).await, "OrderService");
         let order = h.sales.create_order(&leads[0].id, Vec::new()).await;
-        let request = ListRunsRequest { order_id: order.id, page_token: page_token.clone(), ..Default::default() };
+        let request = ListRunsRequest { order_id: order.id.clone(), page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.orders().list_runs(request).await, "ListRuns");
+        let request = ListOrderHistoryRequest { id: order.id, page_token: page_token.clone(), ..Default::default() };
+        assert_invalid(viewer.orders().list_history(request).await, "OrderService.ListHistory");
+        let request = ListOrderQueuesRequest { page_token: page_token.clone(), ..Default::default() };
+        assert_invalid(viewer.queues().list(request).await, "OrderQueueService");
+        let id = crate::order_queues::DEFAULT.into();
+        let request = ListOrderQueueHistoryRequest { id, page_token: page_token.clone(), ..Default::default() };
+        assert_invalid(viewer.queues().list_history(request).await, "OrderQueueService.ListHistory");
         let id = h.sales.create_sale(&leads[0].id, "Compiler").await.id;
         let request = ListOpportunityHistoryRequest { id, page_token, ..Default::default() };
         assert_invalid(viewer.opportunities().list_history(request).await, "OpportunityService.ListHistory");

@@ -8,7 +8,10 @@ use leadsmith_proto::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{MANUAL, NOBODY, PROVISION, action, automatic, create, get, runs, states, written};
+use super::{
+    DEFAULT_QUEUE, MANUAL, NOBODY, PROVISION, action, automatic, create, get, processing, runs,
+    states, written,
+};
 use crate::harness::{Caller, reason};
 use crate::on_both;
 
@@ -72,6 +75,9 @@ on_both! {
             etag: "\"1\"".into(),
             create_time: order.create_time,
             update_time: order.create_time,
+            queue_id: DEFAULT_QUEUE.into(),
+            step: "processing".into(),
+            steps: vec![processing()],
             ..Order::default()
         };
         assert_eq!(order, expected);
@@ -109,6 +115,9 @@ on_both! {
             etag: "\"1\"".into(),
             create_time: order.create_time,
             update_time: order.create_time,
+            queue_id: DEFAULT_QUEUE.into(),
+            step: "processing".into(),
+            steps: vec![processing()],
             ..given
         };
         expected.items[0].description = "Server".into();
@@ -155,7 +164,7 @@ on_both! {
                 action("ship", MANUAL, &[]),
                 action("bill", MANUAL, &["post"]),
                 OrderAction { r#type: 0, ..action("kind", MANUAL, &[]) },
-                OrderAction { r#type: 3, ..action("kinds", MANUAL, &[]) },
+                OrderAction { r#type: 4, ..action("kinds", MANUAL, &[]) },
                 OrderAction { name: "x".repeat(201), ..action("name", MANUAL, &[]) },
             ],
             ..Order::default()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use leadsmith::db::entities::{
     action_run, api_key, event, history, idempotency_record, lead, operator, opportunity, order,
-    password_attempt, server_key, service_account, session,
+    order_queue, password_attempt, server_key, service_account, session,
 };
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
@@ -52,6 +52,7 @@ fn entities(backend: DbBackend) -> Vec<Expected> {
         expected(operator::Entity, backend),
         expected(opportunity::Entity, backend),
         expected(order::Entity, backend),
+        expected(order_queue::Entity, backend),
         expected(password_attempt::Entity, backend),
         expected(server_key::Entity, backend),
         expected(service_account::Entity, backend),

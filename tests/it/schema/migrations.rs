@@ -31,6 +31,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         on(Backend::Postgres, "action_runs_seq_before"),
         Some("sessions_id"),
         Some("opportunities_state_date"),
+        Some("orders_open_step"),
     ]
 }
 

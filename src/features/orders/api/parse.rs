@@ -1,16 +1,19 @@
-//! Parses a new order.
+//! Parses a new order, and what is said of its actions.
 
-use std::collections::BTreeSet;
-
-use crate::core::bounded::Echo;
 use crate::core::violations::{Reason, Violations};
-use crate::features::orders::NewOrder;
-use crate::features::orders::model::{
-    Action, ActionState, ActionType, Item, MAX_ACTIONS, MAX_ITEMS, find_cycle,
-};
+use crate::features::order_queues::api::parse::actions;
+use crate::features::orders::model::{Item, MAX_ITEMS, RunOutcome};
+use crate::features::orders::{NewOrder, Report};
 use crate::grpc::enums::WireEnum as _;
 use crate::grpc::{money, read};
 use leadsmith_proto as proto;
+
+/// The maximum number of characters of a note or a reason.
+const MAX_NOTE: usize = 1_000;
+/// The maximum number of characters of a reference.
+const MAX_REFERENCE: usize = 200;
+/// The maximum number of characters of a comment.
+const MAX_COMMENT: usize = 4_096;
 
 /// Parses the input of Create.
 pub(super) fn new_order(
@@ -30,7 +33,7 @@ pub(super) fn new_order(
             &order.opportunity_id,
         ),
         items: items(violations, order.items),
-        actions: actions(violations, order.actions),
+        actions: actions(violations, "order.actions", order.actions),
         validate_only,
     }
 }
@@ -71,99 +74,44 @@ fn items(violations: &mut Violations, items: Vec<proto::OrderItem>) -> Vec<Item>
     read
 }
 
-fn actions(violations: &mut Violations, actions: Vec<proto::OrderAction>) -> Vec<Action> {
-    if actions.is_empty() {
-        return vec![Action::provision_client()];
-    }
-    if actions.len() > MAX_ACTIONS {
-        violations.add(
-            "order.actions",
-            Reason::TooMany,
-            format_args!("must have at most {MAX_ACTIONS} elements"),
-        );
-        return Vec::new();
-    }
-    let keys: BTreeSet<String> = actions.iter().map(|action| action.key.clone()).collect();
-    let mut seen = BTreeSet::new();
-    let mut read = Vec::with_capacity(actions.len());
-    for (index, action) in actions.into_iter().enumerate() {
-        let field = format!("order.actions[{index}]");
-        if !is_slug(&action.key) {
-            violations.add(
-                format_args!("{field}.key"),
-                match action.key.as_str() {
-                    "" => Reason::Required,
-                    _ => Reason::FormatInvalid,
-                },
-                "must be 1 to 64 characters of a-z, 0-9 and -",
-            );
-        } else if !seen.insert(action.key.clone()) {
-            violations.add(
-                format_args!("{field}.key"),
-                Reason::NotUnique,
-                "must be unique in the order",
-            );
-        }
-        let r#type = ActionType::from_wire(action.r#type).unwrap_or_else(|| {
-            violations.add(
-                format_args!("{field}.type"),
-                Reason::ValueUnknown,
-                "must be PROVISION_CLIENT or MANUAL",
-            );
-            ActionType::Manual
-        });
-        let prerequisites = prerequisites(violations, &field, action.prerequisites, &keys);
-        read.push(Action {
-            name: read::text(violations, &format!("{field}.name"), &action.name, 200),
-            key: action.key,
-            r#type,
-            automatic: action.automatic,
-            prerequisites,
-            state: ActionState::Pending,
-        });
-    }
-    if let Some(key) = find_cycle(&read) {
-        let problem = format_args!(
-            "depend on each other in a cycle that starts at {}: remove one of its prerequisites",
-            Echo(key)
-        );
-        violations.add("order.actions", Reason::Cycle, problem);
-    }
-    read
-}
-
-/// The keys of the prerequisites, without duplicates.
-fn prerequisites(
+/// Parses what the caller says of a run.
+pub(super) fn report(
     violations: &mut Violations,
-    action: &str,
-    mut prerequisites: Vec<String>,
-    keys: &BTreeSet<String>,
-) -> Vec<String> {
-    if prerequisites.len() > MAX_ACTIONS {
-        violations.add(
-            format_args!("{action}.prerequisites"),
-            Reason::TooMany,
-            format_args!("must have at most {MAX_ACTIONS} elements"),
-        );
-        return Vec::new();
+    outcome: i32,
+    note: &str,
+    reference: &str,
+) -> Report {
+    let result = RunOutcome::from_wire(outcome);
+    if result.is_none() && outcome != 0 {
+        let problem = "must be SUCCEEDED, FAILED or absent";
+        violations.add("outcome", Reason::ValueUnknown, problem);
     }
-    for (index, key) in prerequisites.iter().enumerate() {
-        if !keys.contains(key) {
-            violations.add(
-                format_args!("{action}.prerequisites[{index}]"),
-                Reason::ReferenceInvalid,
-                format_args!("is {}, which is not an action of this order", Echo(key)),
-            );
-        }
+    Report {
+        failed: result == Some(RunOutcome::Failed),
+        note: read::text(violations, "note", note, MAX_NOTE),
+        reference: read::text(violations, "reference", reference, MAX_REFERENCE),
     }
-    prerequisites.sort_unstable();
-    prerequisites.dedup();
-    prerequisites
 }
 
-fn is_slug(key: &str) -> bool {
-    (1..=64).contains(&key.len())
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+/// Parses the key of an action or a step.
+pub(super) fn key(violations: &mut Violations, field: &str, key: String, example: &str) -> String {
+    if key.is_empty() {
+        let problem = format_args!("is required: send the key, such as {example}");
+        violations.add(field, Reason::Required, problem);
+    }
+    key
+}
+
+/// Parses a reason.
+pub(super) fn reason(violations: &mut Violations, reason: &str) -> String {
+    read::text(violations, "reason", reason, MAX_NOTE)
+}
+
+/// Parses the text of a comment.
+pub(super) fn text(violations: &mut Violations, text: &str) -> String {
+    let comment = read::text(violations, "text", text, MAX_COMMENT);
+    if comment.is_empty() {
+        violations.add("text", Reason::Required, "is required: send the comment");
+    }
+    comment
 }

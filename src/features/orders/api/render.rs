@@ -1,10 +1,11 @@
 //! Renders orders and runs as messages.
 
 use crate::features::leads::api::render as leads;
+use crate::features::order_queues::api::render::step;
+use crate::features::orders::Fulfilled;
 use crate::features::orders::model::{
-    Action, ActionRun, ActionState, ActionType, Item, Order, OrderState, RunOutcome,
+    Action, ActionRun, ActionState, Item, Order, OrderState, RunKind, RunOutcome,
 };
-use crate::features::orders::{CreatedOrder, RunActionOutcome};
 use crate::grpc::enums::{WireEnum as _, wire_enum};
 use crate::grpc::money;
 use crate::grpc::render::{principal, time};
@@ -12,7 +13,7 @@ use leadsmith_proto as proto;
 
 /// Renders the outcome of Create. `render_order` renders the order.
 pub(super) fn created(
-    created: CreatedOrder,
+    created: Fulfilled,
     render_order: fn(Order) -> proto::Order,
 ) -> proto::CreateOrderResponse {
     proto::CreateOrderResponse {
@@ -25,14 +26,15 @@ pub(super) fn created(
 
 /// Renders the outcome of RunAction. `render_run` renders the run.
 pub(super) fn run_action(
-    outcome: RunActionOutcome,
+    fulfilled: Fulfilled,
     render_run: fn(ActionRun) -> proto::ActionRun,
 ) -> proto::RunActionResponse {
     proto::RunActionResponse {
-        order: Some(order(outcome.order)),
-        run: Some(render_run(outcome.run)),
-        client: leads::client(outcome.lead.clone()),
-        lead: Some(leads::lead(outcome.lead)),
+        order: Some(order(fulfilled.order)),
+        // The first one is what was asked for.
+        run: fulfilled.runs.into_iter().next().map(render_run),
+        client: leads::client(fulfilled.lead.clone()),
+        lead: Some(leads::lead(fulfilled.lead)),
     }
 }
 
@@ -51,6 +53,8 @@ pub(super) fn order(order: Order) -> proto::Order {
         automatic: action.automatic,
         prerequisites: action.prerequisites,
         state: action.state.to_wire(),
+        step: action.step,
+        repeatable: action.repeatable,
     };
     proto::Order {
         id: order.id.to_string(),
@@ -65,6 +69,9 @@ pub(super) fn order(order: Order) -> proto::Order {
         etag,
         create_time: Some(time(order.create_time)),
         update_time: Some(time(order.update_time)),
+        queue_id: order.queue_id.to_string(),
+        step: order.step,
+        steps: order.steps.into_iter().map(step).collect(),
     }
 }
 
@@ -88,7 +95,7 @@ pub(super) fn preview_run(run: ActionRun) -> proto::ActionRun {
     }
 }
 
-/// Renders a run.
+/// Renders an entry of the ledger.
 pub(super) fn run(run: ActionRun) -> proto::ActionRun {
     proto::ActionRun {
         id: run.id.to_string(),
@@ -101,6 +108,10 @@ pub(super) fn run(run: ActionRun) -> proto::ActionRun {
         automatic: run.automatic,
         error_reason: run.error_reason,
         error_message: run.error_message,
+        kind: run.kind.to_wire(),
+        note: run.note,
+        reference: run.reference,
+        step: run.step,
     }
 }
 
@@ -112,9 +123,13 @@ wire_enum!(
     }
 );
 wire_enum!(
-    ActionType = proto::ActionType {
-        ProvisionClient,
-        Manual
+    RunKind = proto::RunKind {
+        Run,
+        Skip,
+        UndoSkip,
+        Move,
+        Cancel,
+        Comment
     }
 );
 wire_enum!(

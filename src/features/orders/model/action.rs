@@ -1,24 +1,12 @@
 //! The actions of an order and their runs.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::core::call::Principal;
 use crate::core::text_enum::text_enum;
-
-/// The key of the action that an order gets if the caller gives no actions.
-const PROVISION_CLIENT: &str = "provision-client";
-
-text_enum! {
-    /// The effect of an action.
-    pub enum ActionType {
-        /// Converts the order's lead.
-        ProvisionClient,
-        /// Records that somebody did something outside of Leadsmith.
-        Manual,
-    }
-}
+use crate::features::order_queues::model::{ActionType, Template};
 
 text_enum! {
     /// The state of an action.
@@ -46,13 +34,31 @@ text_enum! {
     pub enum RunOutcome {
         /// The action is done.
         Succeeded,
-        /// The run was refused.
+        /// The run was refused, or the caller reported that it failed.
         Failed,
     }
 }
 
-/// A step of an order, identified by its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+text_enum! {
+    /// What an entry of the ledger records.
+    pub enum RunKind {
+        /// A run of an action.
+        Run,
+        /// The skip of an action.
+        Skip,
+        /// That a skip was undone.
+        UndoSkip,
+        /// That the order was moved to a step.
+        Move,
+        /// That the order was canceled.
+        Cancel,
+        /// A comment.
+        Comment,
+    }
+}
+
+/// A piece of work of an order, identified by its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "order_service.proto describes them")]
 pub struct Action {
     pub key: String,
@@ -61,43 +67,26 @@ pub struct Action {
     pub automatic: bool,
     pub prerequisites: Vec<String>,
     pub state: ActionState,
+    pub step: String,
+    pub repeatable: bool,
 }
 
-impl Action {
-    /// The default action, for an order without actions.
-    pub fn provision_client() -> Self {
+impl From<Template> for Action {
+    fn from(template: Template) -> Self {
         Self {
-            key: PROVISION_CLIENT.to_owned(),
-            r#type: ActionType::ProvisionClient,
-            name: "Provision Client".to_owned(),
-            automatic: false,
-            prerequisites: Vec::new(),
+            key: template.key,
+            r#type: template.r#type,
+            name: template.name,
+            automatic: template.automatic,
+            prerequisites: template.prerequisites,
             state: ActionState::Pending,
+            step: template.step,
+            repeatable: template.repeatable,
         }
     }
 }
 
-/// The first action, if any, that depends on itself through its prerequisites.
-pub fn find_cycle(actions: &[Action]) -> Option<&str> {
-    // Repeatedly removes the actions without remaining prerequisites. Actions that cannot be removed form a
-    // cycle.
-    let mut left: Vec<&Action> = actions.iter().collect();
-    loop {
-        let waits = |action: &&Action| {
-            action
-                .prerequisites
-                .iter()
-                .any(|key| left.iter().any(|other| other.key == *key))
-        };
-        let waiting: Vec<&Action> = left.iter().copied().filter(waits).collect();
-        if waiting.len() == left.len() {
-            return left.first().map(|action| action.key.as_str());
-        }
-        left = waiting;
-    }
-}
-
-/// One run of an action.
+/// An entry of an order's ledger: a run of an action, or what `kind` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActionRun {
     /// A UUIDv7.
@@ -109,11 +98,13 @@ pub struct ActionRun {
     pub order_id: Uuid,
     /// The order's lead.
     pub lead_id: Uuid,
-    /// The action's key.
+    /// What it records.
+    pub kind: RunKind,
+    /// The action's key; empty if it is about none.
     pub action: String,
-    /// The time of the run.
+    /// The time.
     pub time: DateTime<Utc>,
-    /// The principal that ran it, or whose call triggered it.
+    /// The principal that did it, or whose call triggered it.
     pub actor: Principal,
     /// The outcome.
     pub outcome: RunOutcome,
@@ -125,4 +116,10 @@ pub struct ActionRun {
     pub error_reason: String,
     /// The message of the failure.
     pub error_message: String,
+    /// A note, a reason or a comment.
+    pub note: String,
+    /// What it refers to outside of Leadsmith.
+    pub reference: String,
+    /// The step that the order was moved to; empty otherwise.
+    pub step: String,
 }
