@@ -124,8 +124,8 @@ impl GroupCommit {
             caller,
             started,
             in_flight_guard,
-            self.observer.clone(),
-        );
+        )
+        .observed_by(self.observer.clone());
         self.queue.run(&self.db, Box::new(pending), response).await
     }
 

@@ -91,7 +91,6 @@ impl<T, R, F> Pending<T, R, F> {
         caller: oneshot::Sender<Reply<R>>,
         started: Instant,
         in_flight_guard: Option<InFlightGuard>,
-        observer: Option<Observer>,
     ) -> Self {
         Self {
             call,
@@ -104,8 +103,13 @@ impl<T, R, F> Pending<T, R, F> {
             caller: Some(caller),
             started,
             in_flight_guard,
-            observer,
+            observer: None,
         }
+    }
+
+    /// Calls `observer` with each changed record.
+    pub fn observed_by(self, observer: Option<Observer>) -> Self {
+        Self { observer, ..self }
     }
 
     /// Notes what the change did, for the line of its call in the log. If the call has ended already, because its

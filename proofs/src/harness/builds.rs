@@ -35,6 +35,8 @@ pub fn set_version(source: &Path, version: &str) -> Result<()> {
 pub fn build(source: &Path, folder: &Path) -> Result<PathBuf> {
     let mut cargo = cargo();
     cargo.env("CARGO_BUILD_BUILD_DIR", target()?);
+    // As in this version's profile. Until 2039a5abf038 the release profile had line tables.
+    cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     cargo.current_dir(source);
     // With the features that both packages need together, like the build of this version.
     cargo.args(["build", "--release", "--locked", "--bin", "leadsmith"]);

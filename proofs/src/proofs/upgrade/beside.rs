@@ -1,8 +1,9 @@
 //! The previous version serves under load. On PostgreSQL this version starts next to it and migrates the database,
-//! both serve the same callers, then the previous version is stopped. On SQLite only one server can use the file:
-//! the previous version is stopped, then this one starts. The calls continue throughout. No acknowledged change
-//! may be lost or made twice, calls may fail only while servers start or stop, and this version returns the stored
-//! response to a request id of the previous version, byte for byte.
+//! both serve the same callers, and the previous version is restarted on the new schema before it is stopped. On
+//! SQLite only one server can use the file: the previous version is stopped, this one migrates and serves, the
+//! previous one serves on the new schema as after a rollback, then this one again. The calls continue throughout. No
+//! acknowledged change may be lost or made twice, calls may fail only while servers start or stop, and this version
+//! returns the stored response to a request id of the previous version, byte for byte.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,20 +38,39 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     tokio::time::sleep(time).await;
     load.servers_changing(true);
     let by_old = load.seen().changes.len();
+    let start_new = async || {
+        let new = context.replicas(&fixture, 2, &[]).await?;
+        open(&load, &fixture, &new).await?;
+        anyhow::Ok(new)
+    };
+    let serve = async || {
+        load.servers_changing(false);
+        tokio::time::sleep(time).await;
+        load.servers_changing(true);
+    };
+    let on_new_schema;
     let new = match context.kind {
         Kind::Sqlite => {
             end(&load, old, findings).await?;
-            let new = context.replicas(&fixture, 2, &[]).await?;
-            open(&load, &fixture, &new).await?;
-            new
+            let first = start_new().await?;
+            serve().await;
+            end(&load, first, findings).await?;
+            on_new_schema = load.seen().changes.len();
+            let rolled_back = previous.replicas(&fixture, 1, &[]).await?;
+            open(&load, &fixture, &rolled_back).await?;
+            serve().await;
+            end(&load, rolled_back, findings).await?;
+            start_new().await?
         }
         Kind::Postgres => {
-            let new = context.replicas(&fixture, 2, &[]).await?;
-            open(&load, &fixture, &new).await?;
-            load.servers_changing(false);
-            tokio::time::sleep(time).await;
-            load.servers_changing(true);
+            let new = start_new().await?;
+            serve().await;
+            on_new_schema = load.seen().changes.len();
+            let restarted = previous.replicas(&fixture, 1, &[]).await?;
+            open(&load, &fixture, &restarted).await?;
             end(&load, old, findings).await?;
+            serve().await;
+            end(&load, restarted, findings).await?;
             new
         }
     };
@@ -62,6 +82,14 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     findings.fact("previous version", commit.get(..12).unwrap_or(&commit));
     findings.fact("changes by the previous version", by_old);
     findings.fact("changes by both or in between", until_new - by_old);
+    let restarted = until_new - on_new_schema;
+    findings.expect(restarted > 0, || {
+        "the previous version served no change on the new schema".to_owned()
+    });
+    findings.fact(
+        "changes while the previous version served on the new schema",
+        restarted,
+    );
     let by_new = load.seen().changes.len() - until_new;
     findings.fact("changes by this version", by_new);
     check(&load, &fixture, findings).await?;
@@ -82,7 +110,7 @@ async fn end(load: &Load, servers: Vec<Serving>, findings: &mut Findings) -> Res
         server.terminate()?;
         let status = server.ended(EXIT).await?;
         findings.expect(status.is_some_and(|status| status.success()), || {
-            format!("the previous version was stopped and ended with {status:?}")
+            format!("a server was stopped and ended with {status:?}")
         });
         load.close(server.id());
     }
