@@ -141,8 +141,8 @@ impl OrderService for OrderApi {
         let filter = Filter {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
             queue_id: read::optional_id(&mut violations, "queue_id", &body.queue_id),
-            step: body.step,
-            open_action: body.open_action,
+            step: parse::key_filter(&mut violations, "step", &body.step),
+            open_action: parse::key_filter(&mut violations, "open_action", &body.open_action),
             states,
         };
         violations.finish()?;

@@ -293,6 +293,19 @@ on_both! {
         assert_field_invalid(h.viewer.orders().list(request).await);
     }
 
+    async fn a_filter_of_orders_that_no_key_can_be_is_refused(h: Harness) {
+        for wrong in ["a\u{0}b", "\u{7}", &"x".repeat(65)] {
+            for (field, request) in [
+                ("step", ListOrdersRequest { step: wrong.into(), ..Default::default() }),
+                ("open_action", ListOrdersRequest { open_action: wrong.into(), ..Default::default() }),
+            ] {
+                let status = h.viewer.orders().list(request).await.unwrap_err();
+                assert_eq!(reason(&status), "FIELD_INVALID", "{field} {wrong:?}: {status:?}");
+                assert_eq!(violations(&status)[0].0, field, "{wrong:?}");
+            }
+        }
+    }
+
     async fn a_state_that_is_not_set_counts_as_nothing_sent(h: Harness) {
         let open = h.sales.create_lead("Lovelace").await;
         let away = h.sales.create_lead("Lovelace").await;

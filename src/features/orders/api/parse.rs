@@ -10,6 +10,8 @@ use leadsmith_proto as proto;
 
 /// The maximum number of characters of a note or a reason.
 const MAX_NOTE: usize = 1_000;
+/// The maximum number of characters of the key of a step or an action.
+const MAX_KEY: usize = 64;
 /// The maximum number of characters of a reference.
 const MAX_REFERENCE: usize = 200;
 /// The maximum number of characters of a comment.
@@ -100,6 +102,12 @@ pub(super) fn key(violations: &mut Violations, field: &str, key: String, example
         violations.add(field, Reason::Required, problem);
     }
     key
+}
+
+/// Parses a filter by the key of a step or an action; empty for all. No key has a control character, and the database
+/// refuses U+0000.
+pub(super) fn key_filter(violations: &mut Violations, field: &str, key: &str) -> String {
+    read::text(violations, field, key, MAX_KEY)
 }
 
 /// Parses a reason.
