@@ -41,6 +41,17 @@ pub use record::Record;
 pub use snapshot::Kind;
 pub use unit_of_work::{Decision, Mutation, SideStatement, UnitOfWork};
 
+/// The record that a change is about.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The record.
+    pub id: Uuid,
+    /// The expected etag; empty for any.
+    pub etag: String,
+    /// Validate without changing.
+    pub validate_only: bool,
+}
+
 /// One accepted change of one record, for the history and the events.
 pub struct Change {
     subject: &'static str,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::core::call::{Call, RequestKey};
 use crate::error::{Error, Result};
 
+pub(crate) use mutate::target;
 pub use mutate::{mutate, prepare_and_mutate};
 
 /// Splits a request into the call, which the admission layer has added, and its message.

@@ -10,6 +10,26 @@ use crate::error::{Error, Result};
 /// How often a change is prepared if its records change concurrently.
 const MAX_ATTEMPTS: usize = 3;
 
+/// Reads what all requests have in common that change one record: the request id, the etag, `validate_only`, and the
+/// record's id, whose field is `id` unless another one is named. It is a macro because the requests share no type.
+/// Passwords must be taken out of the request before.
+macro_rules! target {
+    ($violations:ident, $call:ident, $body:ident) => {
+        $crate::grpc::target!($violations, $call, $body, id)
+    };
+    ($violations:ident, $call:ident, $body:ident, $id:ident) => {{
+        let request_id = $crate::grpc::read::request_id(&mut $violations, &mut $body.request_id);
+        $crate::grpc::set_request_key(&mut $call, request_id, &$body);
+        $crate::commit::Target {
+            id: $crate::grpc::read::id(&mut $violations, stringify!($id), &$body.$id),
+            etag: std::mem::take(&mut $body.etag),
+            validate_only: $body.validate_only,
+        }
+    }};
+}
+
+pub(crate) use target;
+
 /// Commits a change. `render` makes the response from its outcome, before the commit: the response is stored
 /// with the change.
 ///

@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Console, Result, done, page};
 use crate::auth::operators::{Operator, Username};
+use crate::commit::Target;
 use crate::config::StartupError;
 use crate::core::role::Role;
 use crate::core::text;
@@ -134,8 +135,8 @@ impl Console {
         self.apply("leadsmith operator unlock", prepare).await
     }
 
-    async fn operator_target(&self, username: &str) -> Result<operators::Target> {
-        Ok(operators::Target {
+    async fn operator_target(&self, username: &str) -> Result<Target> {
+        Ok(Target {
             id: self.operator(username).await?.id,
             etag: String::new(),
             validate_only: false,

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{Console, Result, done, page};
 use crate::auth::tokens::{self, Secret, TokenKind};
+use crate::commit::Target;
 use crate::config::StartupError;
 use crate::core::role::Role;
 use crate::error::ErrorReason;
@@ -154,14 +155,14 @@ impl Console {
             .await
     }
 
-    async fn account_target(&self, name: &str) -> Result<service_accounts::Target> {
+    async fn account_target(&self, name: &str) -> Result<Target> {
         let Some(account) = self.accounts.find(name).await? else {
             return Err(StartupError::new(format!(
                 "there is no service account {name:?}: run leadsmith service-account list to list all service \
                  accounts"
             )));
         };
-        Ok(service_accounts::Target {
+        Ok(Target {
             id: account.id,
             etag: String::new(),
             validate_only: false,

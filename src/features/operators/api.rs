@@ -7,17 +7,17 @@ use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Operators, Target};
+use super::Operators;
 use crate::auth::operators::Operator;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Ended;
-use crate::commit::{GroupCommit, Mutation, Record as _};
+use crate::commit::{GroupCommit, Mutation, Record as _, Target};
 use crate::core::call::Call;
 use crate::core::role::Role;
 use crate::core::violations::{Reason, Violations};
 use crate::error::Result as CallResult;
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key};
+use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key, target};
 use leadsmith_proto::{self as proto, operator_service_server::OperatorService};
 
 /// See `operator_service.proto`.
@@ -37,20 +37,6 @@ paged!(
     ListOperatorSessionsRequest,
     ListOperatorHistoryRequest
 );
-
-/// Parses what all changes of an operator have in common. It is a macro because the requests share no type.
-macro_rules! target {
-    ($violations:ident, $call:ident, $body:ident) => {{
-        $call.notes.root_kind(Operator::NAME);
-        let request_id = read::request_id(&mut $violations, &mut $body.request_id);
-        set_request_key(&mut $call, request_id, &$body);
-        Target {
-            id: read::id(&mut $violations, "id", &$body.id),
-            etag: std::mem::take(&mut $body.etag),
-            validate_only: $body.validate_only,
-        }
-    }};
-}
 
 /// The renderer of a response that has only the operator.
 macro_rules! with_operator {
@@ -196,6 +182,7 @@ impl OperatorService for OperatorApi {
         request: Request<proto::DisableOperatorRequest>,
     ) -> Result<Response<proto::DisableOperatorResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(Operator::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
@@ -209,6 +196,7 @@ impl OperatorService for OperatorApi {
         request: Request<proto::EnableOperatorRequest>,
     ) -> Result<Response<proto::EnableOperatorResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(Operator::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
@@ -221,6 +209,7 @@ impl OperatorService for OperatorApi {
         request: Request<proto::ResetPasswordRequest>,
     ) -> Result<Response<proto::ResetPasswordResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(Operator::NAME);
         let password = SecretString::from(std::mem::take(&mut body.new_password));
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
@@ -236,6 +225,7 @@ impl OperatorService for OperatorApi {
         request: Request<proto::UnlockOperatorRequest>,
     ) -> Result<Response<proto::UnlockOperatorResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(Operator::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
@@ -267,6 +257,7 @@ impl OperatorService for OperatorApi {
         request: Request<proto::EndOperatorSessionsRequest>,
     ) -> Result<Response<proto::EndOperatorSessionsResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(Operator::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         let session = read::optional_id(&mut violations, "session_id", &body.session_id);

@@ -5,22 +5,13 @@ use uuid::Uuid;
 
 use super::errors;
 use crate::auth::operators::{Operator, PasswordHash};
-use crate::commit::{Change, Decision, LockSet, Mutation, SideStatement, UnitOfWork, check_etag};
+use crate::commit::{
+    Change, Decision, LockSet, Mutation, SideStatement, Target, UnitOfWork, check_etag,
+};
 use crate::core::field_change::FieldChange;
 use crate::core::role::Role;
 use crate::core::text_enum::TextEnum as _;
 use crate::error::Result;
-
-/// The operator to change.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The operator.
-    pub id: Uuid,
-    /// The expected etag; empty for any.
-    pub etag: String,
-    /// Validate without changing.
-    pub validate_only: bool,
-}
 
 /// The new values of an operator. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]

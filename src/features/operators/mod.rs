@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::auth::operators::{self, Operator, Username};
 use crate::auth::sessions::{self, Ended};
 use crate::auth::{Auth, locks};
-use crate::commit::{Mutation, check_etag, history};
+use crate::commit::{Mutation, Target, check_etag, history};
 use crate::core::field_change::FieldChange;
 use crate::core::page::PageInput;
 use crate::core::role::Role;
@@ -28,7 +28,7 @@ use crate::error::Result;
 
 use change::{change, set_disable_time};
 
-pub use change::{Patch, Target, enable};
+pub use change::{Patch, enable};
 pub use ownership::Ownership;
 pub use password::NewOperator;
 

@@ -4,11 +4,11 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::change::{change, locked, set_password};
-use super::{Operators, Target, errors};
+use super::{Operators, errors};
 use crate::auth::operators::{Operator, PasswordHash, Username};
 use crate::auth::sessions::{self, Ended};
 use crate::auth::{self, passwords, require_operator};
-use crate::commit::{Change, Decision, LockSet, Mutation, check_etag};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, check_etag};
 use crate::core::call::Call;
 use crate::core::field_change::FieldChange;
 use crate::core::role::Role;

@@ -6,14 +6,14 @@ pub mod render;
 use tonic::{Request, Response, Status};
 
 use super::model::{Field, Filter, OpportunityState, View};
-use super::{NewOpportunity, Opportunities, Target};
-use crate::commit::GroupCommit;
+use super::{NewOpportunity, Opportunities};
+use crate::commit::{GroupCommit, Target};
 use crate::core::violations::Violations;
 use crate::db::Db;
 use crate::features::operators::{self, Ownership};
 use crate::grpc::enums::WireEnum as _;
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, read, set_request_key};
+use crate::grpc::{self, mutate, read, set_request_key, target};
 use leadsmith_proto::{self as proto, opportunity_service_server::OpportunityService};
 
 /// See `opportunity_service.proto`.
@@ -152,13 +152,7 @@ impl OpportunityService for OpportunityApi {
     ) -> Result<Response<proto::CloseOpportunityResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
-        let request_id = read::request_id(&mut violations, &mut body.request_id);
-        set_request_key(&mut call, request_id, &body);
-        let target = Target {
-            id: read::id(&mut violations, "id", &body.id),
-            etag: body.etag,
-            validate_only: body.validate_only,
-        };
+        let target = target!(violations, call, body);
         let outcome = parse::outcome(&mut violations, body.outcome);
         let reason = read::text(&mut violations, "reason", &body.reason, MAX_REASON);
         violations.finish()?;
@@ -173,13 +167,7 @@ impl OpportunityService for OpportunityApi {
     ) -> Result<Response<proto::ReopenOpportunityResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
-        let request_id = read::request_id(&mut violations, &mut body.request_id);
-        set_request_key(&mut call, request_id, &body);
-        let target = Target {
-            id: read::id(&mut violations, "id", &body.id),
-            etag: body.etag,
-            validate_only: body.validate_only,
-        };
+        let target = target!(violations, call, body);
         violations.finish()?;
         let render = with_opportunity!(ReopenOpportunityResponse, render::view);
         mutate(&self.commit, call, super::reopen(target), render).await

@@ -1,27 +1,15 @@
 //! How an opportunity is changed: the decision that all changes share.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::errors;
 use super::model::{Close, Field, Opportunity, OpportunityState, Outcome, Patch, Transition, View};
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag};
 use crate::core::violations::Violations;
 use crate::error::Result;
 use crate::features::leads;
 use crate::features::leads::model::Transition as LeadTransition;
 use crate::features::operators::Ownership;
-
-/// The opportunity to change.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The opportunity.
-    pub id: Uuid,
-    /// The expected etag; empty for any.
-    pub etag: String,
-    /// Validate without changing.
-    pub validate_only: bool,
-}
 
 /// Edits an OPEN opportunity. `owner` is whether the new owner may own records.
 ///

@@ -22,7 +22,7 @@ use crate::features::leads::model::{Lead, Transition};
 use crate::features::operators::Ownership;
 use model::{Details, Filter, Opportunity, OpportunityState, View};
 
-pub use change::{Target, close, reopen, update};
+pub use change::{close, reopen, update};
 
 /// The use cases of opportunities.
 #[derive(Clone, Debug)]

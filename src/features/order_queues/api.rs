@@ -5,12 +5,12 @@ pub mod render;
 
 use tonic::{Request, Response, Status};
 
+use super::OrderQueues;
 use super::model::OrderQueue;
-use super::{OrderQueues, Target};
-use crate::commit::{GroupCommit, Record as _};
+use crate::commit::{GroupCommit, Record as _, Target};
 use crate::core::violations::{Reason, Violations};
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, read, set_request_key};
+use crate::grpc::{self, mutate, read, set_request_key, target};
 use leadsmith_proto::{self as proto, order_queue_service_server::OrderQueueService};
 
 /// See `order_queue_service.proto`.
@@ -32,20 +32,6 @@ macro_rules! with_queue {
             order_queue: Some(render::queue(queue)),
         }
     };
-}
-
-/// Parses what Archive and Unarchive have in common. It is a macro because the requests share no type.
-macro_rules! target {
-    ($violations:ident, $call:ident, $body:ident) => {{
-        $call.notes.root_kind(OrderQueue::NAME);
-        let request_id = read::request_id(&mut $violations, &mut $body.request_id);
-        set_request_key(&mut $call, request_id, &$body);
-        Target {
-            id: read::id(&mut $violations, "id", &$body.id),
-            etag: std::mem::take(&mut $body.etag),
-            validate_only: $body.validate_only,
-        }
-    }};
 }
 
 #[tonic::async_trait]
@@ -131,6 +117,7 @@ impl OrderQueueService for OrderQueueApi {
         request: Request<proto::ArchiveOrderQueueRequest>,
     ) -> Result<Response<proto::ArchiveOrderQueueResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(OrderQueue::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
@@ -143,6 +130,7 @@ impl OrderQueueService for OrderQueueApi {
         request: Request<proto::UnarchiveOrderQueueRequest>,
     ) -> Result<Response<proto::UnarchiveOrderQueueResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(OrderQueue::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;

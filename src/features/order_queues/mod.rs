@@ -11,7 +11,7 @@ pub mod store;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag, history};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag, history};
 use crate::core::page::PageInput;
 use crate::core::violations::{Reason, Violations};
 use crate::db::Db;
@@ -35,17 +35,6 @@ pub struct NewQueue {
     /// The templates of the actions, each in one of the steps.
     pub actions: Vec<Template>,
     /// Validate without creating.
-    pub validate_only: bool,
-}
-
-/// The queue to change.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The queue.
-    pub id: Uuid,
-    /// The expected etag; empty for any.
-    pub etag: String,
-    /// Validate without changing.
     pub validate_only: bool,
 }
 

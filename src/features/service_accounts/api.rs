@@ -5,13 +5,13 @@ mod messages;
 use tonic::{Request, Response, Status};
 
 use super::model::ServiceAccount;
-use super::{KeyChange, ServiceAccounts, Target};
+use super::{KeyChange, ServiceAccounts};
 use crate::auth::tokens::{self, TokenKind};
-use crate::commit::{GroupCommit, Record as _};
+use crate::commit::{GroupCommit, Record as _, Target};
 use crate::core::clock::Clock;
 use crate::core::violations::{Reason, Violations};
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key};
+use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key, target};
 use leadsmith_proto::{self as proto, service_account_service_server::ServiceAccountService};
 
 /// See `service_account_service.proto`.
@@ -31,20 +31,6 @@ paged!(
     ListKeysRequest,
     ListServiceAccountHistoryRequest
 );
-
-/// Parses what all changes of an account have in common. It is a macro because the requests share no type.
-macro_rules! target {
-    ($violations:ident, $call:ident, $body:ident) => {{
-        $call.notes.root_kind(ServiceAccount::NAME);
-        let request_id = read::request_id(&mut $violations, &mut $body.request_id);
-        set_request_key(&mut $call, request_id, &$body);
-        Target {
-            id: read::id(&mut $violations, "id", &$body.id),
-            etag: std::mem::take(&mut $body.etag),
-            validate_only: $body.validate_only,
-        }
-    }};
-}
 
 /// The renderer of a response that has only the account.
 macro_rules! with_account {
@@ -138,6 +124,7 @@ impl ServiceAccountService for ServiceAccountApi {
         request: Request<proto::DisableServiceAccountRequest>,
     ) -> Result<Response<proto::DisableServiceAccountResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(ServiceAccount::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
@@ -150,6 +137,7 @@ impl ServiceAccountService for ServiceAccountApi {
         request: Request<proto::EnableServiceAccountRequest>,
     ) -> Result<Response<proto::EnableServiceAccountResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(ServiceAccount::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
@@ -162,6 +150,7 @@ impl ServiceAccountService for ServiceAccountApi {
         request: Request<proto::CreateKeyRequest>,
     ) -> Result<Response<proto::CreateKeyResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(ServiceAccount::NAME);
         let mut violations = Violations::default();
         let target = target!(violations, call, body);
         violations.finish()?;
@@ -204,6 +193,7 @@ impl ServiceAccountService for ServiceAccountApi {
         request: Request<proto::RevokeKeyRequest>,
     ) -> Result<Response<proto::RevokeKeyResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        call.notes.root_kind(ServiceAccount::NAME);
         let mut violations = Violations::default();
         // The id is that of the key.
         let Target {

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::model::{Key, ServiceAccount};
-use super::{Target, locked, store};
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
+use super::{locked, store};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag};
 use crate::core::call::TokenHash;
 use crate::core::field_change::FieldChange;
 use crate::error::Result;

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::auth::Auth;
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag, history};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag, history};
 use crate::core::field_change::FieldChange;
 use crate::core::page::PageInput;
 use crate::core::role::Role;
@@ -31,17 +31,6 @@ pub use keys::{KeyChange, create_key};
 #[derive(Clone, Debug)]
 pub struct ServiceAccounts {
     auth: Arc<Auth>,
-}
-
-/// The account to change.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The account.
-    pub id: Uuid,
-    /// The expected etag; empty for any.
-    pub etag: String,
-    /// Validate without changing.
-    pub validate_only: bool,
 }
 
 /// The input of [`create`].
