@@ -30,8 +30,8 @@ use crate::features::service_accounts::{ServiceAccounts, api::ServiceAccountApi}
 use crate::features::sessions::api::AuthApi;
 use crate::features::{self};
 use crate::grpc::page::PageTokens;
-use crate::jobs::last_use;
 use crate::jobs::retention::{self, RetentionPolicy};
+use crate::jobs::{last_use, search_texts};
 use crate::server::tls::Tls;
 use crate::server::{
     self, AdmissionLayer, LARGEST_PUBLIC_REQUEST, LARGEST_REQUEST, LARGEST_RESPONSE, Readiness,
@@ -265,6 +265,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, St
     )?;
     serving.add_background(retention);
     serving.add_background(last_use::start(Arc::clone(&app.auth)));
+    serving.add_background(search_texts::start(app.db.clone()));
     Ok(Running {
         address: serving.address,
         admin_address: serving.admin_address(),

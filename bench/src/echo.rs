@@ -82,6 +82,20 @@ impl LeadService for Echo {
         Ok(Response::new(self.get.clone()))
     }
 
+    async fn batch_get(
+        &self,
+        _: Request<proto::BatchGetLeadsRequest>,
+    ) -> Reply<proto::BatchGetLeadsResponse> {
+        Err(not_echoed())
+    }
+
+    async fn list_duplicates(
+        &self,
+        _: Request<proto::ListDuplicatesRequest>,
+    ) -> Reply<proto::ListDuplicatesResponse> {
+        Err(not_echoed())
+    }
+
     async fn list(&self, _: Request<proto::ListLeadsRequest>) -> Reply<proto::ListLeadsResponse> {
         Ok(Response::new(self.list.clone()))
     }

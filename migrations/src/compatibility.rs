@@ -2,8 +2,8 @@
 //!
 //! A program that is older than a schema does not know the newest migrations, so what they do to it must be in the
 //! database: the table `schema_compatibility` has a row for each applied migration since the one that creates the
-//! table. The row is written and deleted in the transaction of its migration. The service reads the table when it
-//! meets a migration that it does not know.
+//! table. The row is written and deleted in the transaction of its migration, if the migration has one. The service
+//! reads the table when it meets a migration that it does not know.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, Statement, Value};
@@ -57,7 +57,10 @@ impl<M: MigrationTrait> MigrationTrait for Marked<M> {
         if self.name() < CREATED_BY {
             return Ok(());
         }
-        let insert = format!("INSERT INTO {TABLE} (migration, requires) VALUES ($1, $2)");
+        // A migration without a transaction may have been stopped after this and before it was listed.
+        let insert = format!(
+            "INSERT INTO {TABLE} (migration, requires) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+        );
         execute(manager, &insert, [self.name().into(), self.requires.into()]).await
     }
 

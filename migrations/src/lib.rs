@@ -26,8 +26,11 @@ mod m0017_identities;
 mod m0018_people;
 mod m0019_opportunities;
 mod m0020_order_queues;
+mod m0023_outdated_texts;
+mod m0024_search_texts;
 mod schema;
 pub mod search_index;
+pub mod search_text;
 
 /// All migrations, in the order in which they apply, each with what it means for programs that do not know it.
 pub struct Migrator;
@@ -59,6 +62,8 @@ impl MigratorTrait for Migrator {
             expand(m0018_people::Migration),
             expand(m0019_opportunities::Migration),
             expand(m0020_order_queues::Migration),
+            expand(m0023_outdated_texts::Migration),
+            expand(m0024_search_texts::Migration),
         ]
     }
 }

@@ -28,6 +28,7 @@ const ADMIN: Access = Access::AtLeast(Role::Admin);
 pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.LeadService/Create", SALES),
     ("leadsmith.v1.LeadService/Get", VIEWER),
+    ("leadsmith.v1.LeadService/BatchGet", VIEWER),
     ("leadsmith.v1.LeadService/List", VIEWER),
     ("leadsmith.v1.LeadService/Search", VIEWER),
     ("leadsmith.v1.LeadService/Update", SALES),
@@ -35,6 +36,7 @@ pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.LeadService/Reactivate", SALES),
     ("leadsmith.v1.LeadService/Convert", SALES),
     ("leadsmith.v1.LeadService/Erase", ADMIN),
+    ("leadsmith.v1.LeadService/ListDuplicates", VIEWER),
     ("leadsmith.v1.LeadService/ListHistory", VIEWER),
     ("leadsmith.v1.ClientService/Get", VIEWER),
     ("leadsmith.v1.ClientService/List", VIEWER),
@@ -114,7 +116,15 @@ pub fn is_read(rpc: &str) -> bool {
     let (_, method) = rpc.rsplit_once('/').unwrap_or_default();
     method.starts_with("Get")
         || method.starts_with("List")
-        || ["Search", "WhoAmI", "Check", "Watch", "ServerReflectionInfo"].contains(&method)
+        || [
+            "BatchGet",
+            "Search",
+            "WhoAmI",
+            "Check",
+            "Watch",
+            "ServerReflectionInfo",
+        ]
+        .contains(&method)
 }
 
 /// The full names of the Leadsmith services in the table.

@@ -23,7 +23,7 @@ const MAX_SIZE: u64 = 1_000;
 /// HMAC-SHA-256, truncated to 128 bits.
 const TAG_LENGTH: usize = 16;
 /// The maximum number of bytes of a page, below the default limit of 4 MiB of gRPC clients.
-const MAX_PAGE_BYTES: usize = 3 << 20;
+pub const MAX_PAGE_BYTES: usize = 3 << 20;
 /// Longer tokens cannot be valid: a key is at most 200 characters of at most 4 bytes each, in JSON.
 const MAX_TOKEN_LENGTH: usize = 4_096;
 

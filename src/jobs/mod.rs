@@ -4,3 +4,4 @@
 
 pub mod last_use;
 pub mod retention;
+pub mod search_texts;

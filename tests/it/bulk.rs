@@ -3,7 +3,7 @@
 use sea_orm::sqlx::postgres::PgPoolCopyExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
-use leadsmith::db::search;
+use migrations::search_text::{self, Fields};
 
 /// Parts of every loaded lead's company, of 3, 5 and 20 characters.
 pub const COMMON: [&str; 3] = ["exa", "examp", "example hosting comp"];
@@ -44,6 +44,7 @@ pub async fn load(db: &DatabaseConnection, count: usize) {
         migrations::fill_search_index(db).await.unwrap();
         db.execute_unprepared("ANALYZE").await.unwrap();
     }
+    check_search_text(db).await;
 }
 
 fn insert(
@@ -102,12 +103,31 @@ fn insert(
     )
 }
 
-/// The value that the service would store: `lower` folds all of these texts.
+/// The text that the service would store. A test compares it for one lead.
 fn search_text(separator: &str) -> String {
     format!(
-        "lower(first_name || ' ' || last_name) || {separator} || lower(company) || {separator} || \
-         email || {separator} || phone"
+        "{separator} || lower(first_name || ' ' || last_name || ', ' || first_name) || {separator} || lower(company) \
+         || {separator} || email || {separator} || replace(substr(phone, 2), ' ', '') || {separator}"
     )
+}
+
+/// Fails unless the newest lead has the text that the service would store.
+async fn check_search_text(db: &DatabaseConnection) {
+    let sql = "SELECT l.first_name, l.last_name, l.company, l.email, l.phone, s.text FROM leads AS l \
+               JOIN lead_search AS s ON s.seq = l.seq ORDER BY l.seq DESC LIMIT 1";
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql));
+    let row = row.await.unwrap().unwrap();
+    let text = |index| row.try_get_by_index::<String>(index).unwrap();
+    let fields = [text(0), text(1), text(2), text(3), text(4)];
+    let [first_name, last_name, company, email, phone] = &fields;
+    let fields = Fields {
+        first_name,
+        last_name,
+        company,
+        email,
+        phone,
+    };
+    assert_eq!(text(5), fields.text());
 }
 
 /// PostgreSQL's index contains hashes that the service computes.
@@ -127,7 +147,7 @@ async fn copy_search(db: &DatabaseConnection) {
         for row in rows {
             let seq: i64 = row.try_get_by_index(0).unwrap();
             let text: String = row.try_get_by_index(1).unwrap();
-            let hashes: Vec<String> = search::trigrams(&text)
+            let hashes: Vec<String> = search_text::trigrams(&text)
                 .iter()
                 .map(ToString::to_string)
                 .collect();

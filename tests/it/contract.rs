@@ -42,7 +42,9 @@ fn messages(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
 /// A read-only RPC.
 fn only_reads(method: &MethodDescriptor) -> bool {
     let name = method.name();
-    name.starts_with("Get") || name.starts_with("List") || ["Search", "WhoAmI"].contains(&name)
+    name.starts_with("Get")
+        || name.starts_with("List")
+        || ["BatchGet", "Search", "WhoAmI"].contains(&name)
 }
 
 #[test]

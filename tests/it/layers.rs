@@ -39,7 +39,7 @@ const ONLY_IN: [(&str, &[&str]); 2] = [
             "/store.rs",
             "/store/",
             "features/leads/lists",
-            "features/leads/search.rs",
+            "features/leads/search",
         ],
     ),
 ];

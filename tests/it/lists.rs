@@ -1,14 +1,20 @@
 //! Lists and searches: their contents, their order, and that each row is on exactly one page.
 
+mod batches;
 mod clients;
+mod duplicates;
 mod filters;
 mod large;
 mod ordering;
 mod others;
+mod outdated;
 mod paging;
 mod search;
+mod search_format;
 pub mod search_index;
+mod search_text;
 mod tokens;
+mod totals;
 
 use leadsmith_proto::{
     Lead, LeadState, ListLeadsRequest, ListLeadsResponse, SearchLeadsRequest, SearchLeadsResponse,

@@ -43,9 +43,11 @@ fn promised(rpc: &str) -> Access {
         ("AuthService", _) => Access::Principal,
         ("OperatorService", "Get" | "List") => Access::AtLeast(Role::Viewer),
         ("OperatorService" | "ServiceAccountService", _) => Access::AtLeast(Role::Admin),
-        ("DashboardService", _) | (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => {
-            Access::AtLeast(Role::Viewer)
-        }
+        ("DashboardService", _)
+        | (
+            _,
+            "Get" | "BatchGet" | "List" | "ListDuplicates" | "Search" | "ListHistory" | "ListRuns",
+        ) => Access::AtLeast(Role::Viewer),
         ("LeadService", "Erase")
         | ("OrderQueueService", "Create" | "Update" | "Archive" | "Unarchive") => {
             Access::AtLeast(Role::Admin)

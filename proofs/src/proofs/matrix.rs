@@ -113,7 +113,10 @@ fn access(rpc: &str) -> Option<Access> {
         ("OperatorService", "Get" | "List") => Access::Viewer,
         ("OperatorService" | "ServiceAccountService", _) | (_, "Erase") => Access::Admin,
         ("DashboardService", _) => Access::Viewer,
-        (_, "Get" | "List" | "Search" | "ListHistory" | "ListRuns") => Access::Viewer,
+        (
+            _,
+            "Get" | "BatchGet" | "List" | "ListDuplicates" | "Search" | "ListHistory" | "ListRuns",
+        ) => Access::Viewer,
         ("LeadService", "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert")
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
         | (

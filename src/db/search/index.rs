@@ -20,6 +20,7 @@ use migrations::search_index::{
 };
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
+use super::Needles;
 use crate::db::Tx;
 use crate::error::{Error, Result};
 
@@ -172,17 +173,21 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Starts a search for a folded `query` that the index can answer, among leads with a `seq`
-    /// below `before`.
-    pub async fn find(db: &impl ConnectionTrait, query: &str, before: Option<i64>) -> Result<Self> {
+    /// Starts a search for `needles` that the index can find, among leads with a `seq` below `before`.
+    pub async fn find(
+        db: &impl ConnectionTrait,
+        needles: &Needles,
+        before: Option<i64>,
+    ) -> Result<Self> {
         let [max_first, max_later] = TRIGRAMS;
-        let mut trigrams: Vec<u32> = codes(query).collect::<BTreeSet<_>>().into_iter().collect();
+        let trigrams: BTreeSet<u32> = needles.iter().flat_map(codes).collect();
+        let mut trigrams: Vec<u32> = trigrams.into_iter().collect();
         trigrams.truncate(max_first);
         let before = before.unwrap_or(i64::MAX);
         let [first_read, ..] = SEGMENTS;
         let values = [
             before.into(),
-            query.into(),
+            needles.longest().into(),
             (first_read as i64).into(),
             json_array(trigrams.iter().map(|trigram| i64::from(*trigram))).into(),
         ];

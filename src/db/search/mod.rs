@@ -7,12 +7,15 @@
 //! in an array with a GIN index, SQLite in sets of our own ([`index`]).
 //!
 //! A query of one or two characters has no trigram. For it the leads are scanned, newest first.
+//!
+//! [`migrations::search_text`] defines the texts and the form of a query.
 
 pub mod index;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use migrations::search_index;
+use migrations::search_index::{self, SEPARATOR};
+use migrations::search_text::{self, trigrams};
 use sea_orm::sea_query::{ArrayType, Condition, Expr, ExprTrait, Func, Value};
 use sea_orm::{ConnectionTrait, DbBackend};
 
@@ -23,7 +26,7 @@ use crate::error::Result;
 /// The minimum length of a query that the index can answer, in characters.
 pub const MIN_INDEXED_CHARS: usize = search_index::TRIGRAM;
 
-/// The folded texts that leads are found by, keyed by the leads' `seq`.
+/// The texts that leads are found by, keyed by the leads' `seq`.
 pub type Texts = BTreeMap<i64, String>;
 
 /// Indexes the texts of new leads. Returns the rows of `lead_search`, to be written together with
@@ -83,49 +86,75 @@ pub fn key() -> Expr {
     Expr::col(("lead_search", "seq"))
 }
 
-/// Whether the index can answer a folded query.
-pub fn is_indexed(query: &str) -> bool {
-    query.chars().count() >= MIN_INDEXED_CHARS
+/// What a search looks for: one part or several parts of a lead's text, in the form of queries.
+#[derive(Clone, Debug, Default)]
+pub struct Needles(Vec<String>);
+
+impl Needles {
+    /// The text that a caller searches for; `None` if nothing is left of it, as of accents alone.
+    pub fn query(text: &str) -> Option<Self> {
+        let query = search_text::query(text);
+        (!query.is_empty()).then(|| Self(vec![query]))
+    }
+
+    /// Parts of a text that this crate has made, all of which a lead must have.
+    pub fn parts(parts: Vec<String>) -> Self {
+        Self(parts)
+    }
+
+    /// Each part.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// The longest part, which the fewest leads are likely to have.
+    pub fn longest(&self) -> &str {
+        let longest = self.iter().max_by_key(|part| part.len());
+        longest.unwrap_or_default()
+    }
+
+    /// Whether the index can find them.
+    pub fn is_indexed(&self) -> bool {
+        let mut runs = self.iter().flat_map(|part| part.split(SEPARATOR));
+        runs.any(|run| run.chars().count() >= MIN_INDEXED_CHARS)
+    }
 }
 
-/// The condition that a row's text contains the folded `query`, without the index.
-pub fn text_contains(backend: DbBackend, query: &str) -> Expr {
-    let text = Expr::col(("lead_search", "text"));
+/// The condition that a row's text contains all of `needles`, without the index.
+pub fn text_contains(backend: DbBackend, needles: &Needles) -> Condition {
     let position = if backend == DbBackend::Postgres {
         "strpos"
     } else {
         "instr"
     };
-    Expr::expr(Func::cust(position).arg(text).arg(query)).gt(0)
+    let contains = |part: &str| {
+        let text = Expr::col(("lead_search", "text"));
+        Expr::expr(Func::cust(position).arg(text).arg(part)).gt(0)
+    };
+    needles
+        .iter()
+        .fold(Condition::all(), |all, part| all.add(contains(part)))
 }
 
-/// The condition that a row of `lead_search` on PostgreSQL contains the folded `query`. The index
-/// must be able to answer the query.
-pub fn contains(query: &str) -> Condition {
-    let indexed = Expr::cust_with_values(
-        "\"lead_search\".\"trigrams\" @> $1",
-        [array(trigrams(query))],
-    );
+/// The condition that the text of a row of `lead_search` on PostgreSQL contains all of `needles`, which the index
+/// must be able to find.
+pub fn contains(needles: &Needles) -> Condition {
+    let numbers = needles.iter().flat_map(trigrams).collect();
+    let indexed = Expr::cust_with_values("\"lead_search\".\"trigrams\" @> $1", [array(numbers)]);
     Condition::all()
         .add(indexed)
-        .add(text_contains(DbBackend::Postgres, query))
+        .add(text_contains(DbBackend::Postgres, needles))
 }
 
-/// The distinct trigrams, each hashed to 32 bits (FNV-1a): the content of PostgreSQL's index.
-pub fn trigrams(text: &str) -> BTreeSet<i32> {
-    let characters: Vec<char> = text.chars().collect();
-    characters
-        .windows(MIN_INDEXED_CHARS)
-        .map(|run| {
-            let hash = run.iter().fold(0x811c_9dc5_u32, |hash, character| {
-                (hash ^ u32::from(*character)).wrapping_mul(0x0100_0193)
-            });
-            hash.cast_signed()
-        })
-        .collect()
+/// The condition that an older version has written a row of `lead_search`.
+pub fn is_outdated(backend: DbBackend) -> &'static str {
+    match backend == DbBackend::Postgres {
+        true => search_text::IS_OUTDATED_ON_POSTGRES,
+        false => search_text::IS_OUTDATED_ON_SQLITE,
+    }
 }
 
-fn array(numbers: BTreeSet<i32>) -> Value {
+fn array(numbers: Vec<i32>) -> Value {
     let values = numbers
         .into_iter()
         .map(|number| Value::Int(Some(number)))

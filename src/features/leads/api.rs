@@ -1,19 +1,18 @@
 //! `LeadService`: conversion between messages and domain types.
 
 mod parse;
+mod reads;
 pub mod render;
 
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
-use super::model::{Filter, LeadState, Ordering};
 use super::{Leads, NewLead, StateChange, Update, model};
 use crate::commit::GroupCommit;
 use crate::core::violations::{Reason, Violations};
 use crate::db::Db;
 use crate::features::operators::{self, Ownership};
-use crate::grpc::enums::WireEnum as _;
-use crate::grpc::page::{PageTokens, paged};
+use crate::grpc::page::PageTokens;
 use crate::grpc::{self, read};
 use crate::grpc::{mutate, prepare_and_mutate, set_request_key};
 use leadsmith_proto::{self as proto, lead_service_server::LeadService};
@@ -32,11 +31,6 @@ pub struct LeadApi {
 
 /// The maximum number of characters of a reason.
 const MAX_REASON: usize = 1_000;
-/// The maximum number of characters of a query.
-const MAX_QUERY: usize = 200;
-
-paged!(ListLeadsRequest, SearchLeadsRequest, ListHistoryRequest);
-
 #[tonic::async_trait]
 impl LeadService for LeadApi {
     async fn create(
@@ -73,59 +67,35 @@ impl LeadService for LeadApi {
         &self,
         request: Request<proto::GetLeadRequest>,
     ) -> Result<Response<proto::GetLeadResponse>, Status> {
-        let (call, body) = grpc::open(request)?;
-        let mut violations = Violations::default();
-        let id = read::id(&mut violations, "id", &body.id);
-        violations.finish()?;
-        call.notes.about("lead", id);
-        let lead = self.leads.get(id).await?;
-        Ok(Response::new(proto::GetLeadResponse {
-            lead: Some(render::lead(lead)),
-        }))
+        self.read_get(request).await
     }
 
     async fn list(
         &self,
         request: Request<proto::ListLeadsRequest>,
     ) -> Result<Response<proto::ListLeadsResponse>, Status> {
-        let (call, mut body) = grpc::open(request)?;
-        let mut violations = Violations::default();
-        let states = states(&mut violations, &mut body.states);
-        let page = self.page_tokens.page(&mut violations, &call, &mut body);
-        let ordering = ordering(&mut violations, &body.order_by);
-        let filter = filter(&mut violations, states, body);
-        violations.finish()?;
-        let rows = self.leads.list(&filter, ordering, page.input()?).await?;
-        let page = page.build(rows, |last| ordering.position(last), render::lead)?;
-        Ok(Response::new(proto::ListLeadsResponse {
-            leads: page.rows,
-            next_page_token: page.next_page_token,
-        }))
+        self.read_list(request).await
     }
 
     async fn search(
         &self,
         request: Request<proto::SearchLeadsRequest>,
     ) -> Result<Response<proto::SearchLeadsResponse>, Status> {
-        let (call, mut body) = grpc::open(request)?;
-        let mut violations = Violations::default();
-        let states = states(&mut violations, &mut body.states);
-        let page = self.page_tokens.page(&mut violations, &call, &mut body);
-        let query = read::text(&mut violations, "query", &body.query, MAX_QUERY);
-        if query.is_empty() {
-            violations.add(
-                "query",
-                Reason::Required,
-                "is required: send a substring of a name, company, email or phone",
-            );
-        }
-        violations.finish()?;
-        let rows = self.leads.search(&query, &states, page.input()?).await?;
-        let page = page.build(rows, |last| last.seq, render::lead)?;
-        Ok(Response::new(proto::SearchLeadsResponse {
-            leads: page.rows,
-            next_page_token: page.next_page_token,
-        }))
+        self.read_search(request).await
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<proto::BatchGetLeadsRequest>,
+    ) -> Result<Response<proto::BatchGetLeadsResponse>, Status> {
+        self.read_batch_get(request).await
+    }
+
+    async fn list_duplicates(
+        &self,
+        request: Request<proto::ListDuplicatesRequest>,
+    ) -> Result<Response<proto::ListDuplicatesResponse>, Status> {
+        self.read_list_duplicates(request).await
     }
 
     async fn update(
@@ -270,56 +240,6 @@ impl LeadService for LeadApi {
         &self,
         request: Request<proto::ListHistoryRequest>,
     ) -> Result<Response<proto::ListHistoryResponse>, Status> {
-        let (call, mut body) = grpc::open(request)?;
-        let mut violations = Violations::default();
-        let page = self.page_tokens.page(&mut violations, &call, &mut body);
-        let id = read::id(&mut violations, "id", &body.id);
-        violations.finish()?;
-        call.notes.about("lead", id);
-        let rows = self.leads.history(id, page.input()?).await?;
-        let page = page.build(rows, |last| last.version, grpc::render::entry)?;
-        Ok(Response::new(proto::ListHistoryResponse {
-            entries: page.rows,
-            next_page_token: page.next_page_token,
-        }))
-    }
-}
-
-fn ordering(violations: &mut Violations, order_by: &str) -> Ordering {
-    Ordering::parse(order_by).unwrap_or_else(|| {
-        violations.add(
-            "order_by",
-            Reason::ValueUnknown,
-            "must be create_time, update_time, last_name or company, followed by \" desc\" for descending order",
-        );
-        Ordering {
-            key: model::OrderKey::CreateTime,
-            descending: true,
-        }
-    })
-}
-
-fn states(violations: &mut Violations, states: &mut Vec<i32>) -> Vec<LeadState> {
-    read::enums(violations, "states", states, LeadState::from_wire)
-}
-
-fn filter(
-    violations: &mut Violations,
-    mut states: Vec<LeadState>,
-    body: proto::ListLeadsRequest,
-) -> Filter {
-    if states.is_empty() {
-        states.push(LeadState::Open);
-    }
-    read::country(violations, "country_code", &body.country_code);
-    Filter {
-        states,
-        owner_id: read::optional_id(violations, "owner_id", &body.owner_id),
-        country_code: body.country_code,
-        source: read::text(violations, "source", &body.source, 100),
-        create_time_after: read::time(violations, "create_time_after", body.create_time_after),
-        create_time_before: read::time(violations, "create_time_before", body.create_time_before),
-        update_time_after: read::time(violations, "update_time_after", body.update_time_after),
-        update_time_before: read::time(violations, "update_time_before", body.update_time_before),
+        self.read_list_history(request).await
     }
 }

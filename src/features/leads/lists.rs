@@ -6,6 +6,7 @@
 //! soon fills its page.
 
 mod filter;
+mod total;
 
 use crate::core::text_enum::TextEnum as _;
 use sea_orm::sea_query::{
@@ -21,6 +22,7 @@ use crate::error::Result;
 use filter::{column, condition, in_states};
 
 pub use filter::{IndexedFilter, between};
+pub use total::{total, total_statement};
 
 /// The maximum number of leads that are found by a filter and sorted. If more match, at least one in 200 of
 /// a million leads matches, and a scan for a page of 50 reads about 10,000.

@@ -5,6 +5,8 @@
 //! action both use [`convert`].
 
 pub mod api;
+mod batch_get;
+pub mod duplicates;
 pub mod erase;
 pub mod errors;
 pub mod lists;
@@ -28,14 +30,16 @@ use crate::core::violations::Violations;
 use crate::db::Db;
 use crate::db::batch_loader::BatchLoader;
 use crate::db::reader::Reader;
+use crate::db::search::Needles;
 use crate::db::select::Part;
 use crate::error::{Error, Result};
 use crate::features::operators::Ownership;
 use model::{
     Conversion, Deactivation, Details, Effect, Filter, Lead, LeadState, Ordering, Position, Status,
-    Transition,
+    Total, Transition,
 };
 
+pub use batch_get::Batch;
 pub use update::Update;
 
 /// The use cases of leads.
@@ -111,19 +115,41 @@ impl Leads {
         lists::list(&db, filter, ordering, page.after.as_ref(), page.limit).await
     }
 
-    /// Lists leads that contain `query`, newest first.
+    /// Counts the leads that match a filter.
+    ///
+    /// # Errors
+    /// See [`Leads::list`].
+    pub async fn total(&self, filter: &Filter, principal: Uuid) -> Result<Total> {
+        let db = self.db.pages(principal).await?;
+        lists::total(&db, filter).await
+    }
+
+    /// Counts the leads whose texts contain `needles`.
+    ///
+    /// # Errors
+    /// See [`Leads::list`].
+    pub async fn total_found(
+        &self,
+        needles: &Needles,
+        states: &[LeadState],
+        principal: Uuid,
+    ) -> Result<Total> {
+        let db = self.db.pages(principal).await?;
+        search::total(&db, needles, states).await
+    }
+
+    /// Lists leads whose texts contain `needles`, newest first.
     ///
     /// # Errors
     /// See [`Leads::list`].
     pub async fn search(
         &self,
-        query: &str,
+        needles: &Needles,
         states: &[LeadState],
         page: PageInput<i64>,
     ) -> Result<Part<Lead>> {
-        let query = model::fold(query);
         let db = self.db.pages(page.principal).await?;
-        search::search(&db, &query, states, page.after, page.limit).await
+        search::search(&db, needles, states, page.after, page.limit).await
     }
 
     /// Lists a lead's changes, newest first.

@@ -5,6 +5,9 @@
 //! | three characters and more | the index gives blocks of leads, newest first, whose texts are compared | the newest leads, in case many match; then the array index |
 //! | one or two characters | all leads, newest first | all leads, newest first |
 
+mod outdated;
+mod total;
+
 use crate::core::text_enum::TextEnum as _;
 use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{Condition, ConnectionTrait, DbBackend, EntityTrait, QueryTrait, Statement};
@@ -13,11 +16,14 @@ use super::model::{Lead, LeadState};
 use super::store::read_page;
 use crate::db::entities::lead::{Column, Entity};
 use crate::db::search::{
-    self,
+    self, Needles,
     index::{Candidates, json_array},
 };
 use crate::db::select::Part;
 use crate::error::Result;
+
+pub use outdated::make_outdated_again;
+pub use total::total;
 
 /// The numbers of newest leads that PostgreSQL scans before it uses the index: first a number that costs
 /// almost nothing, and then, if that scan shows that many leads match, enough for a page.
@@ -29,38 +35,38 @@ const COMMON_MATCHES: usize = 3;
 /// blocks did not match or are in other states.
 const BLOCKS_PER_STATEMENT: [usize; 5] = [16, 64, 256, 1_024, 8_192];
 
-/// Returns at most `limit` leads that contain the folded `query`, newest first, below `before`.
+/// Returns at most `limit` leads whose texts contain all of `needles`, newest first, below `before`.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn search(
     db: &impl ConnectionTrait,
-    query: &str,
+    needles: &Needles,
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
 ) -> Result<Part<Lead>> {
-    if !search::is_indexed(query) {
+    if !needles.is_indexed() {
         let backend = db.get_database_backend();
-        let statement = scan_statement(backend, query, states, before, limit);
+        let statement = scan_statement(backend, needles, states, before, limit);
         return read_page(db, statement, limit).await;
     }
     if db.get_database_backend() == DbBackend::Postgres {
-        on_postgres(db, query, states, before, limit).await
+        on_postgres(db, needles, states, before, limit).await
     } else {
-        on_sqlite(db, query, states, before, limit).await
+        on_sqlite(db, needles, states, before, limit).await
     }
 }
 
 async fn on_postgres(
     db: &impl ConnectionTrait,
-    query: &str,
+    needles: &Needles,
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
 ) -> Result<Part<Lead>> {
     for newest in NEWEST {
-        let statement = newest_statement(query, states, before, limit, newest);
+        let statement = newest_statement(needles, states, before, limit, newest);
         let found = read_page(db, statement, limit).await?;
         if found.is_truncated || found.rows.len() as u64 == limit {
             return Ok(found);
@@ -69,7 +75,7 @@ async fn on_postgres(
             break;
         }
     }
-    let statement = index_statement(query, states, before, limit);
+    let statement = index_statement(needles, states, before, limit);
     read_page(db, statement, limit).await
 }
 
@@ -80,12 +86,12 @@ async fn on_postgres(
 /// The texts are compared last.
 async fn on_sqlite(
     db: &impl ConnectionTrait,
-    query: &str,
+    needles: &Needles,
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
 ) -> Result<Part<Lead>> {
-    let mut candidates = Candidates::find(db, query, before).await?;
+    let mut candidates = Candidates::find(db, needles, before).await?;
     let mut found = Part::default();
     let mut sizes = BLOCKS_PER_STATEMENT
         .into_iter()
@@ -97,7 +103,7 @@ async fn on_sqlite(
         let last = blocks.len() < size;
         let missing = limit.saturating_sub(found.rows.len() as u64);
         if !blocks.is_empty() {
-            let statement = compare_statement(query, states, before, &blocks, missing);
+            let statement = compare_statement(needles, states, before, &blocks, missing);
             found.append(read_page(db, statement, missing).await?);
         }
         if last || found.rows.len() as u64 >= limit {
@@ -111,23 +117,16 @@ async fn on_sqlite(
 
 /// SQLite's statement that compares the texts of the leads in these blocks.
 pub fn compare_statement(
-    query: &str,
+    needles: &Needles,
     states: &[LeadState],
     before: Option<i64>,
     blocks: &[i64],
     limit: u64,
 ) -> Statement {
     let seq = || Expr::col((Entity, Column::Seq));
-    // A subquery instead of a join, so that leads are returned in the order of `seq` and only the rows of
-    // the page are read.
-    let among = Expr::cust_with_values(
-        "\"leads\".\"seq\" IN (SELECT s.seq FROM json_each(?) AS block CROSS JOIN lead_search AS s \
-         ON s.seq BETWEEN block.value << 2 AND (block.value << 2) + 3 WHERE instr(s.text, ?) > 0)",
-        [json_array(blocks.iter().copied()), query.to_owned()],
-    );
     let mut select = Entity::find().into_query();
     select
-        .and_where(among)
+        .and_where(among_blocks(needles, blocks))
         .order_by((Entity, Column::Seq), Order::Desc)
         .limit(limit);
     filter_states(&mut select, states);
@@ -137,15 +136,30 @@ pub fn compare_statement(
     DbBackend::Sqlite.build(&select)
 }
 
+/// The condition on SQLite that the text of a lead in these blocks contains all of `needles`.
+fn among_blocks(needles: &Needles, blocks: &[i64]) -> Expr {
+    // A subquery instead of a join, so that leads are returned in the order of `seq` and only the rows of
+    // the page are read.
+    let contains: Vec<&str> = needles.iter().map(|_| "instr(s.text, ?) > 0").collect();
+    let among = format!(
+        "\"leads\".\"seq\" IN (SELECT s.seq FROM json_each(?) AS block CROSS JOIN lead_search AS s \
+         ON s.seq BETWEEN block.value << 2 AND (block.value << 2) + 3 WHERE {})",
+        contains.join(" AND ")
+    );
+    let blocks = json_array(blocks.iter().copied());
+    let values = std::iter::once(blocks).chain(needles.iter().map(str::to_owned));
+    Expr::cust_with_values(among, values)
+}
+
 /// The statement that scans all leads, newest first.
 pub fn scan_statement(
     backend: DbBackend,
-    query: &str,
+    needles: &Needles,
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
 ) -> Statement {
-    let condition = Condition::all().add(search::text_contains(backend, query));
+    let condition = search::text_contains(backend, needles);
     if backend == DbBackend::Postgres {
         return page_statement(condition, states, before, limit);
     }
@@ -156,12 +170,12 @@ pub fn scan_statement(
 
 /// PostgreSQL's statement that uses the index.
 pub fn index_statement(
-    query: &str,
+    needles: &Needles,
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
 ) -> Statement {
-    page_statement(search::contains(query), states, before, limit)
+    page_statement(search::contains(needles), states, before, limit)
 }
 
 /// PostgreSQL's statement that reads only the leads of the page, not all that match.
@@ -189,11 +203,11 @@ fn page_statement(
     DbBackend::Postgres.build(&select)
 }
 
-/// PostgreSQL's statement that searches only the newest leads. If many leads contain the query, these are
+/// PostgreSQL's statement that searches only the newest leads. If many leads contain what is searched, these are
 /// enough for a page. PostgreSQL does not detect this case: it assumes that the trigrams of a word are
 /// independent of each other, expects only a few leads, and would sort all matches.
 pub fn newest_statement(
-    query: &str,
+    needles: &Needles,
     states: &[LeadState],
     before: Option<i64>,
     limit: u64,
@@ -201,7 +215,7 @@ pub fn newest_statement(
 ) -> Statement {
     let backend = DbBackend::Postgres;
     let seq = || Expr::col((Entity, Column::Seq));
-    let condition = Condition::all().add(search::text_contains(backend, query));
+    let condition = search::text_contains(backend, needles);
     let mut select = leads_with_texts();
     restrict(&mut select, condition, states, before, limit);
     let from = match before {

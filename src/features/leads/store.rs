@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Statement,
 };
 use uuid::Uuid;
 
@@ -32,6 +33,45 @@ pub async fn get_many(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Vec<L
     let backend = db.get_database_backend();
     let select = Entity::find().filter(any_of(Expr::col(Column::Id), ids));
     read(db, select.build(backend)).await
+}
+
+/// Reads leads by their numbers in the order of creation.
+pub async fn get_by_numbers(db: &impl ConnectionTrait, numbers: Vec<i64>) -> Result<Vec<Lead>> {
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let select = Entity::find().filter(Column::Seq.is_in(numbers));
+    read(db, select.build(db.get_database_backend())).await
+}
+
+/// Reads leads by id, in the order of the ids, as a page that ends by its size.
+pub async fn get_page(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Part<Lead>> {
+    let limit = ids.len() as u64;
+    let select = Entity::find()
+        .filter(any_of(Expr::col(Column::Id), ids))
+        .order_by_asc(Column::Id);
+    read_page(db, select.build(db.get_database_backend()), limit).await
+}
+
+/// Lists the leads with a normalised email, which is not empty, newest first, below the number `before`.
+pub async fn by_email(
+    db: &impl ConnectionTrait,
+    email: &str,
+    before: Option<i64>,
+    limit: u64,
+) -> Result<Part<Lead>> {
+    let mut query = Entity::find()
+        .filter(Column::EmailKey.eq(email))
+        // The condition of the partial index.
+        .filter(Expr::cust("email_key <> ''"))
+        .order_by_desc(Column::Seq)
+        .limit(limit);
+    if let Some(before) = before {
+        query = query.filter(Column::Seq.lt(before));
+    }
+    let statement = query.build(db.get_database_backend());
+    let statement = select::by_index(statement, "leads", "leads_email_state");
+    read_page(db, statement, limit).await
 }
 
 impl Record for Lead {

@@ -1,6 +1,6 @@
 //! The plans of search statements: texts that many, some and few leads contain.
 
-use leadsmith::features::leads::model::fold;
+use leadsmith::db::search::Needles;
 use leadsmith::features::leads::search::{
     NEWEST, compare_statement, index_statement, newest_statement,
 };
@@ -25,21 +25,21 @@ const FEW: u64 = 2_000;
 pub async fn every_search(db: &DatabaseConnection, problems: &mut Vec<String>) {
     let backend = db.get_database_backend();
     for query in bulk::COMMON.into_iter().chain(SELECTIVE).chain(MEDIUM) {
-        let query = fold(query);
+        let needles = Needles::query(query).unwrap();
         for states in std::iter::once(Vec::new()).chain(choices_of_states()) {
             for before in [None, Some(60_000)] {
                 let statement = if backend == DbBackend::Postgres {
-                    index_statement(&query, &states, before, LIMIT)
+                    index_statement(&needles, &states, before, LIMIT)
                 } else {
                     // The candidates come from the index, which is only read by its keys.
-                    compare_statement(&query, &states, before, &[3, 77, 12_500], LIMIT)
+                    compare_statement(&needles, &states, before, &[3, 77, 12_500], LIMIT)
                 };
                 if let Err(problem) = check(db, statement, SEARCHED).await {
                     problems.push(format!("{query:?} in {states:?}: {problem}"));
                 }
                 if backend == DbBackend::Postgres {
                     for newest in NEWEST {
-                        let statement = newest_statement(&query, &states, before, LIMIT, newest);
+                        let statement = newest_statement(&needles, &states, before, LIMIT, newest);
                         // These leads, and the newest lead, which shows which ones they are. When few
                         // leads are in a state, PostgreSQL may use the index of the state.
                         let rows = u64::try_from(newest).unwrap().max(FEW) + 2;

@@ -3,9 +3,10 @@
 use leadsmith::app;
 use leadsmith::core::clock::Clock;
 use leadsmith_proto::{
-    Lead, ListClientsRequest, ListHistoryRequest, ListLeadsRequest, ListOpportunitiesRequest,
-    ListOpportunityHistoryRequest, ListOrderHistoryRequest, ListOrderQueueHistoryRequest,
-    ListOrderQueuesRequest, ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
+    Lead, ListClientsRequest, ListDuplicatesRequest, ListHistoryRequest, ListLeadsRequest,
+    ListOpportunitiesRequest, ListOpportunityHistoryRequest, ListOrderHistoryRequest,
+    ListOrderQueueHistoryRequest, ListOrderQueuesRequest, ListOrdersRequest, ListRunsRequest,
+    SearchLeadsRequest,
 };
 use prost_types::Timestamp;
 use tonic::{Code, Response, Status};
@@ -156,6 +157,12 @@ on_both! {
             ..Default::default()
         };
         assert_invalid(viewer.leads().list_history(request).await, "ListHistory");
+        let request = ListDuplicatesRequest {
+            id: leads[0].id.clone(),
+            page_token: page_token.clone(),
+            ..Default::default()
+        };
+        assert_invalid(viewer.leads().list_duplicates(request).await, "ListDuplicates");
         // These two requests have the same encoding as the one that the token was issued for.
         let request = ListClientsRequest { page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.clients().list(request).await, "ClientService");

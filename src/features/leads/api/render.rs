@@ -1,7 +1,8 @@
 //! Renders leads, clients and history entries as messages.
 
+use crate::features::leads::duplicates::Duplicate;
 use crate::features::leads::model::{
-    Address, Conversion, Erasure, Lead, LeadState, Status, Trigger,
+    Address, Conversion, Erasure, Lead, LeadState, MAX_TOTAL, Shared, Status, Total, Trigger,
 };
 use crate::grpc::enums::{WireEnum as _, wire_enum};
 use crate::grpc::render::{principal, time};
@@ -89,6 +90,37 @@ pub fn client(lead: Lead) -> Option<proto::Client> {
     })
 }
 
+/// Renders another lead and what it shares.
+pub fn duplicate(duplicate: Duplicate) -> proto::Duplicate {
+    let shared = duplicate.shared.into_iter();
+    proto::Duplicate {
+        lead: Some(lead(duplicate.lead)),
+        shared: shared.map(Shared::to_wire).collect(),
+    }
+}
+
+/// The number of all leads that were counted, at most [`MAX_TOTAL`].
+pub fn total_size(total: &Total) -> i32 {
+    at_most(total.all())
+}
+
+/// The numbers by state.
+pub fn state_totals(total: &Total) -> Vec<proto::LeadStateTotal> {
+    let by_state = total
+        .by_state
+        .iter()
+        .map(|(state, size)| proto::LeadStateTotal {
+            state: state.to_wire(),
+            size: at_most(*size),
+            size_is_bound: total.is_bound_in_state(*size),
+        });
+    by_state.collect()
+}
+
+fn at_most(size: u64) -> i32 {
+    i32::try_from(size.min(MAX_TOTAL)).unwrap_or(i32::MAX)
+}
+
 fn conversion(conversion: Conversion) -> proto::Conversion {
     proto::Conversion {
         time: Some(time(conversion.time)),
@@ -125,6 +157,13 @@ wire_enum!(
         Open,
         Deactivated,
         Converted
+    }
+);
+wire_enum!(
+    Shared = proto::SharedField {
+        Email,
+        Phone,
+        CompanyAndName
     }
 );
 wire_enum!(

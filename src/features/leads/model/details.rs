@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use migrations::search_text;
 use serde::{Deserialize, Serialize};
 
 use super::email;
 use crate::core::field_change::FieldChange;
-use crate::core::text::{Limit, fold, is_blank};
+use crate::core::text::{Limit, is_blank};
 use crate::core::violations::{Reason, Violations};
 
 /// The caller's own fields, by key.
@@ -106,10 +107,6 @@ pub const MAX_CUSTOM_KEY: usize = 64;
 /// The maximum number of bytes of a custom field's value.
 pub const MAX_CUSTOM_VALUE: usize = 4_096;
 
-/// Separates the texts in the search text, so that no query matches across two of them. It is a control
-/// character, which neither a text nor a query can contain.
-const SEARCH_SEPARATOR: char = '\u{1}';
-
 impl Details {
     fn is_named(&self) -> bool {
         [&self.first_name, &self.last_name, &self.company]
@@ -161,17 +158,20 @@ impl Details {
         email::key(&self.email)
     }
 
-    /// The folded text that Search looks in.
+    /// The text that Search looks in.
     pub fn search_text(&self) -> String {
-        let texts = [&self.full_name(), &self.company, &self.email, &self.phone];
-        let mut all = String::new();
-        for text in texts.into_iter().filter(|text| !text.is_empty()) {
-            if !all.is_empty() {
-                all.push(SEARCH_SEPARATOR);
-            }
-            all.push_str(&fold(text));
+        self.searched().text()
+    }
+
+    /// The fields that Search looks in.
+    pub fn searched(&self) -> search_text::Fields<'_> {
+        search_text::Fields {
+            first_name: &self.first_name,
+            last_name: &self.last_name,
+            company: &self.company,
+            email: &self.email,
+            phone: &self.phone,
         }
-        all
     }
 
     /// The differences from `before`.

@@ -96,3 +96,33 @@ pub enum PositionKey {
     #[serde(rename = "n")]
     Text(String),
 }
+
+/// The largest number of leads that is counted.
+pub const MAX_TOTAL: u64 = 10_000;
+
+/// How many leads match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// The number in each state, exact up to [`MAX_TOTAL`]. A larger one means that there are more.
+    pub by_state: Vec<(LeadState, u64)>,
+    /// Whether the counting ended at [`MAX_TOTAL`] leads in all states together, so that the numbers are too small if
+    /// there are more.
+    pub counted_together: bool,
+}
+
+impl Total {
+    /// The number in all states.
+    pub fn all(&self) -> u64 {
+        self.by_state.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Whether there are more than are counted.
+    pub fn is_bound(&self) -> bool {
+        self.all() > MAX_TOTAL
+    }
+
+    /// Whether there may be more than `size`, the number in one of the states.
+    pub fn is_bound_in_state(&self, size: u64) -> bool {
+        size > MAX_TOTAL || (self.counted_together && self.is_bound())
+    }
+}

@@ -3,6 +3,7 @@
 mod details;
 pub mod email;
 mod listing;
+mod shared;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ pub use details::{
     Address, CustomFields, CustomPatch, Details, FIELDS, Field, MAX_CUSTOM_FIELDS, MAX_CUSTOM_KEY,
     MAX_CUSTOM_VALUE, Patch,
 };
-pub use listing::{Filter, OrderKey, Ordering, Position, PositionKey};
+pub use listing::{Filter, MAX_TOTAL, OrderKey, Ordering, Position, PositionKey, Total};
+pub use shared::Shared;
 
 text_enum! {
     /// The lifecycle state of a lead.
