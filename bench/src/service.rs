@@ -102,7 +102,8 @@ async fn address_in(log: &Path, process: &mut Running) -> Result<String> {
 /// Finds the address in a log. Builds word the log line differently.
 fn logged_address(log: &str) -> Option<&str> {
     log.split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'))
+        // A warning may name another address, such as that of the metrics, which only one build can have.
+        .filter(|line| line.ends_with('\n') && !line.contains("WARN"))
         .find_map(|line| {
             let (_, rest) = line.split_once("address=127.0.0.1:")?;
             let port = rest.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -121,6 +122,8 @@ mod tests {
         assert_eq!(logged_address(log), Some("127.0.0.1:4711"));
         let other = "INFO listening address=127.0.0.1:4711 tls=false\n";
         assert_eq!(logged_address(other), Some("127.0.0.1:4711"));
+        let warned = "WARN the metrics are not served address=127.0.0.1:9464\n";
+        assert_eq!(logged_address(&format!("{warned}{other}")), Some("127.0.0.1:4711"));
         assert_eq!(logged_address("INFO serving address=127.0.0.1:47"), None);
         assert_eq!(logged_address("INFO starting\n"), None);
     }
