@@ -23,6 +23,7 @@ pub struct Replies {
     pub update: Vec<u8>,
     pub convert: Vec<u8>,
     pub run_action: Vec<u8>,
+    pub claim_actions: Vec<u8>,
 }
 
 /// Serves until it is killed. The first line of standard output is the address.
@@ -51,6 +52,7 @@ struct Echo {
     update: proto::UpdateLeadResponse,
     convert: proto::ConvertLeadResponse,
     run_action: proto::RunActionResponse,
+    claim_actions: proto::ClaimActionsResponse,
 }
 
 impl Echo {
@@ -63,6 +65,7 @@ impl Echo {
             update: Message::decode(&*replies.update)?,
             convert: Message::decode(&*replies.convert)?,
             run_action: Message::decode(&*replies.run_action)?,
+            claim_actions: Message::decode(&*replies.claim_actions)?,
         })
     }
 }
@@ -154,6 +157,27 @@ impl OrderService for Echo {
         _: Request<proto::RunActionRequest>,
     ) -> Reply<proto::RunActionResponse> {
         Ok(Response::new(self.run_action.clone()))
+    }
+
+    async fn claim_actions(
+        &self,
+        _: Request<proto::ClaimActionsRequest>,
+    ) -> Reply<proto::ClaimActionsResponse> {
+        Ok(Response::new(self.claim_actions.clone()))
+    }
+
+    async fn report_action(
+        &self,
+        _: Request<proto::ReportActionRequest>,
+    ) -> Reply<proto::ReportActionResponse> {
+        Err(not_echoed())
+    }
+
+    async fn release_action(
+        &self,
+        _: Request<proto::ReleaseActionRequest>,
+    ) -> Reply<proto::ReleaseActionResponse> {
+        Err(not_echoed())
     }
 
     async fn create(

@@ -123,7 +123,10 @@ mod tests {
         let other = "INFO listening address=127.0.0.1:4711 tls=false\n";
         assert_eq!(logged_address(other), Some("127.0.0.1:4711"));
         let warned = "WARN the metrics are not served address=127.0.0.1:9464\n";
-        assert_eq!(logged_address(&format!("{warned}{other}")), Some("127.0.0.1:4711"));
+        assert_eq!(
+            logged_address(&format!("{warned}{other}")),
+            Some("127.0.0.1:4711")
+        );
         assert_eq!(logged_address("INFO serving address=127.0.0.1:47"), None);
         assert_eq!(logged_address("INFO starting\n"), None);
     }

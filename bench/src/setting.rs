@@ -41,7 +41,7 @@ pub enum Command {
     Search,
     /// Update of searched fields and of another field: rate and, with one caller, p50
     Update,
-    /// Convert, and RunAction of an order's provision-client: rate
+    /// Convert, RunAction of an order's provision-client, and ClaimActions: rate
     Convert,
     /// Create with request id: rate
     Create,

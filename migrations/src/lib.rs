@@ -26,6 +26,7 @@ mod m0017_identities;
 mod m0018_people;
 mod m0019_opportunities;
 mod m0020_order_queues;
+mod m0021_claims;
 mod m0023_outdated_texts;
 mod m0024_search_texts;
 mod schema;
@@ -62,6 +63,7 @@ impl MigratorTrait for Migrator {
             expand(m0018_people::Migration),
             expand(m0019_opportunities::Migration),
             expand(m0020_order_queues::Migration),
+            expand(m0021_claims::Migration),
             expand(m0023_outdated_texts::Migration),
             expand(m0024_search_texts::Migration),
         ]

@@ -5,6 +5,7 @@
 
 mod example_data;
 mod walkthrough;
+mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,8 +35,9 @@ use crate::features::leads;
 use crate::features::operators::Ownership;
 use crate::features::opportunities::model::Stage;
 use crate::features::order_queues::OrderQueues;
-use example_data::{LEADS, details, opportunity, order};
+use example_data::{LEADS, details, hosting, opportunity, order};
 use walkthrough::Walkthrough;
+use worker::Worker;
 
 #[derive(Args, Debug)]
 pub struct DemoSettings {
@@ -52,6 +54,8 @@ pub struct DemoSettings {
 }
 
 const OPERATOR: &str = "ada";
+/// The service account of the demo's worker.
+const WORKER: &str = "worker";
 
 pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(|error| {
@@ -71,7 +75,9 @@ pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
         limits: Limits::default(),
     };
     let server = app::start(&settings, Clock::default()).await?;
-    let walkthrough = seed(&server.app).await?;
+    let (walkthrough, worker) = seed(&server.app).await?;
+    // It ends with the demo.
+    let _worker = worker.start(server.address)?;
     let signals = Signals::install()?;
     if let Err(failure) = output::show(&walkthrough.text(server.address)) {
         server.stop().await?;
@@ -81,7 +87,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), Failure> {
 }
 
 /// Creates the example data.
-async fn seed(app: &App) -> Result<Walkthrough, StartupError> {
+async fn seed(app: &App) -> Result<(Walkthrough, Worker), StartupError> {
     // A new password for each run, so that no real operator ends up with a published one.
     let password = tokens::generate(TokenKind::Session).expose()[4..24].to_owned();
     let secret = SecretString::from(password.clone());
@@ -143,14 +149,28 @@ async fn seed(app: &App) -> Result<Walkthrough, StartupError> {
         let order = seeder.apply("leadsmith.v1.OrderService/Create", order);
         order_id = order.await?.order.id.to_string();
     }
+    let hosting = seeder.apply("leadsmith.v1.OrderQueueService/Create", hosting());
+    let hosting = hosting.await?;
+    let queue_id = hosting.id;
+    let worked = order(&created[11], hosting);
+    let worked = seeder.apply("leadsmith.v1.OrderService/Create", worked);
+    let worked_order_id = worked.await?.order.id.to_string();
+    console.create_account(WORKER, Role::Sales).await?;
+    let (_, key) = console.create_key(WORKER).await?;
+    let worker = Worker {
+        queue_id,
+        key: key.expose().to_owned(),
+    };
     let session = auth::begin_session(&app.auth, operator).await?;
-    Ok(Walkthrough {
+    let walkthrough = Walkthrough {
         token: session.token.expose().to_owned(),
         password,
         lead_id: created[0].id,
         opportunity_id,
         order_id,
-    })
+        worked_order_id,
+    };
+    Ok((walkthrough, worker))
 }
 
 /// Makes changes as the operator of the demo.

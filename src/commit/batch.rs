@@ -112,6 +112,10 @@ pub(super) async fn run(tx: &Tx, kinds: &[Kind], batch: &mut [Queued]) -> Result
             let now = tx.clock.now();
             let row = idempotency::to_row(change.call(), stored.root_id, response, now);
             batch_rows.responses.extend(row);
+            let more_roots = stored.more_roots.into_iter();
+            let more_roots = more_roots.filter(|id| *id != stored.root_id).collect();
+            let rows = idempotency::roots_to_rows(change.call(), more_roots);
+            batch_rows.response_roots.extend(rows);
         }
     }
     drop(decide);
@@ -168,6 +172,7 @@ struct BatchRows {
     history: Vec<entities::history::ActiveModel>,
     events: Vec<entities::event::ActiveModel>,
     responses: Vec<entities::idempotency_record::ActiveModel>,
+    response_roots: Vec<entities::idempotency_root::ActiveModel>,
     appended: Vec<Appended>,
     statements: Vec<SideStatement>,
 }
@@ -207,6 +212,7 @@ impl BatchRows {
         all.extend(Rows::insert(self.history)?);
         all.extend(Rows::insert(self.events)?);
         all.extend(Rows::insert(self.responses)?);
+        all.extend(Rows::insert(self.response_roots)?);
         let is_written = !all.is_empty();
         let transaction = rows::write(tx, all).await?;
         for statement in self.statements {

@@ -1,15 +1,17 @@
 //! Erases the past of a root whose personal data is erased. The log of events remains (who, when, by which
 //! RPC, which fields), without the values.
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
+};
 use uuid::Uuid;
 
 use super::Record;
 use super::history;
 use super::idempotency::ScopedId;
 use crate::core::field_change::FieldChange;
-use crate::db::entities::{event, history as row, idempotency_record};
+use crate::db::entities::{event, history as row, idempotency_record, idempotency_root};
 use crate::db::json::to_json;
 use crate::db::rows::{self, Rows};
 use crate::db::{Tx, any_of};
@@ -119,5 +121,20 @@ async fn erase_responses(tx: &Tx, root_id: Uuid, erased_by: Option<ScopedId>) ->
         erase = erase.filter(own_request.not());
     }
     erase.exec(&**tx).await?;
+    // Responses about several roots, of which this is not the one in the record. From now on it is: a retry names it.
+    let more = idempotency_root::Entity::find()
+        .select_only()
+        .columns([
+            idempotency_root::Column::PrincipalId,
+            idempotency_root::Column::RequestId,
+        ])
+        .filter(idempotency_root::Column::LeadId.eq(root_id));
+    let key = Expr::tuple([Expr::col(Column::PrincipalId), Expr::col(Column::RequestId)]);
+    idempotency_record::Entity::update_many()
+        .col_expr(Column::Response, Expr::value(Vec::<u8>::new()))
+        .col_expr(Column::LeadId, Expr::value(root_id))
+        .filter(key.in_subquery(more.into_query()))
+        .exec(&**tx)
+        .await?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! process by [`InFlight`], between replicas by a lock on the request id that the transaction of the first
 //! call holds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::{Kind, stored_response};
 use crate::core::call::Call;
-use crate::db::{Connection, Db, Tx, entities::idempotency_record, lock_number, rows};
+use crate::db::entities::{idempotency_record, idempotency_root};
+use crate::db::{Connection, Db, Tx, lock_number, rows};
 use crate::error::{Error, ErrorReason, Result};
 
 /// The request ids that this process is processing.
@@ -286,4 +287,17 @@ pub fn to_row(
         response: Set(response),
         create_time: Set(now),
     })
+}
+
+/// The rows that name the further roots of a stored response; none for a call without a request id.
+pub fn roots_to_rows(call: &Call, roots: BTreeSet<Uuid>) -> Vec<idempotency_root::ActiveModel> {
+    let Some(key) = call.request_key else {
+        return Vec::new();
+    };
+    let rows = roots.into_iter().map(|id| idempotency_root::ActiveModel {
+        principal_id: Set(call.principal.id),
+        request_id: Set(key.id),
+        lead_id: Set(id),
+    });
+    rows.collect()
 }

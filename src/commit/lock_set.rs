@@ -23,6 +23,7 @@ pub(super) enum Target {
     Record(Uuid),
     WithRoot(Uuid),
     WithAttached(Uuid),
+    Candidate(Uuid),
     Key(String),
 }
 
@@ -63,6 +64,18 @@ impl LockSet {
         self.add::<R>(Target::Key(key))
     }
 
+    /// Adds a record and its root, of which the change may make use. If one of them is locked by somebody else, the
+    /// change does not wait for it, and does not find it. Its call's line in the log names it only if it was changed.
+    #[must_use]
+    pub fn candidate<R: Record>(mut self, id: Uuid) -> Self {
+        self.0.push(Lock {
+            kind: TypeId::of::<R>(),
+            name: None,
+            target: Target::Candidate(id),
+        });
+        self
+    }
+
     fn add<R: Record>(mut self, target: Target) -> Self {
         let kind = TypeId::of::<R>();
         let name = Some(R::NAME);
@@ -73,9 +86,10 @@ impl LockSet {
     /// The records that the change is about and names by their ids, each with the name of its kind.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, Uuid)> {
         self.0.iter().filter_map(|lock| match lock.target {
-            Target::Record(id) | Target::WithRoot(id) | Target::WithAttached(id) => {
-                lock.name.map(|name| (name, id))
-            }
+            Target::Record(id)
+            | Target::WithRoot(id)
+            | Target::WithAttached(id)
+            | Target::Candidate(id) => lock.name.map(|name| (name, id)),
             Target::Key(_) => None,
         })
     }
@@ -84,7 +98,9 @@ impl LockSet {
     pub(super) fn record_with_root(&self) -> Option<Uuid> {
         self.0.iter().find_map(|lock| match lock.target {
             Target::WithRoot(id) => Some(id),
-            Target::Record(_) | Target::WithAttached(_) | Target::Key(_) => None,
+            Target::Record(_) | Target::WithAttached(_) | Target::Candidate(_) | Target::Key(_) => {
+                None
+            }
         })
     }
 }

@@ -51,6 +51,8 @@ pub(super) enum Decided {
 /// A response to store.
 pub(super) struct ReplyToStore {
     pub root_id: Uuid,
+    /// Further roots that it is about.
+    pub more_roots: Vec<Uuid>,
     pub response: Vec<u8>,
 }
 
@@ -158,9 +160,11 @@ where
         match decision {
             Ok(Decision::Commit(outcome)) => {
                 let root_id = (self.mutation.root)(&outcome);
+                let more_roots = (self.mutation.more_roots)(&outcome);
                 let response = (self.render)(outcome);
                 let stored = self.call.request_key.map(|_| ReplyToStore {
                     root_id,
+                    more_roots,
                     response: (self.codec.encode)(&response),
                 });
                 self.reply = Some(Ok(Some(response)));

@@ -59,7 +59,7 @@ impl Snapshot {
                 Target::Record(id) => {
                     ids[table_index].insert(*id);
                 }
-                Target::WithRoot(id) => {
+                Target::WithRoot(id) | Target::Candidate(id) => {
                     ids[table_index].insert(*id);
                     with_root.push((table_index, *id));
                 }
@@ -118,6 +118,8 @@ impl Snapshot {
                             roots.any(|table| table.is_busy(id))
                         })
                 }
+                // The change does without what is busy.
+                Target::Candidate(_) => false,
                 Target::Key(key) => table.is_key_busy(key),
             }
         })

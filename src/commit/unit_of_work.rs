@@ -25,6 +25,7 @@ type Decide<T> = Box<dyn Fn(&mut UnitOfWork<'_>) -> Result<Decision<T>> + Send>;
 pub struct Mutation<T> {
     pub(super) locks: LockSet,
     pub(super) root: fn(&T) -> Uuid,
+    pub(super) more_roots: fn(&T) -> Vec<Uuid>,
     pub(super) decide: Decide<T>,
 }
 
@@ -39,8 +40,15 @@ impl<T> Mutation<T> {
         Self {
             locks,
             root,
+            more_roots: |_| Vec::new(),
             decide: Box::new(decide),
         }
+    }
+
+    /// For a change whose outcome belongs to further roots. When one of them is erased, its stored response is.
+    #[must_use]
+    pub fn with_more_roots(self, more_roots: fn(&T) -> Vec<Uuid>) -> Self {
+        Self { more_roots, ..self }
     }
 }
 

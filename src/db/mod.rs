@@ -43,6 +43,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sea_orm::{
@@ -305,6 +306,14 @@ impl Db {
                 Err(error)
             }
         }
+    }
+
+    /// The current time from a clock that all replicas share, as [`Tx::time`].
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE` if it cannot be reached.
+    pub async fn time(&self) -> Result<DateTime<Utc>> {
+        Ok(tx::time(self.read(), &self.clock).await?)
     }
 
     /// Runs `task` in the background. [`Db::close`] waits until it ends.

@@ -60,14 +60,7 @@ impl Tx {
     /// The current time from a clock that all replicas share: that of PostgreSQL. With SQLite there
     /// is only one machine, so its own clock is used.
     pub async fn time(&self) -> Result<DateTime<Utc>, DbErr> {
-        if self.get_database_backend() != DbBackend::Postgres {
-            return Ok(self.clock.now());
-        }
-        let sql = "SELECT clock_timestamp()";
-        let row = self.query_one_raw(Statement::from_string(DbBackend::Postgres, sql));
-        let missing = || DbErr::RecordNotFound("the time".to_owned());
-        let time: DateTime<Utc> = row.await?.ok_or_else(missing)?.try_get_by_index(0)?;
-        Ok(self.clock.passed_since(time))
+        time(&self.inner, &self.clock).await
     }
 
     /// Locks `name` until this transaction ends. Other transactions that lock the same name wait.
@@ -129,6 +122,18 @@ impl Tx {
             .map(|number| acquired.get(number).copied().unwrap_or(false));
         Ok(acquired.collect())
     }
+}
+
+/// The current time; see [`Tx::time`].
+pub(super) async fn time(db: &impl ConnectionTrait, clock: &Clock) -> Result<DateTime<Utc>, DbErr> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(clock.now());
+    }
+    let sql = "SELECT clock_timestamp()";
+    let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql));
+    let missing = || DbErr::RecordNotFound("the time".to_owned());
+    let time: DateTime<Utc> = row.await?.ok_or_else(missing)?.try_get_by_index(0)?;
+    Ok(clock.passed_since(time))
 }
 
 /// The result of [`lock`].

@@ -1,5 +1,6 @@
 //! How an RPC makes a change and responds.
 
+use chrono::{DateTime, Utc};
 use prost::Message;
 use tonic::{Response, Status};
 
@@ -50,6 +51,31 @@ where
     Ok(Response::new(response))
 }
 
+/// [`mutate`] for a change whose decision needs the database's time in some states of its records, and then is
+/// [`Decision::Stale`](crate::commit::Decision::Stale) without it.
+///
+/// # Errors
+/// Those of `time` and of [`GroupCommit::run`].
+pub async fn mutate_in_time<T, R, P>(
+    commit: &GroupCommit,
+    call: Call,
+    mutation: impl Fn(Option<DateTime<Utc>>) -> Mutation<T>,
+    time: impl FnOnce() -> P,
+    render: fn(T) -> R,
+) -> Result<Response<R>, Status>
+where
+    T: 'static,
+    R: Message + Default + 'static,
+    P: Future<Output = Result<DateTime<Utc>>>,
+{
+    let response = commit.run(call.clone(), mutation(None), render).await?;
+    if let Some(response) = response {
+        return Ok(Response::new(response));
+    }
+    let time = time().await?;
+    mutate(commit, call, mutation(Some(time)), render).await
+}
+
 /// [`mutate`] for a change that is prepared by reading its records or verifying a password. It is prepared
 /// only if the call has no stored response, and again if the records have changed in the meantime.
 ///
@@ -66,22 +92,65 @@ where
     R: Message + Default + 'static,
     P: Future<Output = Result<Mutation<T>>>,
 {
+    let prepare = || {
+        let prepared = prepare();
+        async { prepared.await.map(Some) }
+    };
+    let response = attempt(commit, call, prepare, render).await?;
+    let response = response.ok_or_else(Error::write_conflict)?;
+    Ok(Response::new(response))
+}
+
+/// [`prepare_and_mutate`] for a change that may find nothing to do: `prepare` returns none, or the records have changed
+/// in each attempt. Then the response is empty, and nothing is written.
+///
+/// # Errors
+/// Those of `prepare` and of [`GroupCommit::run`].
+pub async fn find_and_mutate<T, R, P>(
+    commit: &GroupCommit,
+    call: &Call,
+    prepare: impl Fn() -> P,
+    render: fn(T) -> R,
+) -> Result<Response<R>, Status>
+where
+    T: 'static,
+    R: Message + Default + 'static,
+    P: Future<Output = Result<Option<Mutation<T>>>>,
+{
+    let response = attempt(commit, call, prepare, render).await?;
+    Ok(Response::new(response.unwrap_or_default()))
+}
+
+/// The response; none if there is nothing to do or the records have changed in each attempt.
+async fn attempt<T, R, P>(
+    commit: &GroupCommit,
+    call: &Call,
+    prepare: impl Fn() -> P,
+    render: fn(T) -> R,
+) -> Result<Option<R>>
+where
+    T: 'static,
+    R: Message + Default + 'static,
+    P: Future<Output = Result<Option<Mutation<T>>>>,
+{
     for _ in 0..MAX_ATTEMPTS {
         if let Some(stored) = commit.replay(call).await? {
-            return Ok(Response::new(stored));
+            return Ok(Some(stored));
         }
         let mutation = match prepare().await {
-            Ok(mutation) => mutation,
+            Ok(Some(mutation)) => mutation,
+            // What there was to do may have been done by the first call with this request id.
+            Ok(None) => return commit.replay(call).await,
             // The refusal may be a consequence of the first call with this request id, which has committed
             // in the meantime.
             Err(refusal) => {
                 let stored = commit.replay(call).await?;
-                return Ok(Response::new(stored.ok_or(refusal)?));
+                return stored.ok_or(refusal).map(Some);
             }
         };
         if let Some(response) = commit.run(call.clone(), mutation, render).await? {
-            return Ok(Response::new(response));
+            return Ok(Some(response));
         }
     }
-    Err(Error::write_conflict().into())
+    Ok(None)
 }

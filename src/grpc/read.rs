@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Duration, NaiveDate, Utc};
 use uuid::Uuid;
 
 use super::enums::WireEnum as _;
@@ -158,6 +158,38 @@ pub fn time(
         );
     }
     read
+}
+
+/// Parses a required duration from `min` to `max`. Returns `min` if it is invalid; the violation prevents its use.
+pub fn duration(
+    violations: &mut Violations,
+    field: &str,
+    given: Option<prost_types::Duration>,
+    min: Duration,
+    max: Duration,
+) -> Duration {
+    let Some(given) = given else {
+        let problem = format_args!(
+            "is required: from {} s to {} s",
+            min.num_seconds(),
+            max.num_seconds()
+        );
+        violations.add(field, Reason::Required, problem);
+        return min;
+    };
+    let read = u32::try_from(given.nanos)
+        .ok()
+        .and_then(|nanos| Duration::new(given.seconds, nanos))
+        .filter(|read| (min..=max).contains(read));
+    if read.is_none() {
+        let problem = format_args!(
+            "must be from {} s to {} s",
+            min.num_seconds(),
+            max.num_seconds()
+        );
+        violations.add(field, Reason::OutOfRange, problem);
+    }
+    read.unwrap_or(min)
 }
 
 /// Parses a required role. Returns VIEWER if it is invalid; the violation prevents its use.

@@ -20,6 +20,9 @@ fn check(name: &str, status: &Status) {
     if reason(status) == "INTERNAL" {
         text = text.replace(&metadata(status, "error_id"), "[error_id]");
     }
+    if reason(status) == "ACTION_CLAIMED" {
+        text = text.replace(&metadata(status, "expire_time"), "[expire_time]");
+    }
     insta::assert_snapshot!(name, text);
 }
 

@@ -42,6 +42,13 @@ const LIMITS: &[[&str; 5]] = &[
     ],
     [
         FIXED,
+        "claimed actions in a response",
+        "100, and fewer",
+        "src/features/orders/claims.rs",
+        "MAX_CLAIMS: usize = 100;",
+    ],
+    [
+        FIXED,
         "concurrent calls on a connection",
         "200",
         "src/server/mod.rs",

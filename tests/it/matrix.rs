@@ -56,7 +56,8 @@ fn promised(rpc: &str) -> Access {
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
         | (
             "OrderService",
-            "Create" | "RunAction" | "SkipAction" | "UndoSkip" | "Move" | "Cancel" | "Comment",
+            "Create" | "RunAction" | "ClaimActions" | "ReportAction" | "ReleaseAction"
+            | "SkipAction" | "UndoSkip" | "Move" | "Cancel" | "Comment",
         ) => Access::AtLeast(Role::Sales),
         _ => panic!("the contract does not say who may call {rpc}"),
     }

@@ -2,6 +2,7 @@
 //! the model predicts.
 
 mod sale;
+mod work;
 
 use leadsmith::core::role::Role;
 use leadsmith::features::leads::model::{Effect, LeadState, Transition};
@@ -11,8 +12,9 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tonic::Status;
 
 use crate::harness::{Caller, Harness, PASSWORD, reason, update};
-use crate::on_both;
+use crate::{on_both, orders};
 use sale::{ExpectedSale, SaleChange};
+use work::{ExpectedWork, WorkChange};
 
 /// The model of a lead.
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ struct Expected {
     email: String,
     action_done: bool,
     sale: ExpectedSale,
+    work: ExpectedWork,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ enum What {
     RunAction,
     /// A change of the lead's opportunity.
     Sale(SaleChange),
+    /// A change of an action that workers do.
+    Work(WorkChange),
 }
 
 impl Etag {
@@ -86,6 +91,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(What::Convert),
         1 => Just(What::RunAction),
         6 => sale::changes().prop_map(What::Sale),
+        9 => work::changes().prop_map(What::Work),
     ];
     let step = (0..3_usize, 0..LEADS, etag, what).prop_map(|(caller, lead, etag, what)| Step {
         caller,
@@ -100,7 +106,7 @@ impl Expected {
     /// The model's result of a step: success, or the reason of the error.
     fn apply(&mut self, step: &Step) -> Result<(), &'static str> {
         // RunAction takes the order's etag, which is not set here.
-        let has_etag = !matches!(step.what, What::RunAction);
+        let has_etag = !matches!(step.what, What::RunAction | What::Work(_));
         if has_etag && matches!(step.etag, Etag::Stale) {
             return Err("ETAG_MISMATCH");
         }
@@ -134,6 +140,7 @@ impl Expected {
             }
             // The state of the lead does not matter.
             What::Sale(change) => self.sale.apply(change)?,
+            What::Work(_) => self.work.expected?,
         }
         Ok(())
     }
@@ -232,6 +239,7 @@ async fn call(
                 .call(caller, &sale.id, step.etag.of(&sale.etag))
                 .await
         }
+        What::Work(_) => Ok(()),
     }
 }
 
@@ -241,6 +249,14 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
         let lead = h.sales.create_lead("Model").await;
         let order = h.sales.create_order(&lead.id, Vec::new()).await;
         let sale = h.sales.create_sale(&lead.id, "Model").await;
+        // No other order has an action of this key.
+        let key = format!("work-{}", lead.id);
+        let action = proto::OrderAction {
+            key: key.clone(),
+            r#type: proto::ActionType::External.into(),
+            ..Default::default()
+        };
+        let work = h.sales.create_order(&lead.id, vec![action]).await;
         let expected = Expected {
             state: LeadState::Open,
             version: 1,
@@ -248,6 +264,7 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
             email: String::new(),
             action_done: false,
             sale: ExpectedSale::default(),
+            work: ExpectedWork::new(work.id, key),
         };
         stored.push((lead.id, order.id, sale.id, expected));
     }
@@ -255,7 +272,13 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
         let (id, order, sale, expected) = &mut stored[step.lead];
         let before = h.viewer.get(id).await;
         let sale_before = h.viewer.get_sale(sale).await;
-        let answer = call(step, &callers[step.caller], &before, order, &sale_before).await;
+        let caller = &callers[step.caller];
+        let answer = if let What::Work(change) = &step.what {
+            let worker = (step.caller, caller);
+            expected.work.call(*change, worker, &h.clock).await
+        } else {
+            call(step, caller, &before, order, &sale_before).await
+        };
         let refused = answer.err().map(|status| reason(&status));
         prop_assert_eq!(refused.as_deref(), expected.apply(step).err(), "{:?}", step);
         let after = h.viewer.get(id).await;
@@ -276,6 +299,8 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
             format!("LEAD_STATE_{}", expected.state)
         );
         prop_assert_eq!(&after.etag, &format!("\"{}\"", expected.version));
+        let work = orders::get(&h.viewer, &expected.work.order_id).await;
+        expected.work.check(&work)?;
         prop_assert_eq!(&after.phone, &expected.phone);
         prop_assert_eq!(&after.email, &expected.email);
     }
@@ -286,6 +311,13 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
                 sale,
                 h.viewer.sale_history(sale).await.len(),
                 expected.sale.version,
+            ),
+            (
+                &expected.work.order_id,
+                orders::steps::history(&h.viewer, &expected.work.order_id)
+                    .await
+                    .len(),
+                expected.work.version,
             ),
         ] {
             prop_assert_eq!(entries as u64, version, "one history row a change");

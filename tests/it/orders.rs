@@ -1,11 +1,12 @@
 //! Orders: how they are created, and every row of the table of what running an action does.
 
 mod by_hand;
+mod claims;
 mod creation;
 mod plans;
 mod refusals;
 mod running;
-mod steps;
+pub mod steps;
 
 use leadsmith_proto::{
     ActionRun, ActionState, ActionType, CreateOrderRequest, GetOrderRequest, ListRunsRequest,
@@ -45,6 +46,7 @@ pub fn action(key: &str, kind: ActionType, prerequisites: &[&str]) -> OrderActio
         state: ActionState::Pending.into(),
         step: "processing".into(),
         repeatable: false,
+        claim: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The workloads, one per file: its calls, the checks of their responses, and the work that each database does for
 //! what the call promises.
 
+mod claim;
 pub mod convert;
 pub mod create;
 pub mod get;

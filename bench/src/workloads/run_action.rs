@@ -38,7 +38,7 @@ impl RunAction {
 }
 
 /// The number of the lead of a random order.
-fn any(leads: u64, random: &mut fastrand::Rng) -> u64 {
+pub(super) fn any(leads: u64, random: &mut fastrand::Rng) -> u64 {
     ordered(random.u64(..data::orders(leads)), leads)
 }
 

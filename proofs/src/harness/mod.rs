@@ -3,6 +3,7 @@
 pub mod bugs;
 pub mod builds;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 #[path = "../../../tests/it/codec.rs"]
 pub mod codec;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::bugs::{self, Bug, VARIABLE};
 use super::builds::{self, ROOT};
+use super::clock::WrongClock;
 use super::cluster::{run, signal, succeeded};
 
 /// How long a server may take to start, or a command to finish.
@@ -31,6 +32,7 @@ pub fn free_port() -> Result<u16> {
 pub struct Program {
     path: PathBuf,
     bug: Option<Bug>,
+    clock: Option<WrongClock>,
 }
 
 impl Program {
@@ -46,14 +48,26 @@ impl Program {
 
     /// Another build of the program.
     pub fn at(path: PathBuf) -> Self {
-        Self { path, bug: None }
+        Self {
+            path,
+            bug: None,
+            clock: None,
+        }
     }
 
     /// The same build with this bug active.
     pub fn with(&self, bug: Option<Bug>) -> Self {
         Self {
-            path: self.path.clone(),
             bug,
+            ..self.clone()
+        }
+    }
+
+    /// The same build with a system clock that is wrong.
+    pub fn with_clock(&self, clock: WrongClock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self.clone()
         }
     }
 
@@ -65,6 +79,9 @@ impl Program {
         }
         if let Some(bug) = self.bug {
             command.env(VARIABLE, bug);
+        }
+        if let Some(clock) = &self.clock {
+            clock.set(&mut command);
         }
         command.env("LEADSMITH_DATABASE_URL", url);
         command

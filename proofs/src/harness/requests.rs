@@ -1,10 +1,11 @@
 //! Request messages for every RPC that changes data, each with a request id.
 
 use leadsmith_proto::{
-    CloseOpportunityRequest, ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest,
-    CreateOrderRequest, DeactivateLeadRequest, EraseLeadRequest, Lead, Opportunity,
-    OpportunityOutcome, Order, ReactivateLeadRequest, ReopenOpportunityRequest, RunActionRequest,
-    UpdateLeadRequest, UpdateOpportunityRequest,
+    ActionType, ClaimActionsRequest, CloseOpportunityRequest, ConvertLeadRequest,
+    CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest, DeactivateLeadRequest,
+    EraseLeadRequest, Lead, Opportunity, OpportunityOutcome, Order, OrderAction,
+    ReactivateLeadRequest, ReleaseActionRequest, ReopenOpportunityRequest, ReportActionRequest,
+    RunActionRequest, RunOutcome, UpdateLeadRequest, UpdateOpportunityRequest,
 };
 
 use super::context::PASSWORD;
@@ -156,6 +157,47 @@ pub fn run(order_id: &str, request_id: String) -> RunActionRequest {
     RunActionRequest {
         order_id: order_id.to_owned(),
         action: "provision-client".to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// An order with the single EXTERNAL action `install`.
+pub fn order_to_install(lead_id: &str, request_id: String) -> CreateOrderRequest {
+    let mut request = order(lead_id, request_id);
+    let install = OrderAction {
+        key: "install".to_owned(),
+        r#type: ActionType::External.into(),
+        ..Default::default()
+    };
+    request.order.get_or_insert_default().actions = vec![install];
+    request
+}
+
+/// Claims up to `max` actions `install` for so many seconds.
+pub fn claim(max: i32, seconds: i64, request_id: String) -> ClaimActionsRequest {
+    ClaimActionsRequest {
+        actions: vec!["install".to_owned()],
+        max,
+        lease: Some(prost_types::Duration { seconds, nanos: 0 }),
+        request_id,
+        ..Default::default()
+    }
+}
+
+/// Reports that a claimed action succeeded.
+pub fn report(run_id: &str, request_id: String) -> ReportActionRequest {
+    ReportActionRequest {
+        run_id: run_id.to_owned(),
+        outcome: RunOutcome::Succeeded.into(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn release(run_id: &str, request_id: String) -> ReleaseActionRequest {
+    ReleaseActionRequest {
+        run_id: run_id.to_owned(),
         request_id,
         ..Default::default()
     }

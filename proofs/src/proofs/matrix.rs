@@ -121,7 +121,8 @@ fn access(rpc: &str) -> Option<Access> {
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
         | (
             "OrderService",
-            "Create" | "RunAction" | "SkipAction" | "UndoSkip" | "Move" | "Cancel" | "Comment",
+            "Create" | "RunAction" | "ClaimActions" | "ReportAction" | "ReleaseAction"
+            | "SkipAction" | "UndoSkip" | "Move" | "Cancel" | "Comment",
         ) => Access::Sales,
         ("OrderQueueService", "Create" | "Update" | "Archive" | "Unarchive") => Access::Admin,
         _ => return None,

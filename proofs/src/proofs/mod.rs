@@ -14,6 +14,7 @@ mod argon2_flood;
 mod backup;
 mod bytes;
 mod cancel_storm;
+mod claims;
 mod close_race;
 mod convert_race;
 mod disk;
@@ -91,6 +92,16 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[("closed-is-edited", BOTH)],
         run: |context| Box::pin(close_race::run(context)),
+    },
+    Proof {
+        name: "claims",
+        promise: "One worker at a time holds an action, over all servers and whatever their clocks say, and none is forgotten",
+        databases: BOTH,
+        bugs: &[
+            ("claim-ignores-lease", BOTH),
+            ("claims-by-own-clock", POSTGRES),
+        ],
+        run: |context| Box::pin(claims::run(context)),
     },
     Proof {
         name: "idempotency",

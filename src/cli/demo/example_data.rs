@@ -1,12 +1,13 @@
 //! The example data of the demo, as values. Nothing here touches the database: `demo.rs` creates the records.
 
+use super::worker::ACTION;
 use crate::commit::Mutation;
 use crate::core::money::Money;
 use crate::features::leads::model::{Details, Lead};
 use crate::features::operators::Ownership;
 use crate::features::opportunities::model::{Details as OpportunityDetails, Stage, View};
-use crate::features::order_queues::model::OrderQueue;
-use crate::features::{opportunities, orders};
+use crate::features::order_queues::model::{ActionType, OrderQueue, Step, Template};
+use crate::features::{opportunities, order_queues, orders};
 
 /// First name, last name, company, email, country, source.
 pub(super) const LEADS: [[&str; 6]; 12] = [
@@ -169,4 +170,41 @@ pub(super) fn order(lead: &Lead, queue: OrderQueue) -> Mutation<orders::Fulfille
         validate_only: false,
     };
     orders::create(new, queue)
+}
+
+/// A queue whose orders go on by themselves once they are signed: the demo's worker adds the services, and then the
+/// lead becomes a client.
+pub(super) fn hosting() -> Mutation<OrderQueue> {
+    let step = |key: &str, name: &str| Step {
+        key: key.to_owned(),
+        name: name.to_owned(),
+    };
+    let action = |key: &str, r#type, name: &str, step: &str| Template {
+        key: key.to_owned(),
+        r#type,
+        name: name.to_owned(),
+        step: step.to_owned(),
+        automatic: r#type == ActionType::ProvisionClient,
+        repeatable: false,
+        prerequisites: Vec::new(),
+    };
+    order_queues::create(order_queues::NewQueue {
+        name: "Managed hosting".to_owned(),
+        steps: vec![
+            step("contract", "Contract"),
+            step("setup", "Setup"),
+            step("sale", "Sale"),
+        ],
+        actions: vec![
+            action("sign", ActionType::Manual, "Sign the contract", "contract"),
+            action(ACTION, ActionType::External, "Add services", "setup"),
+            action(
+                "provision-client",
+                ActionType::ProvisionClient,
+                "Provision Client",
+                "sale",
+            ),
+        ],
+        validate_only: false,
+    })
 }

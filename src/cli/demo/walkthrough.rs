@@ -16,6 +16,8 @@ pub(super) struct Walkthrough {
     pub opportunity_id: String,
     /// The order whose action converts another lead.
     pub order_id: String,
+    /// The order that the demo's worker works on once it is signed.
+    pub worked_order_id: String,
 }
 
 impl Walkthrough {
@@ -23,6 +25,7 @@ impl Walkthrough {
     pub(super) fn text(&self, address: SocketAddr) -> String {
         let lead = self.lead_id;
         let (order, password, token) = (&self.order_id, &self.password, &self.token);
+        let worked = &self.worked_order_id;
         let opportunity = &self.opportunity_id;
         let mut text = format!(
             "Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities\n\
@@ -142,7 +145,7 @@ impl Walkthrough {
                 format!(r#"{{"order_id":"{order}","action":"provision-client"}}"#),
             ),
             (
-                "The queue that this order passed, with its steps and actions",
+                "The queues: `default`, which this order passed, and another one, with their steps and actions",
                 "OrderQueueService/List",
                 "{}".to_owned(),
             ),
@@ -155,6 +158,16 @@ impl Walkthrough {
                 "The ledger of the order: the run of its action, and the comment",
                 "OrderService/ListRuns",
                 format!(r#"{{"order_id":"{order}"}}"#),
+            ),
+            (
+                "Sign the contract of another order: now it waits for a worker, which is a part of this demo",
+                "OrderService/RunAction",
+                format!(r#"{{"order_id":"{worked}","action":"sign","note":"By both"}}"#),
+            ),
+            (
+                "A second later: the worker has claimed and reported its action, and the lead is a client",
+                "OrderService/ListRuns",
+                format!(r#"{{"order_id":"{worked}"}}"#),
             ),
         ];
         for (title, rpc, body) in steps {

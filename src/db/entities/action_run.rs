@@ -25,6 +25,8 @@ row_by_position! {
         pub note: String,
         pub reference: String,
         pub step: String,
+        pub claim_run_id: Option<Uuid>,
+        pub expire_time: Option<DateTimeUtc>,
     }
 }
 

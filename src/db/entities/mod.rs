@@ -4,9 +4,11 @@
 
 pub mod action_run;
 pub mod api_key;
+pub mod claimable_action;
 pub mod event;
 pub mod history;
 pub mod idempotency_record;
+pub mod idempotency_root;
 pub mod lead;
 pub mod operator;
 pub mod opportunity;

@@ -25,6 +25,12 @@ row_by_position! {
         /// `None` for an order that was created by a version without queues.
         #[sea_orm(column_type = "JsonBinary", nullable)]
         pub plan: Option<Json>,
+        /// The claims of its actions, by their keys; `None` if there are none.
+        #[sea_orm(column_type = "JsonBinary", nullable)]
+        pub claims: Option<Json>,
+        /// The version for which the rows of its claimable actions were written; `None` or another one if a version
+        /// without claims wrote it last.
+        pub claims_version: Option<i64>,
     }
 }
 

@@ -1,11 +1,12 @@
 //! What people do to an order besides running its actions: skip, move, cancel, comment. Each of it stands in the
 //! order's ledger, with a reason.
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::fulfilment::Fulfilment;
-use super::model::{ActionRun, Order, RunKind};
-use super::{Fulfilled, errors, leads};
+use super::model::{Action, ActionRun, Order, RunKind};
+use super::{Fulfilled, errors, leads, time_for};
 use crate::commit::{Decision, LockSet, Mutation, check_etag};
 use crate::core::field_change::FieldChange;
 use crate::core::violations::{Reason, Violations};
@@ -43,8 +44,9 @@ pub enum Deed {
 /// Changes an order by hand.
 ///
 /// Fails with `ORDER_NOT_FOUND`, `ACTION_NOT_FOUND`, `ETAG_MISMATCH`; with `LEAD_ERASED`; with the refusal of the
-/// order's state; with `FIELD_INVALID` if the order cannot be moved to the step.
-pub fn change(target: Target, deed: Deed) -> Mutation<Fulfilled> {
+/// order's state; with `FIELD_INVALID` if the order cannot be moved to the step. It is stale if the action is claimed
+/// and `now`, the time of the database's clock, is unknown.
+pub fn change(target: Target, deed: Deed, now: Option<DateTime<Utc>>) -> Mutation<Fulfilled> {
     let locks = LockSet::default().with_root::<Order>(target.id);
     Mutation::new(
         locks,
@@ -52,12 +54,17 @@ pub fn change(target: Target, deed: Deed) -> Mutation<Fulfilled> {
         move |unit| {
             let before = unit.get::<Order>(target.id);
             let before = before.ok_or_else(|| errors::not_found(target.id))?;
-            deed.check_action(before)?;
+            let action = deed.action(before)?;
             check_etag(&target.etag, before.version)?;
+            let Some(now) =
+                action.map_or(Some(DateTime::default()), |action| time_for(action, now))
+            else {
+                return Ok(Decision::Stale);
+            };
             let lead = leads::locked(unit, before.lead_id)?;
             lead.effect(Transition::Attach)?;
             let mut fulfilment = Fulfilment::new(before.clone(), lead.clone());
-            deed.apply(&mut fulfilment.order)?;
+            deed.apply(&mut fulfilment.order, now)?;
             fulfilment.log_by_hand(unit, deed.kind(), |entry| {
                 deed.describe(entry);
                 entry.note.clone_from(&target.note);
@@ -99,17 +106,17 @@ impl Deed {
         }
     }
 
-    /// Checks that the order has the action.
-    fn check_action(&self, order: &Order) -> Result<()> {
+    /// The action that it is about; none if it is about none.
+    fn action<'a>(&self, order: &'a Order) -> Result<Option<&'a Action>> {
         match self {
-            Self::Skip(action) | Self::UndoSkip(action) => order.action(action).map(|_| ()),
-            Self::Move(_) | Self::Cancel | Self::Comment => Ok(()),
+            Self::Skip(action) | Self::UndoSkip(action) => order.action(action).map(Some),
+            Self::Move(_) | Self::Cancel | Self::Comment => Ok(None),
         }
     }
 
-    fn apply(&self, order: &mut Order) -> Result<()> {
+    fn apply(&self, order: &mut Order, now: DateTime<Utc>) -> Result<()> {
         match self {
-            Self::Skip(action) => order.skip(action),
+            Self::Skip(action) => order.skip(action, now),
             Self::UndoSkip(action) => order.undo_skip(action),
             Self::Move(step) => {
                 order.check_processing()?;

@@ -1,9 +1,10 @@
 //! The errors of orders.
 
+use chrono::SecondsFormat;
 use tonic::Code;
 use uuid::Uuid;
 
-use super::model::Action;
+use super::model::{Action, Claim};
 use crate::core::bounded::{Bare, Echo, listed};
 use crate::error::{Error, ErrorReason};
 
@@ -107,4 +108,43 @@ pub(super) fn order_complete(id: Uuid) -> Error {
     )
     .with("order_id", id)
     .precondition(id)
+}
+
+pub(super) fn action_claimed(action: &Action, claim: &Claim) -> Error {
+    let (key, actor) = (&action.key, &claim.actor);
+    let until = claim.expire_time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let message = format_args!(
+        "The action {key:?} is claimed by {} until {until}. Wait until then, or let the worker report or release it.",
+        Echo(&actor.name)
+    );
+    let reason = ErrorReason::ActionClaimed;
+    Error::new(Code::FailedPrecondition, reason, message)
+        .with("action", key)
+        .with("actor_id", actor.id)
+        .with("actor_name", Bare(&actor.name))
+        .with("expire_time", until)
+        .precondition(key)
+}
+
+/// The caller does not hold the claim `run_id`, for this cause.
+pub(super) fn claim_lost(order_id: Uuid, action: &Action, run_id: Uuid, cause: &str) -> Error {
+    let (key, state) = (&action.key, action.state);
+    let message = format_args!(
+        "The claim of the action {key:?} is lost: {cause}. Nothing was changed. Stop the work on it, and claim again."
+    );
+    Error::new(Code::FailedPrecondition, ErrorReason::ClaimLost, message)
+        .with("run_id", run_id)
+        .with("order_id", order_id)
+        .with("action", key)
+        .with("action_state", state)
+        .precondition(key)
+}
+
+pub(super) fn claim_not_found(run_id: Uuid) -> Error {
+    let message = format_args!(
+        "No claim has the id {run_id}. Send the id of a run that ClaimActions returned."
+    );
+    Error::new(Code::NotFound, ErrorReason::ClaimNotFound, message)
+        .with("run_id", run_id)
+        .resource("ActionRun", run_id)
 }

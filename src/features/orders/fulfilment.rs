@@ -99,6 +99,10 @@ impl Fulfilment {
         run.action.clone_from(&action.key);
         run.no_change = matches!(result, Ok(Effect::NoChange));
         run.automatic = report.is_none();
+        if let Some((run_id, time)) = report.and_then(|report| report.claim) {
+            run.claim_run_id = Some(run_id);
+            run.time = time;
+        }
         match (result, report) {
             (Err(error), _) => {
                 run.outcome = RunOutcome::Failed;
@@ -147,6 +151,8 @@ impl Fulfilment {
             note: String::new(),
             reference: String::new(),
             step: String::new(),
+            claim_run_id: None,
+            expire_time: None,
         }
     }
 

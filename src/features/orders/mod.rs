@@ -7,11 +7,13 @@
 
 pub mod api;
 pub mod by_hand;
+pub mod claims;
 mod errors;
 mod fulfilment;
 pub mod model;
 pub mod store;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::commit::{Decision, LockSet, Mutation, UnitOfWork, check_etag, history};
@@ -85,6 +87,8 @@ pub struct Report {
     pub note: String,
     /// What it refers to outside of Leadsmith; may be empty.
     pub reference: String,
+    /// The claim that a worker reports, and the time, by the database's clock; none for a run by hand.
+    pub claim: Option<(Uuid, DateTime<Utc>)>,
 }
 
 impl Report {
@@ -135,6 +139,14 @@ impl Orders {
         check_steps(&mut violations, "order.actions", &new.actions, &queue.steps);
         violations.finish()?;
         Ok(create(new, queue))
+    }
+
+    /// The time of the database's clock, by which claims expire.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn time(&self) -> Result<DateTime<Utc>> {
+        self.db.time().await
     }
 
     /// Lists an order's changes, newest first.
@@ -225,8 +237,9 @@ fn check_opportunity(unit: &UnitOfWork<'_>, id: Uuid, lead_id: Uuid) -> Result<(
 ///
 /// Fails with `ORDER_NOT_FOUND`, `ACTION_NOT_FOUND`, `ETAG_MISMATCH`; with `FIELD_INVALID` if a failure is
 /// reported of an action that the service does itself. Also fails with the errors of
-/// [`Order::check_runnable`] and the refusal of the lead's state, which the order's ledger records.
-pub fn run_action(input: RunAction) -> Mutation<Fulfilled> {
+/// [`Order::check_runnable`] and the refusal of the lead's state, which the order's ledger records. It is stale if the
+/// action is claimed and `now`, the time of the database's clock, is unknown.
+pub fn run_action(input: RunAction, now: Option<DateTime<Utc>>) -> Mutation<Fulfilled> {
     let locks = LockSet::default().with_root::<Order>(input.order_id);
     Mutation::new(
         locks,
@@ -236,7 +249,10 @@ pub fn run_action(input: RunAction) -> Mutation<Fulfilled> {
             let before = before.ok_or_else(|| errors::not_found(input.order_id))?;
             let action = before.action(&input.action)?;
             check_etag(&input.etag, before.version)?;
-            let runnable = before.check_runnable(action);
+            let Some(now) = time_for(action, now) else {
+                return Ok(Decision::Stale);
+            };
+            let runnable = before.check_runnable(action, now);
             let lead = leads::locked(unit, before.lead_id)?;
             let mut fulfilment = Fulfilment::new(before.clone(), lead.clone());
             if let Err(refusal) = runnable {
@@ -265,6 +281,15 @@ pub fn run_action(input: RunAction) -> Mutation<Fulfilled> {
             }
         },
     )
+}
+
+/// The time by which it is decided whether an action is free, if that is known. It makes no difference for one that is
+/// not claimed.
+fn time_for(action: &Action, now: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    match action.claim {
+        Some(_) => now,
+        None => Some(now.unwrap_or_default()),
+    }
 }
 
 /// Whether provisioning a client fails is decided here, not by the caller.

@@ -1,6 +1,7 @@
 //! The order, its actions and their rules. Must not depend on messages or on the database.
 
 mod action;
+mod claim;
 mod machine;
 
 use crate::core::text_enum::{TextEnum as _, text_enum};
@@ -15,6 +16,7 @@ use crate::features::order_queues::model::Step;
 
 pub use crate::features::order_queues::model::ActionType;
 pub use action::{Action, ActionRun, ActionState, RunKind, RunOutcome};
+pub use claim::{Claim, Claimable, Claiming, MAX_LEASE, MIN_LEASE};
 
 text_enum! {
     /// The state of an order.
@@ -100,7 +102,7 @@ impl Order {
         (!changes.is_empty()).then_some((after, changes))
     }
 
-    /// The changes of the states of the actions, and of the step and the state of the order, since `before`, for
+    /// The changes of the states and claims of the actions, and of the step and the state of the order, since `before`, for
     /// the history.
     pub fn changes_from(&self, before: &Self) -> Vec<FieldChange> {
         let mut changes = Vec::new();
@@ -111,6 +113,16 @@ impl Order {
                     path,
                     then.state.as_str(),
                     now.state.as_str(),
+                ));
+            } else if let (Some(then), Some(claim)) = (&then.claim, &now.claim)
+                && then.run_id != claim.run_id
+            {
+                // One worker after another: the first claim has expired.
+                let path = format!("actions.{}.claim", now.key);
+                changes.push(FieldChange::new(
+                    path,
+                    then.run_id.to_string(),
+                    claim.run_id.to_string(),
                 ));
             }
         }

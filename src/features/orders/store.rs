@@ -1,5 +1,6 @@
 //! The queries about orders and their ledgers.
 
+pub mod claims;
 mod row;
 
 use std::collections::BTreeSet;
@@ -64,13 +65,16 @@ impl Record for Order {
         db::lock::<Entity, _>(tx, Column::Id, ids, wait, from_row, |record| record.id).await
     }
 
-    async fn write(_tx: &Tx, created: Vec<Self>, changed: Vec<(Self, Self)>) -> Result<Vec<Rows>> {
-        rows::of_versions(
+    async fn write(tx: &Tx, created: Vec<Self>, changed: Vec<(Self, Self)>) -> Result<Vec<Rows>> {
+        let claimable = claims::list(tx, &created, &changed).await?;
+        let mut all = rows::of_versions(
             &created,
             &changed,
             |record| (record.id, record.version),
             to_row,
-        )
+        )?;
+        all.extend(claimable);
+        Ok(all)
     }
 
     async fn attached_to(tx: &Tx, root_id: Uuid) -> Result<BTreeSet<Uuid>> {
@@ -82,7 +86,8 @@ impl Record for Order {
     }
 
     fn is_kept_in_history(field: &str) -> bool {
-        let is_state = field.starts_with("actions.") && field.ends_with(".state");
+        let is_of_action = field.starts_with("actions.");
+        let is_state = is_of_action && (field.ends_with(".state") || field.ends_with(".claim"));
         is_state || matches!(field, "state" | "step" | "owner_id")
     }
 
@@ -124,7 +129,7 @@ pub async fn list(
     limit: u64,
 ) -> Result<Part<Order>> {
     let statement = list_statement(db.get_database_backend(), filter, before, limit);
-    let large = [Column::Items, Column::Actions, Column::Plan];
+    let large = [Column::Items, Column::Actions, Column::Plan, Column::Claims];
     let part = select::page::<Entity>(db, statement, limit, &large).await?;
     part.map(from_row)
 }
@@ -161,7 +166,7 @@ pub fn list_statement(
     query.build(backend)
 }
 
-/// Whether an action with this key is PENDING or FAILED.
+/// Whether an action with this key is PENDING, CLAIMED or FAILED. A claimed one is stored as PENDING.
 fn has_open_action(backend: DbBackend, key: &str) -> Expr {
     if backend == DbBackend::Postgres {
         let with_state = |state: &str| serde_json::json!([{ "key": key, "state": state }]);

@@ -123,6 +123,7 @@ pub async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'stati
         | R::ActionNotSkipped
         | R::OrderComplete
         | R::OrderCanceled => of_an_order(h, reason).await,
+        R::ClaimLost | R::ActionClaimed | R::ClaimNotFound => of_a_claim(h, reason).await,
         R::OrderQueueNotFound
         | R::DuplicateOrderQueue
         | R::OrderQueueArchived
@@ -233,6 +234,45 @@ async fn of_who_calls(h: &Harness, reason: ErrorReason) -> Status {
             change(&caller, PASSWORD).await
         }
         reason => panic!("{reason:?} is not about the caller"),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some come here")]
+async fn of_a_claim(h: &Harness, reason: ErrorReason) -> Status {
+    use ErrorReason as R;
+    let install = proto::OrderAction {
+        key: "install".into(),
+        r#type: proto::ActionType::External.into(),
+        ..Default::default()
+    };
+    let lead = h.sales.create_lead("Hopper").await;
+    let order = h.sales.create_order(&lead.id, vec![install]).await;
+    let request = proto::ClaimActionsRequest {
+        actions: vec!["install".into()],
+        lease: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    let claimed = h.sales.orders().claim_actions(request).await.unwrap();
+    let run = claimed.into_inner().runs.remove(0);
+    let report = async |run_id: &str| {
+        let request = proto::ReportActionRequest {
+            run_id: run_id.into(),
+            outcome: proto::RunOutcome::Succeeded.into(),
+            ..Default::default()
+        };
+        h.sales.orders().report_action(request).await
+    };
+    match reason {
+        R::ClaimLost => {
+            report(&run.id).await.unwrap();
+            refused(report(&run.id).await)
+        }
+        R::ActionClaimed => refused(h.sales.run(&order.id, "install").await),
+        R::ClaimNotFound => refused(report(UNKNOWN).await),
+        reason => panic!("{reason:?} is not about claims"),
     }
 }
 

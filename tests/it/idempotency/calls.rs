@@ -1,10 +1,11 @@
 //! The RPCs that take a request id, with a common interface.
 
 use leadsmith_proto::{
-    CancelOrderRequest, CloseOpportunityRequest, CommentOrderRequest, ConvertLeadRequest,
-    CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest, DeactivateLeadRequest, Lead,
-    Opportunity, OpportunityOutcome, Order, OrderItem, ReactivateLeadRequest,
-    ReopenOpportunityRequest, RunActionRequest, SkipActionRequest, UndoSkipRequest,
+    ActionType, CancelOrderRequest, ClaimActionsRequest, CloseOpportunityRequest,
+    CommentOrderRequest, ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest,
+    CreateOrderRequest, DeactivateLeadRequest, Lead, Opportunity, OpportunityOutcome, Order,
+    OrderAction, OrderItem, ReactivateLeadRequest, ReleaseActionRequest, ReopenOpportunityRequest,
+    ReportActionRequest, RunActionRequest, RunOutcome, SkipActionRequest, UndoSkipRequest,
     UpdateLeadRequest, UpdateOpportunityRequest,
 };
 use prost::Message;
@@ -31,10 +32,13 @@ pub enum Call {
     UndoSkip(UndoSkipRequest),
     CancelOrder(CancelOrderRequest),
     CommentOrder(CommentOrderRequest),
+    ClaimActions(ClaimActionsRequest),
+    ReportAction(ReportActionRequest),
+    ReleaseAction(ReleaseActionRequest),
 }
 
 /// How many RPCs [`Call`] has.
-const RPCS: usize = 15;
+const RPCS: usize = 18;
 
 impl Call {
     /// One call of each RPC, each on its own lead, with that lead's id. The id is empty if the call creates the
@@ -130,6 +134,19 @@ impl Call {
                     text: "Waits".into(),
                     ..Default::default()
                 }),
+                14 => {
+                    caller.create_order(&id, vec![external("install")]).await;
+                    Self::ClaimActions(claim("install"))
+                }
+                15 => Self::ReportAction(ReportActionRequest {
+                    run_id: claimed(caller, &id, "bill").await,
+                    outcome: RunOutcome::Failed.into(),
+                    ..Default::default()
+                }),
+                16 => Self::ReleaseAction(ReleaseActionRequest {
+                    run_id: claimed(caller, &id, "ship").await,
+                    ..Default::default()
+                }),
                 _ => {
                     let name = "Compiler".into();
                     let opportunity = Some(Opportunity {
@@ -172,6 +189,9 @@ impl Call {
             Self::UndoSkip(request) => &mut request.request_id,
             Self::CancelOrder(request) => &mut request.request_id,
             Self::CommentOrder(request) => &mut request.request_id,
+            Self::ClaimActions(request) => &mut request.request_id,
+            Self::ReportAction(request) => &mut request.request_id,
+            Self::ReleaseAction(request) => &mut request.request_id,
         };
         request_id.clone_into(id);
         self
@@ -204,6 +224,9 @@ impl Call {
             Self::UndoSkip(request) => request.reason = "another one".into(),
             Self::CancelOrder(request) => request.reason = "another one".into(),
             Self::CommentOrder(request) => request.text = "another one".into(),
+            Self::ClaimActions(request) => request.max = 2,
+            Self::ReportAction(request) => request.note = "another one".into(),
+            Self::ReleaseAction(request) => request.reason = "another one".into(),
         }
         self
     }
@@ -228,8 +251,43 @@ impl Call {
             Self::UndoSkip(request) => bytes(orders.undo_skip(request).await?),
             Self::CancelOrder(request) => bytes(orders.cancel(request).await?),
             Self::CommentOrder(request) => bytes(orders.comment(request).await?),
+            Self::ClaimActions(request) => bytes(orders.claim_actions(request).await?),
+            Self::ReportAction(request) => bytes(orders.report_action(request).await?),
+            Self::ReleaseAction(request) => bytes(orders.release_action(request).await?),
         })
     }
+}
+
+fn external(key: &str) -> OrderAction {
+    OrderAction {
+        key: key.into(),
+        r#type: ActionType::External.into(),
+        ..Default::default()
+    }
+}
+
+/// A claim of this action in the queue `default`.
+fn claim(key: &str) -> ClaimActionsRequest {
+    ClaimActionsRequest {
+        actions: vec![key.into()],
+        lease: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
+        ..Default::default()
+    }
+}
+
+/// The id of a claim of the caller's, of an action of this lead.
+async fn claimed(caller: &Caller, lead_id: &str, key: &str) -> String {
+    let order = caller.create_order(lead_id, vec![external(key)]).await;
+    let request = ClaimActionsRequest {
+        max: 100,
+        ..claim(key)
+    };
+    let answer = caller.orders().claim_actions(request).await.unwrap();
+    let mut runs = answer.into_inner().runs.into_iter();
+    runs.find(|run| run.order_id == order.id).unwrap().id
 }
 
 fn skip(order_id: String) -> SkipActionRequest {

@@ -1,6 +1,7 @@
 //! The plans of the lists of orders, among many that are finished: a page is found by an index, whatever the filter.
 
-use leadsmith::features::orders::model::{Filter, OrderState};
+use leadsmith::features::orders::model::{Claiming, Filter, OrderState};
+use leadsmith::features::orders::store::claims::{find_statement, unlisted_statement};
 use leadsmith::features::orders::store::list_statement;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use uuid::Uuid;
@@ -8,6 +9,7 @@ use uuid::Uuid;
 use crate::explain::{LIMIT, check};
 use crate::harness::Backend;
 use crate::on_both;
+use chrono::DateTime;
 
 const ORDERS: u32 = 20_000;
 
@@ -95,5 +97,46 @@ on_both! {
                 assert!(!plan.contains("TEMP B-TREE"), "{filter:?}: {plan}");
             }
         }
+    }
+
+    async fn workers_find_what_they_can_claim_by_an_index(h: Harness) {
+        let db = h.database.connect().await;
+        let backend = h.database.backend;
+        load(&db, backend).await;
+        // Of each order an action of one of 8 kinds. Half of them can be claimed.
+        let list = "INSERT INTO claimable_actions (order_id, action, queue_id, is_failed, claim_time) \
+                    SELECT id, 'action-' || (seq % 8), queue_id, seq % 32 = 0, \
+                    CASE seq % 2 WHEN 0 THEN '2026-01-01 00:00:00+00:00' ELSE '2026-03-01 00:00:00+00:00' END \
+                    FROM orders";
+        let list = match backend {
+            Backend::Postgres => list.replace("THEN '", "THEN timestamptz '").replace("ELSE '", "ELSE timestamptz '"),
+            Backend::Sqlite => list.to_owned(),
+        };
+        db.execute_unprepared(&list).await.unwrap();
+        db.execute_unprepared("UPDATE orders SET claims_version = version").await.unwrap();
+        if backend == Backend::Postgres {
+            db.execute_unprepared("VACUUM ANALYZE orders").await.unwrap();
+            db.execute_unprepared("VACUUM ANALYZE claimable_actions").await.unwrap();
+        }
+        let now = DateTime::parse_from_rfc3339("2026-02-01T00:00:00Z").unwrap().to_utc();
+        for (count, retry_failed) in [(1, false), (8, false), (50, false), (8, true)] {
+            let actions = (0..count).map(|number| format!("action-{number}")).collect();
+            let wanted = Claiming { actions, retry_failed };
+            let statement = find_statement(db.get_database_backend(), Uuid::nil(), &wanted, now);
+            if backend == Backend::Postgres {
+                check(&db, statement, 50 * 16).await.unwrap();
+                continue;
+            }
+            let plan = plan(&db, statement).await;
+            assert!(!plan.contains("SCAN claimable_actions"), "{plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+            assert_eq!(plan.matches("COVERING INDEX claimable_actions_time").count(), count, "{plan}");
+        }
+        let statement = unlisted_statement(db.get_database_backend(), Uuid::nil());
+        if backend == Backend::Postgres {
+            return check(&db, statement, LIMIT).await.unwrap();
+        }
+        let plan = plan(&db, statement).await;
+        assert!(plan.contains("USING INDEX orders_unlisted"), "{plan}");
     }
 }

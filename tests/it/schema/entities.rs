@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use leadsmith::db::entities::{
-    action_run, api_key, event, history, idempotency_record, lead, operator, opportunity, order,
-    order_queue, password_attempt, server_key, service_account, session,
+    action_run, api_key, claimable_action, event, history, idempotency_record, idempotency_root,
+    lead, operator, opportunity, order, order_queue, password_attempt, server_key, service_account,
+    session,
 };
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
@@ -45,9 +46,11 @@ fn entities(backend: DbBackend) -> Vec<Expected> {
     vec![
         expected(action_run::Entity, backend),
         expected(api_key::Entity, backend),
+        expected(claimable_action::Entity, backend),
         expected(event::Entity, backend),
         expected(history::Entity, backend),
         expected(idempotency_record::Entity, backend),
+        expected(idempotency_root::Entity, backend),
         expected(lead::Entity, backend),
         expected(operator::Entity, backend),
         expected(opportunity::Entity, backend),

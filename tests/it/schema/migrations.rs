@@ -32,6 +32,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         Some("sessions_id"),
         Some("opportunities_state_date"),
         Some("orders_open_step"),
+        Some("orders_unlisted"),
         Some("lead_search_outdated"),
         None,
     ]

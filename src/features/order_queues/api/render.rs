@@ -40,7 +40,7 @@ pub fn step(step: Step) -> proto::OrderStep {
     }
 }
 
-/// Renders the template of an action, which has no state.
+/// Renders the template of an action, which has neither a state nor a claim.
 pub fn action(action: Template) -> proto::OrderAction {
     proto::OrderAction {
         key: action.key,
@@ -51,6 +51,7 @@ pub fn action(action: Template) -> proto::OrderAction {
         state: 0,
         step: action.step,
         repeatable: action.repeatable,
+        claim: None,
     }
 }
 

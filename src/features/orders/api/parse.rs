@@ -2,7 +2,9 @@
 
 use crate::core::violations::{Reason, Violations};
 use crate::features::order_queues::api::parse::actions;
-use crate::features::orders::model::{Item, MAX_ITEMS, RunOutcome};
+use crate::features::order_queues::model::MAX_ACTIONS;
+use crate::features::orders::claims::MAX_CLAIMS;
+use crate::features::orders::model::{Claiming, Item, MAX_ITEMS, RunOutcome};
 use crate::features::orders::{NewOrder, Report};
 use crate::grpc::enums::WireEnum as _;
 use crate::grpc::{money, read};
@@ -92,6 +94,67 @@ pub(super) fn report(
         failed: result == Some(RunOutcome::Failed),
         note: read::text(violations, "note", note, MAX_NOTE),
         reference: read::text(violations, "reference", reference, MAX_REFERENCE),
+        claim: None,
+    }
+}
+
+/// Parses the outcome of a claimed action, which has no default.
+pub(super) fn report_of_claim(
+    violations: &mut Violations,
+    outcome: i32,
+    note: &str,
+    reference: &str,
+) -> Report {
+    if outcome == 0 {
+        let problem = "is required: SUCCEEDED or FAILED";
+        violations.add("outcome", Reason::Required, problem);
+    }
+    report(violations, outcome, note, reference)
+}
+
+/// Parses what a worker wants to claim.
+pub(super) fn claiming(
+    violations: &mut Violations,
+    actions: Vec<String>,
+    retry_failed: bool,
+) -> Claiming {
+    if actions.is_empty() {
+        let problem = "is required: send the keys of the actions that the worker can do";
+        violations.add("actions", Reason::Required, problem);
+    } else if actions.len() > MAX_ACTIONS {
+        let problem = format_args!("must have at most {MAX_ACTIONS} elements");
+        violations.add("actions", Reason::TooMany, problem);
+        return Claiming::default();
+    }
+    let mut keys: Vec<String> = Vec::with_capacity(actions.len());
+    for (index, action) in actions.iter().enumerate() {
+        let field = format!("actions[{index}]");
+        let action = key_filter(violations, &field, action);
+        if action.is_empty() {
+            let problem = "is empty: send the key of an action";
+            violations.add(field, Reason::Required, problem);
+        } else if keys.contains(&action) {
+            let problem = "is in the list already: send each key once";
+            violations.add(field, Reason::NotUnique, problem);
+        }
+        keys.push(action);
+    }
+    Claiming {
+        actions: keys,
+        retry_failed,
+    }
+}
+
+/// Parses the maximum number of claims; 0 means 1.
+pub(super) fn max_claims(violations: &mut Violations, max: i32) -> usize {
+    match usize::try_from(max) {
+        Ok(0) => 1,
+        Ok(max) if max <= MAX_CLAIMS => max,
+        _ => {
+            let problem = format_args!("must be from 0 to {MAX_CLAIMS}");
+            violations.add("max", Reason::OutOfRange, problem);
+            1
+        }
     }
 }
 

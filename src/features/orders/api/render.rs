@@ -3,8 +3,9 @@
 use crate::features::leads::api::render as leads;
 use crate::features::order_queues::api::render::step;
 use crate::features::orders::Fulfilled;
+use crate::features::orders::claims::Claimed;
 use crate::features::orders::model::{
-    Action, ActionRun, ActionState, Item, Order, OrderState, RunKind, RunOutcome,
+    Action, ActionRun, ActionState, Claim, Item, Order, OrderState, RunKind, RunOutcome,
 };
 use crate::grpc::enums::{WireEnum as _, wire_enum};
 use crate::grpc::money;
@@ -55,6 +56,7 @@ pub(super) fn order(order: Order) -> proto::Order {
         state: action.state.to_wire(),
         step: action.step,
         repeatable: action.repeatable,
+        claim: action.claim.map(claim),
     };
     proto::Order {
         id: order.id.to_string(),
@@ -73,6 +75,43 @@ pub(super) fn order(order: Order) -> proto::Order {
         step: order.step,
         steps: order.steps.into_iter().map(step).collect(),
     }
+}
+
+fn claim(claim: Claim) -> proto::ActionClaim {
+    proto::ActionClaim {
+        run_id: claim.run_id.to_string(),
+        actor: Some(principal(claim.actor)),
+        expire_time: Some(time(claim.expire_time)),
+    }
+}
+
+/// Renders the outcome of ClaimActions.
+pub(super) fn claimed(claimed: Vec<Claimed>) -> proto::ClaimActionsResponse {
+    let run = |claimed: Claimed| proto::ClaimedRun {
+        id: claimed.run.id.to_string(),
+        order_id: claimed.order.id.to_string(),
+        action: claimed.run.action,
+        expire_time: claimed.run.expire_time.map(time),
+        order: Some(order(claimed.order)),
+        lead: Some(leads::lead(claimed.lead)),
+    };
+    proto::ClaimActionsResponse {
+        runs: claimed.into_iter().map(run).collect(),
+    }
+}
+
+/// Renders claims that were only validated, without the ids that are set when they are stored.
+pub(super) fn preview_claimed(all: Vec<Claimed>) -> proto::ClaimActionsResponse {
+    let mut response = claimed(all);
+    for run in &mut response.runs {
+        run.id.clear();
+        let actions = run.order.iter_mut().flat_map(|order| &mut order.actions);
+        let claims = actions.filter(|action| action.key == run.action);
+        for claim in claims.filter_map(|action| action.claim.as_mut()) {
+            claim.run_id.clear();
+        }
+    }
+    response
 }
 
 /// Renders an order that was only validated, without the fields that are set when it is stored.
@@ -112,6 +151,11 @@ pub(super) fn run(run: ActionRun) -> proto::ActionRun {
         note: run.note,
         reference: run.reference,
         step: run.step,
+        claim_run_id: run
+            .claim_run_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        expire_time: run.expire_time.map(time),
     }
 }
 
@@ -129,7 +173,9 @@ wire_enum!(
         UndoSkip,
         Move,
         Cancel,
-        Comment
+        Comment,
+        Claim,
+        Release
     }
 );
 wire_enum!(
@@ -137,7 +183,8 @@ wire_enum!(
         Pending,
         Done,
         Failed,
-        Skipped
+        Skipped,
+        Claimed
     }
 );
 wire_enum!(RunOutcome = proto::RunOutcome { Succeeded, Failed });

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::claim::Claim;
 use crate::core::call::Principal;
 use crate::core::text_enum::text_enum;
 use crate::features::order_queues::model::{ActionType, Template};
@@ -19,13 +20,15 @@ text_enum! {
         Failed,
         /// Skipped on purpose.
         Skipped,
+        /// Claimed by a worker.
+        Claimed,
     }
 }
 
 impl ActionState {
     /// Whether it still has to be run.
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::Pending | Self::Failed)
+        matches!(self, Self::Pending | Self::Claimed | Self::Failed)
     }
 }
 
@@ -54,6 +57,10 @@ text_enum! {
         Cancel,
         /// A comment.
         Comment,
+        /// The claim of an action by a worker.
+        Claim,
+        /// That a worker gave back an action that it had claimed.
+        Release,
     }
 }
 
@@ -69,6 +76,8 @@ pub struct Action {
     pub state: ActionState,
     pub step: String,
     pub repeatable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
 }
 
 impl From<Template> for Action {
@@ -82,6 +91,7 @@ impl From<Template> for Action {
             state: ActionState::Pending,
             step: template.step,
             repeatable: template.repeatable,
+            claim: None,
         }
     }
 }
@@ -122,4 +132,8 @@ pub struct ActionRun {
     pub reference: String,
     /// The step that the order was moved to; empty otherwise.
     pub step: String,
+    /// The entry of the claim that was reported or released.
+    pub claim_run_id: Option<Uuid>,
+    /// When a claim expires.
+    pub expire_time: Option<DateTime<Utc>>,
 }

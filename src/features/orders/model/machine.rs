@@ -3,8 +3,10 @@
 //!
 //! The rules: an action can be run once the order has reached its step and its prerequisites are finished. Each
 //! time an action is finished, the order leaves the steps whose actions are all finished. After the last step it
-//! is COMPLETE. An action that is claimed by a worker will be a state of its own here, which is open and refuses
-//! to be run or skipped.
+//! is COMPLETE. An action that a worker has claimed is open, and is neither run nor skipped until the claim has
+//! expired (`claim.rs`).
+
+use chrono::{DateTime, Utc};
 
 use super::{Action, ActionState, Order, OrderState};
 use crate::error::Result;
@@ -23,16 +25,26 @@ impl Order {
         })
     }
 
-    /// Checks whether the order allows an action to run now.
+    /// Checks whether the order allows an action to run at `now`, by the database's clock. It matters only if the
+    /// action is claimed.
     ///
     /// # Errors
-    /// `ORDER_CANCELED`, `ACTION_DONE`, `ACTION_PREREQUISITE`, `ACTION_STEP`.
-    pub fn check_runnable(&self, action: &Action) -> Result<()> {
+    /// `ORDER_CANCELED`, `ACTION_DONE`, `ACTION_CLAIMED`, `ACTION_PREREQUISITE`, `ACTION_STEP`.
+    pub fn check_runnable(&self, action: &Action, now: DateTime<Utc>) -> Result<()> {
         self.check_not_canceled()?;
         let is_repeatable = action.state == ActionState::Done && action.repeatable;
         if !action.state.is_open() && !is_repeatable {
             return Err(errors::action_done(action));
         }
+        action.check_free(now)?;
+        self.check_reached(action)
+    }
+
+    /// Checks that the prerequisites of an action are finished, and its step reached.
+    ///
+    /// # Errors
+    /// `ACTION_PREREQUISITE`, `ACTION_STEP`.
+    pub(super) fn check_reached(&self, action: &Action) -> Result<()> {
         let open = self.open_prerequisites(action);
         if !open.is_empty() {
             return Err(errors::action_prerequisite(&action.key, &open));
@@ -49,7 +61,7 @@ impl Order {
         let ready = |action: &&Action| {
             action.automatic
                 && action.state == ActionState::Pending
-                && self.check_runnable(action).is_ok()
+                && self.check_reached(action).is_ok()
         };
         let is_processing = self.state == OrderState::Processing;
         let found = self.actions.iter().find(ready);
@@ -62,6 +74,7 @@ impl Order {
         let actions = self.actions.iter_mut();
         for action in actions.filter(|action| action.key == key && action.state.is_open()) {
             action.state = state;
+            action.claim = None;
         }
         if !state.is_open() {
             self.advance();
@@ -85,16 +98,17 @@ impl Order {
         self.state = OrderState::Complete;
     }
 
-    /// Skips an action, which finishes it.
+    /// Skips an action, which finishes it, at `now` by the database's clock.
     ///
     /// # Errors
-    /// `ACTION_NOT_FOUND`, `ORDER_CANCELED`, `ACTION_DONE`.
-    pub fn skip(&mut self, key: &str) -> Result<()> {
+    /// `ACTION_NOT_FOUND`, `ORDER_CANCELED`, `ACTION_DONE`, `ACTION_CLAIMED`.
+    pub fn skip(&mut self, key: &str, now: DateTime<Utc>) -> Result<()> {
         let action = self.action(key)?;
         self.check_not_canceled()?;
         if !action.state.is_open() {
             return Err(errors::action_done(action));
         }
+        action.check_free(now)?;
         self.set_result(key, ActionState::Skipped);
         Ok(())
     }
@@ -154,7 +168,7 @@ impl Order {
         }
     }
 
-    fn check_not_canceled(&self) -> Result<()> {
+    pub(super) fn check_not_canceled(&self) -> Result<()> {
         match self.state {
             OrderState::Processing | OrderState::Complete => Ok(()),
             OrderState::Canceled => Err(errors::order_canceled(self.id)),

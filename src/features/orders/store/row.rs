@@ -3,6 +3,9 @@
 //! What orders have since there are queues is in columns of its own, which a previous version neither reads nor
 //! writes: it keeps the steps of an order that it changes. An order that it created has no plan, and the
 //! defaults of the other columns: it is in the only step of the default queue.
+//!
+//! A claimed action is stored as PENDING, with its claim in a column of its own. So a previous version can read the
+//! order. If it runs or skips the action, the action is no more PENDING, and the claim is ignored.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +19,7 @@ use crate::db::json::{from_json, to_json};
 use crate::error::{Error, Result};
 use crate::features::order_queues::model::{PROCESSING, Step};
 use crate::features::orders::model::{
-    Action, ActionRun, ActionState, ActionType, Order, OrderState, RunKind, RunOutcome,
+    Action, ActionRun, ActionState, ActionType, Claim, Order, OrderState, RunKind, RunOutcome,
 };
 
 /// The steps of an order, and what its actions have since there are steps.
@@ -84,22 +87,38 @@ impl StoredAction {
             name: action.name.clone(),
             automatic: action.automatic,
             prerequisites: action.prerequisites.clone(),
-            state: action.state,
+            state: match action.claim {
+                Some(_) => ActionState::Pending,
+                None => action.state,
+            },
         }
     }
 
-    fn at(self, place: Place) -> Action {
+    fn with(self, place: Place, claim: Option<Claim>) -> Action {
+        let claim = claim.filter(|_| self.state == ActionState::Pending);
         Action {
             key: self.key,
             r#type: self.r#type,
             name: self.name,
             automatic: self.automatic,
             prerequisites: self.prerequisites,
-            state: self.state,
+            state: match claim {
+                Some(_) => ActionState::Claimed,
+                None => self.state,
+            },
             step: place.step,
             repeatable: place.repeatable,
+            claim,
         }
     }
+}
+
+/// The claims of an order's actions, by the keys of the actions; none if there are none.
+fn claims(order: &Order) -> Result<Option<serde_json::Value>> {
+    let claims = order.actions.iter();
+    let claims = claims.filter_map(|action| Some((&action.key, action.claim.as_ref()?)));
+    let claims: BTreeMap<&String, &Claim> = claims.collect();
+    (!claims.is_empty()).then(|| to_json(&claims)).transpose()
 }
 
 /// The row of an order.
@@ -119,6 +138,8 @@ pub(super) fn to_row(order: &Order) -> Result<ActiveModel> {
         queue_id: Set(order.queue_id),
         step: Set(order.step.clone()),
         plan: Set(Some(to_json(&Plan::of(order))?)),
+        claims: Set(claims(order)?),
+        claims_version: Set(Some(order.version)),
     })
 }
 
@@ -130,9 +151,14 @@ pub(super) fn from_row(row: Model) -> Result<Order> {
         None => Plan::before_queues(),
     };
     let actions: Vec<StoredAction> = from_json(row.actions)?;
+    let mut claims: BTreeMap<String, Claim> = match row.claims {
+        Some(claims) => from_json(claims)?,
+        None => BTreeMap::new(),
+    };
     let actions = actions.into_iter().map(|action| {
         let place = plan.place(&action.key);
-        action.at(place)
+        let claim = claims.remove(&action.key);
+        action.with(place, claim)
     });
     Ok(Order {
         id: row.id,
@@ -170,6 +196,8 @@ pub fn run_to_row(run: &ActionRun) -> Result<action_run::ActiveModel> {
         note: Set(run.note.clone()),
         reference: Set(run.reference.clone()),
         step: Set(run.step.clone()),
+        claim_run_id: Set(run.claim_run_id),
+        expire_time: Set(run.expire_time),
     })
 }
 
@@ -195,5 +223,7 @@ pub(super) fn run_from_row(row: action_run::Model) -> Result<ActionRun> {
         note: row.note,
         reference: row.reference,
         step: row.step,
+        claim_run_id: row.claim_run_id,
+        expire_time: row.expire_time,
     })
 }

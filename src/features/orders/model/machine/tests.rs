@@ -4,24 +4,19 @@
     reason = "most calls and states are alike"
 )]
 
+mod rules;
+
 use std::collections::BTreeSet;
 
-use chrono::DateTime;
+use chrono::Duration;
 use uuid::Uuid;
 
 use super::*;
-use crate::error::ErrorReason as Reason;
+use crate::core::call::{Principal, PrincipalKind};
+use crate::error::{Error, ErrorReason as Reason};
 use crate::features::order_queues::model::{ActionType, Step};
-
-/// What can be done to an order. The numbers are places of actions and steps.
-#[derive(Clone, Copy, Debug)]
-enum Call {
-    Run(usize, ActionState),
-    Skip(usize),
-    UndoSkip(usize),
-    Move(usize),
-    Cancel,
-}
+use crate::features::orders::model::{Claim, Claiming};
+use rules::{Call, NOW, WORKER, apply, is_held, refusal};
 
 const SHAPES: [&[(usize, &[usize])]; 6] = [
     // For each action its step and the places of its prerequisites.
@@ -48,7 +43,7 @@ fn order(shape: &[(usize, &[usize])]) -> Order {
         .enumerate()
         .map(|(number, (step, after))| Action {
             key: format!("a{number}"),
-            r#type: ActionType::Manual,
+            r#type: ActionType::External,
             name: String::new(),
             automatic: false,
             prerequisites: after.iter().map(|number| format!("a{number}")).collect(),
@@ -56,6 +51,7 @@ fn order(shape: &[(usize, &[usize])]) -> Order {
             step: format!("s{step}"),
             // One of them can be repeated.
             repeatable: number == 0,
+            claim: None,
         });
     let mut order = Order {
         id: Uuid::nil(),
@@ -76,55 +72,6 @@ fn order(shape: &[(usize, &[usize])]) -> Order {
     order
 }
 
-fn apply(order: &mut Order, call: Call) -> Result<()> {
-    let action = |number: usize| format!("a{number}");
-    match call {
-        Call::Run(number, result) => {
-            let action = order.action(&action(number))?.clone();
-            order.check_runnable(&action)?;
-            order.set_result(&action.key, result);
-            Ok(())
-        }
-        Call::Skip(number) => order.skip(&action(number)),
-        Call::UndoSkip(number) => order.undo_skip(&action(number)),
-        Call::Move(number) => order.move_to(&format!("s{number}")),
-        Call::Cancel => order.cancel(),
-    }
-}
-
-/// Why the table of the domain refuses a call; `None` if it allows it.
-fn refusal(order: &Order, call: Call) -> Option<Reason> {
-    let canceled = order.state == OrderState::Canceled;
-    let complete = order.state == OrderState::Complete;
-    let at = |key: &str| order.steps.iter().position(|step| step.key == key);
-    match call {
-        _ if canceled => Some(Reason::OrderCanceled),
-        Call::Run(number, _) => {
-            let action = &order.actions[number];
-            let is_open = |key: &String| {
-                let found = order.actions.iter().find(|other| other.key == *key);
-                found.is_some_and(|other| other.state.is_open())
-            };
-            match action.state {
-                ActionState::Skipped => Some(Reason::ActionDone),
-                ActionState::Done if !action.repeatable => Some(Reason::ActionDone),
-                _ if action.prerequisites.iter().any(is_open) => Some(Reason::ActionPrerequisite),
-                _ if at(&action.step) > at(&order.step) => Some(Reason::ActionStep),
-                _ => None,
-            }
-        }
-        Call::Skip(number) => {
-            let is_open = order.actions[number].state.is_open();
-            (!is_open).then_some(Reason::ActionDone)
-        }
-        Call::UndoSkip(number) => {
-            let is_skipped = order.actions[number].state == ActionState::Skipped;
-            (!is_skipped).then_some(Reason::ActionNotSkipped)
-        }
-        Call::Move(_) | Call::Cancel => complete.then_some(Reason::OrderComplete),
-    }
-}
-
 /// The calls that can be made on an order, also those that it refuses.
 fn calls(order: &Order) -> Vec<Call> {
     let mut calls = vec![Call::Cancel];
@@ -134,7 +81,19 @@ fn calls(order: &Order) -> Vec<Call> {
             Call::Run(number, ActionState::Failed),
             Call::Skip(number),
             Call::UndoSkip(number),
+            Call::Claim(number, false),
+            Call::Claim(number, true),
         ]);
+        for claim in [1, 2] {
+            calls.extend([
+                Call::Report(number, claim, ActionState::Done),
+                Call::Report(number, claim, ActionState::Failed),
+                Call::Release(number, claim),
+            ]);
+        }
+        if is_held(order, number) {
+            calls.push(Call::Expire(number));
+        }
     }
     let others =
         (0..order.steps.len()).filter(|number| order.has_other_step(&format!("s{number}")));
@@ -173,7 +132,7 @@ fn explore(mut check: impl FnMut(&Order, Call, &Order)) -> usize {
             for call in calls(&before) {
                 let mut after = before.clone();
                 let expected = refusal(&before, call);
-                let outcome = apply(&mut after, call).map_err(|error| error.reason());
+                let outcome = apply(&mut after, call);
                 assert_eq!(outcome.err(), expected, "{call:?} {before:?}");
                 if expected.is_some() {
                     assert_eq!(after, before, "a refused call changes nothing: {call:?}");
@@ -200,16 +159,29 @@ fn every_call_on_every_order_does_what_the_rules_say() {
                     _ => result,
                 },
                 Call::Skip(which) if which == number => ActionState::Skipped,
-                Call::UndoSkip(which) if which == number => ActionState::Pending,
+                Call::UndoSkip(which) | Call::Release(which, _) if which == number => {
+                    ActionState::Pending
+                }
+                Call::Claim(which, _) if which == number => ActionState::Claimed,
+                Call::Report(which, _, result) if which == number => result,
                 _ => then.state,
             };
             assert_eq!(now.state, expected, "{call:?} {before:?}");
+            assert_eq!(
+                now.claim.is_some(),
+                now.state == ActionState::Claimed,
+                "{call:?} {after:?}"
+            );
         }
         match call {
-            Call::Run(_, ActionState::Failed) => {
+            Call::Run(_, ActionState::Failed)
+            | Call::Report(_, _, ActionState::Failed)
+            | Call::Claim(..)
+            | Call::Release(..)
+            | Call::Expire(_) => {
                 assert_eq!((&after.step, after.state), (&before.step, before.state));
             }
-            Call::Run(..) | Call::Skip(_) => {
+            Call::Run(..) | Call::Skip(_) | Call::Report(..) => {
                 let completes = after.state == OrderState::Complete;
                 assert!(
                     completes || is_open(after, &after.step),
@@ -243,7 +215,7 @@ fn every_call_on_every_order_does_what_the_rules_say() {
             }
         }
     });
-    assert!(explored > 100, "{explored}");
+    assert!(explored > 1_000, "{explored}");
 }
 
 #[test]
@@ -272,8 +244,32 @@ fn automatic_actions_run_in_their_order_and_not_again() {
     assert_eq!(next(&order).as_deref(), Some("a1"));
     order.set_result("a1", ActionState::Done);
     assert_eq!(next(&order), None, "the second step is not reached");
-    order.skip("a3").unwrap();
+    order.skip("a3", NOW).unwrap();
     assert_eq!(next(&order).as_deref(), Some("a2"));
     order.cancel().unwrap();
     assert_eq!(next(&order), None);
+}
+
+#[test]
+fn only_the_worker_that_holds_a_claim_ends_it() {
+    let mut order = order(&[(0, &[])]);
+    apply(&mut order, Call::Claim(0, false)).unwrap();
+    let check = |run: u128, actor, now| {
+        let checked = order.check_claim("a0", Uuid::from_u128(run), actor, now);
+        checked.err().map(|error| error.reason())
+    };
+    let lost = Some(Reason::ClaimLost);
+    let at_the_end = NOW + Duration::seconds(1);
+    assert_eq!(
+        check(1, WORKER, at_the_end - Duration::microseconds(1)),
+        None
+    );
+    assert_eq!(check(1, WORKER, at_the_end), lost);
+    assert_eq!(check(2, WORKER, NOW), lost);
+    assert_eq!(check(1, Uuid::from_u128(8), NOW), lost);
+    // What is not claimable is not in the list of workers either, and what is claimed is there from its expiry on.
+    let listed = order.claimable();
+    assert_eq!(listed[0].expire_time, Some(at_the_end));
+    order.cancel().unwrap();
+    assert_eq!(order.claimable(), Vec::new());
 }
