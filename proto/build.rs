@@ -5,8 +5,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 use tonic_prost_build::configure;
 
 /// Messages that carry a secret. Their `Debug` is written by hand and omits the secret.
-const SECRET_MESSAGES: [&str; 8] = [
+const SECRET_MESSAGES: [&str; 9] = [
     "leadsmith.v1.UpdateLeadRequest",
+    "leadsmith.v1.ConvertLeadRequest",
     "leadsmith.v1.EraseLeadRequest",
     "leadsmith.v1.SignInRequest",
     "leadsmith.v1.SignInResponse",

@@ -20,11 +20,11 @@ use crate::config::{Limits, ServeSettings, StartupError};
 use crate::core::clock::Clock;
 use crate::db::{Db, connect, migrate};
 use crate::features::clients::{Clients, api::ClientApi};
-use crate::features::leads::{Leads, api::LeadApi};
+use crate::features::leads::{Leads, Reversal, api::LeadApi};
 use crate::features::operators::{Operators, api::OperatorApi};
 use crate::features::opportunities::{Opportunities, api::OpportunityApi};
 use crate::features::order_queues::{OrderQueues, api::OrderQueueApi};
-use crate::features::orders::{Orders, api::OrderApi};
+use crate::features::orders::{self, Orders, api::OrderApi};
 use crate::features::service_accounts::model::ServiceAccount;
 use crate::features::service_accounts::{ServiceAccounts, api::ServiceAccountApi};
 use crate::features::sessions::api::AuthApi;
@@ -92,7 +92,14 @@ impl App {
                     }
                 }
             }),
-            leads: Leads::new(db.clone(), Arc::clone(&auth)),
+            leads: Leads::new(
+                db.clone(),
+                Arc::clone(&auth),
+                Reversal {
+                    days: settings.limits.revert_period,
+                    complete_order: orders::complete_order,
+                },
+            ),
             auth,
             clock,
             db,

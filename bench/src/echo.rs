@@ -124,6 +124,13 @@ impl LeadService for Echo {
         Ok(Response::new(self.convert.clone()))
     }
 
+    async fn revert_conversion(
+        &self,
+        _: Request<proto::RevertConversionRequest>,
+    ) -> Reply<proto::RevertConversionResponse> {
+        Err(not_echoed())
+    }
+
     async fn deactivate(
         &self,
         _: Request<proto::DeactivateLeadRequest>,

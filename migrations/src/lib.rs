@@ -27,6 +27,7 @@ mod m0018_people;
 mod m0019_opportunities;
 mod m0020_order_queues;
 mod m0021_claims;
+mod m0022_clients;
 mod m0023_outdated_texts;
 mod m0024_search_texts;
 mod schema;
@@ -64,6 +65,7 @@ impl MigratorTrait for Migrator {
             expand(m0019_opportunities::Migration),
             expand(m0020_order_queues::Migration),
             expand(m0021_claims::Migration),
+            expand(m0022_clients::Migration),
             expand(m0023_outdated_texts::Migration),
             expand(m0024_search_texts::Migration),
         ]

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::{
-    ChangePasswordRequest, CreateKeyResponse, CreateOperatorRequest, EraseLeadRequest,
-    ResetPasswordRequest, SignInRequest, SignInResponse, UpdateLeadRequest,
+    ChangePasswordRequest, ConvertLeadRequest, CreateKeyResponse, CreateOperatorRequest,
+    EraseLeadRequest, ResetPasswordRequest, SignInRequest, SignInResponse, UpdateLeadRequest,
 };
 
 const HIDDEN: &str = "…";
@@ -17,6 +17,20 @@ impl fmt::Debug for UpdateLeadRequest {
             .field("current_password", &HIDDEN)
             .field("request_id", &self.request_id)
             .field("validate_only", &self.validate_only)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ConvertLeadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConvertLeadRequest")
+            .field("id", &self.id)
+            .field("etag", &self.etag)
+            .field("request_id", &self.request_id)
+            .field("validate_only", &self.validate_only)
+            .field("client_id", &self.client_id)
+            .field("overwrite", &self.overwrite)
+            .field("current_password", &HIDDEN)
             .finish()
     }
 }

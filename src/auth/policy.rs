@@ -35,6 +35,7 @@ pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.LeadService/Deactivate", SALES),
     ("leadsmith.v1.LeadService/Reactivate", SALES),
     ("leadsmith.v1.LeadService/Convert", SALES),
+    ("leadsmith.v1.LeadService/RevertConversion", SALES),
     ("leadsmith.v1.LeadService/Erase", ADMIN),
     ("leadsmith.v1.LeadService/ListDuplicates", VIEWER),
     ("leadsmith.v1.LeadService/ListHistory", VIEWER),

@@ -32,6 +32,7 @@ use crate::core::clock::Clock;
 use crate::core::role::Role;
 use crate::error::{Error, Result as CallResult};
 use crate::features::leads;
+use crate::features::leads::model::References;
 use crate::features::operators::Ownership;
 use crate::features::opportunities::model::Stage;
 use crate::features::order_queues::OrderQueues;
@@ -123,7 +124,11 @@ async fn seed(app: &App) -> Result<(Walkthrough, Worker), StartupError> {
             .await?;
     }
     for index in [3, 10] {
-        let conversion = leads::convert_by_hand(change(index));
+        let conversion = leads::Convert {
+            change: change(index),
+            into: None,
+        };
+        let conversion = conversion.mutation(References::default(), false);
         seeder
             .apply("leadsmith.v1.LeadService/Convert", conversion)
             .await?;
@@ -166,6 +171,7 @@ async fn seed(app: &App) -> Result<(Walkthrough, Worker), StartupError> {
         token: session.token.expose().to_owned(),
         password,
         lead_id: created[0].id,
+        other_lead_id: created[4].id,
         opportunity_id,
         order_id,
         worked_order_id,

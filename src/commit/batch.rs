@@ -7,6 +7,10 @@
 //! it. Locks are still taken in a fixed order: request ids, keys, then records in the order of their kinds,
 //! each sorted.
 
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
 use super::erase::{self, ErasedRoot};
 use super::idempotency::{self, Lookup};
 use super::in_doubt::{CommitProbe, MarkerRow};
@@ -105,15 +109,17 @@ pub(super) async fn run(tx: &Tx, kinds: &[Kind], batch: &mut [Queued]) -> Result
             let root = snapshot.any_record(stored.root_id);
             let attached = change.locks().record_with_root();
             let attached = attached.and_then(|id| Some((id, snapshot.any_record(id)?)));
+            let mut more_roots: BTreeSet<Uuid> = stored.more_roots.into_iter().collect();
+            more_roots.remove(&stored.root_id);
+            let further = more_roots.first();
+            let further = further.and_then(|id| Some((*id, snapshot.any_record(*id)?)));
             let response = match root {
-                Some(root) => stored_response::pack(stored.response, root, attached),
+                Some(root) => stored_response::pack(stored.response, root, attached, further),
                 None => stored.response,
             };
             let now = tx.clock.now();
             let row = idempotency::to_row(change.call(), stored.root_id, response, now);
             batch_rows.responses.extend(row);
-            let more_roots = stored.more_roots.into_iter();
-            let more_roots = more_roots.filter(|id| *id != stored.root_id).collect();
             let rows = idempotency::roots_to_rows(change.call(), more_roots);
             batch_rows.response_roots.extend(rows);
         }

@@ -28,7 +28,7 @@ pub(super) enum Target {
 }
 
 impl LockSet {
-    /// Adds a record.
+    /// Adds a record. With a root, the root that it refers to is locked too, if there is one.
     #[must_use]
     pub fn record<R: Record>(self, id: Uuid) -> Self {
         self.add::<R>(Target::Record(id))
@@ -46,7 +46,7 @@ impl LockSet {
         self
     }
 
-    /// Adds a record and its root.
+    /// Adds a record, its root, and the roots that they refer to.
     #[must_use]
     pub fn with_root<R: Record>(self, id: Uuid) -> Self {
         self.add::<R>(Target::WithRoot(id))

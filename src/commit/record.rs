@@ -61,6 +61,11 @@ pub trait Record: Clone + Serialize + Send + Sync + 'static {
         changed: Vec<(Self, Self)>,
     ) -> impl Future<Output = Result<Vec<Rows>>> + Send;
 
+    /// Another root that a change of this record may need, and change: it is locked with this one.
+    fn refers_to(&self) -> Option<Uuid> {
+        None
+    }
+
     /// The ids of the records that belong to a root, without the root itself.
     fn attached_to(tx: &Tx, root_id: Uuid) -> impl Future<Output = Result<BTreeSet<Uuid>>> + Send {
         let _ = (tx, root_id);

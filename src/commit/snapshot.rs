@@ -82,12 +82,23 @@ impl Snapshot {
             }
         }
         for (table_index, mut ids) in ids.into_iter().enumerate() {
-            if tables[table_index].is_root() {
+            let is_root = tables[table_index].is_root();
+            if is_root {
                 let roots = with_root.iter();
-                ids.extend(roots.filter_map(|(table_index, id)| tables[*table_index].root_of(*id)));
+                ids.extend(roots.flat_map(|(table_index, id)| tables[*table_index].roots_of(*id)));
             }
-            if !ids.is_empty() {
-                tables[table_index].lock(tx, ids).await?;
+            if ids.is_empty() {
+                continue;
+            }
+            tables[table_index].lock(tx, ids.clone()).await?;
+            if is_root {
+                let table = &mut tables[table_index];
+                let more: BTreeSet<Uuid> =
+                    ids.iter().filter_map(|id| table.refers_to(*id)).collect();
+                let more: BTreeSet<Uuid> = more.difference(&ids).copied().collect();
+                if !more.is_empty() {
+                    table.lock(tx, more).await?;
+                }
             }
         }
         for ((table_index, id), before) in attached {
@@ -109,13 +120,16 @@ impl Snapshot {
             };
             let table = &self.tables[table_index];
             match &lock.target {
+                Target::Record(id) | Target::WithAttached(id) if table.is_root() => {
+                    is_root_busy(&**table, *id)
+                }
                 Target::Record(id) | Target::WithAttached(id) => table.is_busy(*id),
                 Target::WithRoot(id) => {
-                    let root = table.root_of(*id);
+                    let mut roots = self.tables.iter().filter(|table| table.is_root());
                     table.is_busy(*id)
-                        || root.is_some_and(|id| {
-                            let mut roots = self.tables.iter().filter(|table| table.is_root());
-                            roots.any(|table| table.is_busy(id))
+                        || roots.any(|roots| {
+                            let mut needed = table.roots_of(*id);
+                            needed.any(|id| is_root_busy(&**roots, id))
                         })
                 }
                 // The change does without what is busy.
@@ -123,6 +137,15 @@ impl Snapshot {
                 Target::Key(key) => table.is_key_busy(key),
             }
         })
+    }
+
+    /// The records of a kind that were locked, or created by a change of the same batch, in the order of their ids.
+    pub fn all<R: Record>(&self) -> Vec<&R> {
+        let records = self.table::<R>().into_iter();
+        let records = records.flat_map(|table| table.records.values());
+        let mut all: Vec<&R> = records.map(|tracked| &tracked.current).collect();
+        all.sort_unstable_by_key(|record| record.id());
+        all
     }
 
     /// A record that was locked, or created by a change of the same batch.
@@ -206,6 +229,12 @@ impl Snapshot {
         let mut tables = self.tables.iter();
         tables.find_map(|table| table.as_any().downcast_ref())
     }
+}
+
+/// Whether somebody else has locked a root, or the root that is locked with it.
+fn is_root_busy(table: &dyn AnyTable, id: Uuid) -> bool {
+    let other = table.refers_to(id);
+    table.is_busy(id) || other.is_some_and(|id| table.is_busy(id))
 }
 
 fn table_index(tables: &[Box<dyn AnyTable>], kind: TypeId) -> Result<usize> {

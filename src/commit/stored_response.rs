@@ -3,7 +3,7 @@
 //!
 //! A record may have hundreds of kilobytes of text, and a response contains all of it, whatever the call
 //! changed. So a stored response refers to the long texts that the records had at that time, and contains
-//! only the rest. For a retry the texts of the root, and of a record beside it, are reconstructed from their
+//! only the rest. For a retry the texts of the root, and of the records beside it, are reconstructed from their
 //! current versions, with the later changes undone by means of their histories. The bytes around the texts
 //! are stored as they were sent. So the response is byte for byte the same, whatever has changed since,
 //! including the program's version. A digest detects a difference.
@@ -52,19 +52,27 @@ struct Packed {
     /// were such records whose texts change.
     #[prost(int64, tag = "6")]
     attached_version: i64,
+    /// A further root, whose texts come after the root's; empty if there is none.
+    #[prost(bytes = "vec", tag = "7")]
+    further_id: Vec<u8>,
+    /// The version of the further root when the response was made.
+    #[prost(int64, tag = "8")]
+    further_version: i64,
 }
 
 /// Packs a response for storage. `root` is the root as it was when the response was made; `attached` is
-/// another record in the response.
+/// another record in the response, and `further` another root.
 pub(super) fn pack(
     response: Vec<u8>,
     root: &dyn AnyRecord,
     attached: Option<(Uuid, &dyn AnyRecord)>,
+    further: Option<(Uuid, &dyn AnyRecord)>,
 ) -> Vec<u8> {
     if response.len() < MIN_PACKED_SIZE {
         return response;
     }
-    let texts = texts(attached.map(|(_, record)| record), root);
+    let record = |beside: Option<(Uuid, _)>| beside.map(|(_, record)| record);
+    let texts = texts(record(attached), root, record(further));
     let (mut between, mut found, mut copied_up_to, mut from) = (Vec::new(), Vec::new(), 0, 0);
     // Texts are searched in the order of the response, which may contain a root twice.
     for _ in 0..2 {
@@ -86,6 +94,8 @@ pub(super) fn pack(
         version: root.version(),
         attached_id: attached.map_or_else(Vec::new, |(id, _)| id.as_bytes().to_vec()),
         attached_version: attached.map_or(0, |(_, record)| record.version()),
+        further_id: further.map_or_else(Vec::new, |(id, _)| id.as_bytes().to_vec()),
+        further_version: further.map_or(0, |(_, record)| record.version()),
         between,
         texts: found,
         digest: digest(&response),
@@ -117,16 +127,26 @@ pub(super) async fn unpack(
         Ok(id) => stored_attached(&records, db, id, packed.attached_version).await?,
         Err(_) => None,
     };
-    let response = join(&packed, &texts(attached.as_deref(), &*root));
+    let mut further = None;
+    if let Ok(id) = Uuid::from_slice(&packed.further_id) {
+        let mut record = stored_root(&records, db, id).await?;
+        undo_since(db, id, &mut *record, packed.further_version).await?;
+        further = Some((id, record));
+    }
+    let further_record = further.as_ref().map(|(_, record)| &**record);
+    let texts = texts(attached.as_deref(), &*root, further_record);
+    let response = join(&packed, &texts);
     if let Some(response) = response.filter(|response| digest(response) == packed.digest) {
         return Ok(response);
     }
-    match stored_root(&records, db, root_id).await?.is_erased() {
-        true => Err(response_erased(root_id)),
-        false => Err(Error::internal(format_args!(
-            "a kept response about {root_id} cannot be put together"
-        ))),
+    for id in std::iter::once(root_id).chain(further.map(|(id, _)| id)) {
+        if stored_root(&records, db, id).await?.is_erased() {
+            return Err(response_erased(id));
+        }
     }
+    Err(Error::internal(format_args!(
+        "a kept response about {root_id} cannot be put together"
+    )))
 }
 
 async fn stored_root(
@@ -167,9 +187,13 @@ fn join(packed: &Packed, texts: &[&str]) -> Option<Vec<u8>> {
 }
 
 /// The long texts of the records, in the order in which responses contain them.
-fn texts<'a>(attached: Option<&'a dyn AnyRecord>, root: &'a dyn AnyRecord) -> Vec<&'a str> {
-    let mut texts = attached.map_or_else(Vec::new, |record| record.long_texts());
-    texts.extend(root.long_texts());
+fn texts<'a>(
+    attached: Option<&'a dyn AnyRecord>,
+    root: &'a dyn AnyRecord,
+    further: Option<&'a dyn AnyRecord>,
+) -> Vec<&'a str> {
+    let records = attached.into_iter().chain([root]).chain(further);
+    let mut texts: Vec<&str> = records.flat_map(|record| record.long_texts()).collect();
     texts.retain(|text| text.len() >= MIN_TEXT_SIZE);
     texts
 }

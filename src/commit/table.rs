@@ -122,6 +122,13 @@ pub(super) struct ErasedAttached {
     pub subjects: Vec<ErasedSubject>,
 }
 
+impl dyn AnyTable {
+    /// The roots that a change of a record needs that is locked with its root.
+    pub fn roots_of(&self, id: Uuid) -> impl Iterator<Item = Uuid> + use<> {
+        self.root_of(id).into_iter().chain(self.refers_to(id))
+    }
+}
+
 /// A [`Table`] of any kind.
 pub(super) trait AnyTable: Send + Sync {
     fn kind(&self) -> TypeId;
@@ -129,6 +136,7 @@ pub(super) trait AnyTable: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn put_any(&mut self, record: Box<dyn Any + Send>);
     fn root_of(&self, id: Uuid) -> Option<Uuid>;
+    fn refers_to(&self, id: Uuid) -> Option<Uuid>;
     fn is_busy(&self, id: Uuid) -> bool;
     fn is_key_busy(&self, key: &str) -> bool;
     fn set_busy(&mut self, id: Uuid);
@@ -171,6 +179,12 @@ impl<R: Record> AnyTable for Table<R> {
         self.records
             .get(&id)
             .map(|tracked| tracked.current.root_id())
+    }
+
+    fn refers_to(&self, id: Uuid) -> Option<Uuid> {
+        self.records
+            .get(&id)
+            .and_then(|tracked| tracked.current.refers_to())
     }
 
     fn is_busy(&self, id: Uuid) -> bool {
@@ -225,7 +239,7 @@ impl<R: Record> AnyTable for Table<R> {
     fn lock<'a>(&'a mut self, tx: &'a Tx, ids: BTreeSet<Uuid>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let locked = R::lock(tx, ids, LockWait::SkipLocked).await?;
-            self.busy = locked.busy;
+            self.busy.extend(locked.busy);
             for record in locked.records {
                 let stored = Some(record.clone());
                 let tracked = Tracked {

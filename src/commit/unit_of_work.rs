@@ -128,6 +128,14 @@ impl<'a> UnitOfWork<'a> {
         self.snapshot.get(id)
     }
 
+    /// Returns the records of a kind that belong to a root which was locked with [`LockSet::with_attached`], in the order
+    /// of their ids.
+    pub fn attached<R: Record>(&self, root_id: Uuid) -> Vec<&'a R> {
+        let mut attached = self.snapshot.all::<R>();
+        attached.retain(|record| record.root_id() == root_id);
+        attached
+    }
+
     /// Returns the record that has this locked key.
     pub fn find<R: Record>(&self, key: &str) -> Option<&'a R> {
         self.snapshot.find(key)

@@ -52,6 +52,7 @@ const SQLITE_WRITE_WAIT: Seconds = seconds!(5);
 const STATEMENT_TIME: Seconds = seconds!(10);
 const KEEP_REQUEST_IDS: u32 = 48;
 const KEEP_EVENTS: u32 = 30;
+const REVERT_PERIOD: u32 = 7;
 const RETENTION_INTERVAL: Seconds = seconds!(600);
 
 /// Every limit that can be set.
@@ -207,6 +208,15 @@ pub struct Limits {
         value_name = "DAYS"
     )]
     pub keep_events: u32,
+    /// Days within which a conversion can be reverted, at most 36500; 0 means never
+    #[arg(
+        long,
+        env = "LEADSMITH_REVERT_PERIOD",
+        default_value_t = REVERT_PERIOD,
+        value_parser = values::number::<u32>(0..=36_500),
+        value_name = "DAYS"
+    )]
+    pub revert_period: u32,
     /// Seconds between two deletions of expired data, varied by up to half
     #[arg(
         long,
@@ -237,6 +247,7 @@ impl Default for Limits {
             statement_time: STATEMENT_TIME.duration,
             keep_request_ids: KEEP_REQUEST_IDS,
             keep_events: KEEP_EVENTS,
+            revert_period: REVERT_PERIOD,
             retention_interval: RETENTION_INTERVAL.duration,
         }
     }
@@ -284,6 +295,13 @@ impl Limits {
                 "keep-events",
                 match self.keep_events {
                     0 => "for ever".to_owned(),
+                    days => format!("{days} d"),
+                },
+            ),
+            (
+                "revert-period",
+                match self.revert_period {
+                    0 => "never".to_owned(),
                     days => format!("{days} d"),
                 },
             ),

@@ -99,6 +99,24 @@ on_both! {
             "LEAD_DEACTIVATED-by_an_order",
             &refused(h.sales.run(&order.id, "provision-client").await),
         );
+        let joined = h.sales.create(with_email("joined@example.com")).await.unwrap();
+        h.sales.convert_into(&joined.id, &client.id, &[]).await.unwrap();
+        check(
+            "DUPLICATE_LEAD-joined",
+            &refused(h.sales.create(with_email("joined@example.com")).await),
+        );
+        check("LEAD_CONVERTED-joined", &refused(h.sales.convert(&joined.id).await));
+        check("CLIENT_NOT_FOUND-joined", &refused(h.viewer.client(&joined.id).await));
+        check("CLIENT_NOT_FOUND-not_converted", &refused(h.viewer.client(&away.id).await));
+        check("CONVERSION_SETTLED-joined", &refused(h.sales.revert(&client.id).await));
+        let gone = h.sales.create_lead("Gone").await;
+        h.sales.convert(&gone.id).await.unwrap();
+        h.admin.erase(&gone.id).await.unwrap();
+        let lead = h.sales.create_lead("Hopper").await;
+        check(
+            "LEAD_ERASED-client",
+            &refused(h.sales.convert_into(&lead.id, &gone.id, &[]).await),
+        );
         let sale = h.sales.create_sale(&client.id, "Compiler").await;
         h.sales.lose(&sale.id, "No budget").await.unwrap();
         check(

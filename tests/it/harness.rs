@@ -33,7 +33,7 @@ use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 pub use answers::{metadata, metadata_free, reason, violations, whole};
-pub use caller::{Caller, update};
+pub use caller::{Caller, convert_into, update};
 pub use sales::{close, sale_update};
 
 /// Defines tests that run on both databases: `sqlite::NAME` and `postgres::NAME` below the function's name. The

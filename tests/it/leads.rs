@@ -5,7 +5,7 @@ mod checks;
 mod dry_runs;
 mod duplicates;
 mod email;
-mod erase;
+pub mod erase;
 mod fields;
 mod formats;
 mod history;

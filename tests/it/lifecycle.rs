@@ -8,12 +8,13 @@ use tonic::{Code, Status};
 use crate::harness::{Caller, metadata, reason};
 use crate::on_both;
 
-const TRANSITIONS: [Transition; 7] = [
+const TRANSITIONS: [Transition; 8] = [
     Transition::Update,
     Transition::Deactivate,
     Transition::Reactivate,
     Transition::Convert,
     Transition::ProvisionClient,
+    Transition::RevertConversion,
     Transition::Attach,
     Transition::Erase,
 ];
@@ -23,6 +24,8 @@ fn expected(state: LeadState, transition: Transition) -> Result<WireState, &'sta
     use {LeadState as S, Transition as T};
     match (state, transition) {
         (_, T::Attach | T::Erase) => Ok(wire(state)),
+        (S::Open | S::Deactivated, T::RevertConversion) => Err("LEAD_NOT_CONVERTED"),
+        (S::Converted, T::RevertConversion) => Ok(WireState::Open),
         (S::Open, T::Update) => Ok(WireState::Open),
         (S::Open, T::Deactivate) => Ok(WireState::Deactivated),
         (S::Open, T::Reactivate) => Err("LEAD_NOT_DEACTIVATED"),
@@ -46,7 +49,7 @@ fn allowed(state: LeadState) -> &'static str {
     match state {
         LeadState::Open => "Update,Deactivate,Convert",
         LeadState::Deactivated => "Reactivate",
-        LeadState::Converted => "",
+        LeadState::Converted => "RevertConversion",
     }
 }
 
@@ -83,6 +86,7 @@ async fn attempt(
         Transition::ProvisionClient => {
             Ok(caller.run(order, "provision-client").await?.lead.unwrap())
         }
+        Transition::RevertConversion => caller.revert(&lead.id).await,
         Transition::Attach => {
             let request = proto::CreateOpportunityRequest {
                 opportunity: Some(proto::Opportunity {

@@ -35,6 +35,20 @@ const LIMITS: &[[&str; 5]] = &[
     ],
     [
         FIXED,
+        "leads joined to a client",
+        "100",
+        "src/features/leads/model/conversion.rs",
+        "MAX_JOINED_LEADS: usize = 100;",
+    ],
+    [
+        FIXED,
+        "opportunities, and orders, in the report of a conversion",
+        "100",
+        "src/features/leads/model/conversion.rs",
+        "MAX_REPORTED: usize = 100;",
+    ],
+    [
+        FIXED,
         "page",
         "1,000 rows",
         "src/grpc/page.rs",

@@ -23,6 +23,7 @@ mod commands;
 mod connecting;
 mod connections;
 mod contract;
+mod conversion;
 mod crash;
 mod deploy;
 mod documents;

@@ -52,7 +52,10 @@ fn promised(rpc: &str) -> Access {
         | ("OrderQueueService", "Create" | "Update" | "Archive" | "Unarchive") => {
             Access::AtLeast(Role::Admin)
         }
-        ("LeadService", "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert")
+        (
+            "LeadService",
+            "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert" | "RevertConversion",
+        )
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
         | (
             "OrderService",

@@ -1,6 +1,7 @@
 //! Random calls by several callers, compared with a small model: in any order, the service returns and stores what
 //! the model predicts.
 
+mod joins;
 mod sale;
 mod work;
 
@@ -11,8 +12,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tonic::Status;
 
-use crate::harness::{Caller, Harness, PASSWORD, reason, update};
+use crate::harness::{Caller, Harness, PASSWORD, convert_into, reason, update};
 use crate::{on_both, orders};
+use joins::{Joins, Overwrite};
 use sale::{ExpectedSale, SaleChange};
 use work::{ExpectedWork, WorkChange};
 
@@ -24,6 +26,7 @@ struct Expected {
     phone: String,
     email: String,
     action_done: bool,
+    joins: Joins,
     sale: ExpectedSale,
     work: ExpectedWork,
 }
@@ -44,6 +47,9 @@ enum What {
     Reactivate,
     Convert,
     RunAction,
+    /// Convert it into the other lead, which may be a client.
+    Join(Overwrite, Password),
+    Revert,
     /// A change of the lead's opportunity.
     Sale(SaleChange),
     /// A change of an action that workers do.
@@ -80,16 +86,26 @@ struct Step {
 const LEADS: usize = 2;
 const SERVICE_ACCOUNT: usize = 2;
 
+/// The index of the other lead.
+fn other(lead: usize) -> usize {
+    LEADS - 1 - lead
+}
+
+fn password() -> impl Strategy<Value = Password> {
+    prop_oneof![Just(Password::Absent), Just(Password::Right)]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let etag = prop_oneof![4 => Just(Etag::None), 2 => Just(Etag::Current), 1 => Just(Etag::Stale)];
-    let password = prop_oneof![Just(Password::Absent), Just(Password::Right)];
     let what = prop_oneof![
         4 => (0..4_u8).prop_map(What::Phone),
-        2 => (0..3_u8, password).prop_map(|(email, password)| What::Email(email, password)),
+        2 => (0..3_u8, password()).prop_map(|(email, password)| What::Email(email, password)),
         3 => Just(What::Deactivate),
         3 => Just(What::Reactivate),
         1 => Just(What::Convert),
         1 => Just(What::RunAction),
+        3 => (joins::overwrites(), password()).prop_map(|(fields, password)| What::Join(fields, password)),
+        3 => Just(What::Revert),
         6 => sale::changes().prop_map(What::Sale),
         9 => work::changes().prop_map(What::Work),
     ];
@@ -103,7 +119,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl Expected {
-    /// The model's result of a step: success, or the reason of the error.
+    /// The model's result of a step that concerns one lead: success, or the reason of the error.
     fn apply(&mut self, step: &Step) -> Result<(), &'static str> {
         // RunAction takes the order's etag, which is not set here.
         let has_etag = !matches!(step.what, What::RunAction | What::Work(_));
@@ -131,6 +147,7 @@ impl Expected {
             What::Deactivate => self.transit(Transition::Deactivate)?,
             What::Reactivate => self.transit(Transition::Reactivate)?,
             What::Convert => self.transit(Transition::Convert)?,
+            What::Join(..) | What::Revert => unreachable!("they concern two leads"),
             What::RunAction => {
                 if self.action_done {
                     return Err("ACTION_DONE");
@@ -147,6 +164,9 @@ impl Expected {
 
     fn go(&self, transition: Transition) -> Result<Effect, &'static str> {
         match (self.state.effect(false, transition), self.state) {
+            (Effect::Refused, _) if transition == Transition::RevertConversion => {
+                Err("LEAD_NOT_CONVERTED")
+            }
             (Effect::Refused, LeadState::Open) => Err("LEAD_NOT_DEACTIVATED"),
             (Effect::Refused, LeadState::Deactivated) => Err("LEAD_DEACTIVATED"),
             (Effect::Refused, LeadState::Converted) => Err("LEAD_CONVERTED"),
@@ -180,6 +200,7 @@ async fn call(
     step: &Step,
     caller: &Caller,
     lead: &Lead,
+    other: &str,
     order: &str,
     sale: &Opportunity,
 ) -> Result<(), Status> {
@@ -233,6 +254,22 @@ async fn call(
             };
             leads.convert(request).await.map(|_| ())
         }
+        What::Join(fields, password) => {
+            let mut request = convert_into(&id, other, fields.paths());
+            request.etag = etag;
+            if matches!(password, Password::Right) {
+                request.current_password = PASSWORD.to_owned();
+            }
+            leads.convert(request).await.map(|_| ())
+        }
+        What::Revert => {
+            let request = proto::RevertConversionRequest {
+                id,
+                etag,
+                ..Default::default()
+            };
+            leads.revert_conversion(request).await.map(|_| ())
+        }
         What::RunAction => caller.run(order, "provision-client").await.map(|_| ()),
         What::Sale(change) => {
             change
@@ -263,26 +300,34 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
             phone: String::new(),
             email: String::new(),
             action_done: false,
+            joins: Joins::default(),
             sale: ExpectedSale::default(),
             work: ExpectedWork::new(work.id, key),
         };
         stored.push((lead.id, order.id, sale.id, expected));
     }
     for step in &steps {
-        let (id, order, sale, expected) = &mut stored[step.lead];
-        let before = h.viewer.get(id).await;
-        let sale_before = h.viewer.get_sale(sale).await;
+        let (id, order, sale, _) = stored[step.lead].clone();
+        let client = stored[other(step.lead)].0.clone();
+        let before = h.viewer.get(&id).await;
+        let sale_before = h.viewer.get_sale(&sale).await;
         let caller = &callers[step.caller];
         let answer = if let What::Work(change) = &step.what {
             let worker = (step.caller, caller);
-            expected.work.call(*change, worker, &h.clock).await
+            stored[step.lead]
+                .3
+                .work
+                .call(*change, worker, &h.clock)
+                .await
         } else {
-            call(step, caller, &before, order, &sale_before).await
+            call(step, caller, &before, &client, &order, &sale_before).await
         };
         let refused = answer.err().map(|status| reason(&status));
-        prop_assert_eq!(refused.as_deref(), expected.apply(step).err(), "{:?}", step);
-        let after = h.viewer.get(id).await;
-        let sale_after = h.viewer.get_sale(sale).await;
+        let mut leads: Vec<&mut Expected> = stored.iter_mut().map(|one| &mut one.3).collect();
+        let expected = joins::apply(&mut leads, step);
+        prop_assert_eq!(refused.as_deref(), expected.err(), "{:?}", step);
+        let after = h.viewer.get(&id).await;
+        let sale_after = h.viewer.get_sale(&sale).await;
         if refused.is_some() {
             prop_assert_eq!(
                 (&after, &sale_after),
@@ -291,18 +336,33 @@ async fn play(h: &Harness, callers: &[Caller], steps: Vec<Step>) -> Result<(), T
                 step
             );
         }
-        expected
-            .sale
-            .check(&sale_before, &sale_after, after.state)?;
-        prop_assert_eq!(
-            after.state().as_str_name(),
-            format!("LEAD_STATE_{}", expected.state)
-        );
-        prop_assert_eq!(&after.etag, &format!("\"{}\"", expected.version));
-        let work = orders::get(&h.viewer, &expected.work.order_id).await;
-        expected.work.check(&work)?;
-        prop_assert_eq!(&after.phone, &expected.phone);
-        prop_assert_eq!(&after.email, &expected.email);
+        let sale = &stored[step.lead].3.sale;
+        sale.check(&sale_before, &sale_after, after.state)?;
+        let expected = &stored[step.lead].3.work;
+        let work = orders::get(&h.viewer, &expected.order_id).await;
+        expected.check(&work)?;
+        for (index, (id, _, _, expected)) in stored.iter().enumerate() {
+            let after = h.viewer.get(id).await;
+            prop_assert_eq!(
+                after.state().as_str_name(),
+                format!("LEAD_STATE_{}", expected.state)
+            );
+            prop_assert_eq!(
+                &after.etag,
+                &format!("\"{}\"", expected.version),
+                "{:?}",
+                step
+            );
+            prop_assert_eq!(&after.phone, &expected.phone, "{:?}", step);
+            prop_assert_eq!(&after.email, &expected.email, "{:?}", step);
+            let client = match expected.joins.is_joined {
+                true => &stored[other(index)].0,
+                false => id,
+            };
+            let conversion = after.conversion.map(|by| by.client_id);
+            let is_converted = expected.state == LeadState::Converted;
+            prop_assert_eq!(conversion.as_ref(), is_converted.then_some(client));
+        }
     }
     for (id, _, sale, expected) in &stored {
         for (id, entries, version) in [

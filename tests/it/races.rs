@@ -13,15 +13,15 @@ use crate::program::{Serving, leadsmith};
 const CALLERS: usize = 64;
 
 /// Callers on several servers with one database.
-struct Setup {
+pub struct Setup {
     _servers: Vec<Serving>,
     callers: Vec<Caller>,
-    harness: Harness,
+    pub harness: Harness,
 }
 
 impl Setup {
     /// `servers` processes of the real program, in addition to the one that created the operators.
-    async fn open(backend: Backend, servers: usize) -> Self {
+    pub async fn open(backend: Backend, servers: usize) -> Self {
         let harness = Harness::start(backend).await;
         let mut processes = Vec::new();
         let mut callers = Vec::new();
@@ -44,7 +44,7 @@ impl Setup {
         }
     }
 
-    fn caller(&self, index: usize) -> Caller {
+    pub fn caller(&self, index: usize) -> Caller {
         self.callers[index % self.callers.len()].clone()
     }
 }

@@ -13,7 +13,9 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use crate::harness::{self, Backend, Caller, TestDatabase, count, eventually, is_let_in};
 use crate::on_both_empty;
 use crate::program::{Program, leadsmith};
-use calls::{changing, email, erasing, malformed, managing, send, signing_in, strangers, updating};
+use calls::{
+    changing, email, erasing, joining, malformed, managing, send, signing_in, strangers, updating,
+};
 use search::Search;
 
 /// Every row of every table.
@@ -151,6 +153,7 @@ on_both_empty! {
         strangers(search, &channel, &ada.token, &keys[1].0).await;
         updating(search, &ada, &password).await;
         erasing(search, &ada, &password).await;
+        joining(search, &ada, &password).await;
         managing(search, &ada).await;
         let request = email(&billing.create_lead("Hopper").await, "x@example.com", &password);
         search.refusal("OPERATOR_REQUIRED", send(&billing, request).await);

@@ -166,6 +166,17 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
             );
         }
         20 => {
+            assert_eq!(answer["lead"]["conversion"]["clientId"], *lead);
+            assert_eq!(answer["client"]["leadIds"][0], answer["lead"]["id"]);
+            let outcomes = answer["report"]["outcomes"].as_array().unwrap();
+            let kept = "CONVERSION_OUTCOME_KEPT";
+            assert!(outcomes.iter().all(|field| field["outcome"] == kept));
+        }
+        21 => {
+            assert_eq!(answer["lead"]["state"], "LEAD_STATE_OPEN");
+            assert_ne!(answer["lead"]["id"], *lead);
+        }
+        22 => {
             assert_eq!(answer["order"]["state"], "ORDER_STATE_COMPLETE");
             assert_eq!(answer["run"]["outcome"], "RUN_OUTCOME_SUCCEEDED");
             assert_eq!(answer["lead"]["state"], "LEAD_STATE_CONVERTED");
@@ -174,11 +185,11 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
                 "CONVERSION_TRIGGER_ORDER_ACTION"
             );
         }
-        21 => assert_eq!(answer["orderQueues"][0]["name"], "default"),
-        22 => assert_eq!(answer["run"]["kind"], "RUN_KIND_COMMENT"),
-        23 => assert_eq!(answer["runs"].as_array().unwrap().len(), 2),
-        24 => assert_eq!(answer["order"]["step"], "setup"),
-        25 => {
+        23 => assert_eq!(answer["orderQueues"][0]["name"], "default"),
+        24 => assert_eq!(answer["run"]["kind"], "RUN_KIND_COMMENT"),
+        25 => assert_eq!(answer["runs"].as_array().unwrap().len(), 2),
+        26 => assert_eq!(answer["order"]["step"], "setup"),
+        27 => {
             let entries = answer["runs"].as_array().unwrap();
             let line =
                 |entry: &Value| format!("{} {}", entry["kind"], entry["action"]).replace('"', "");

@@ -198,6 +198,12 @@ impl Caller {
         Ok(lead(self.leads().convert(request).await?.into_inner().lead))
     }
 
+    pub async fn revert_conversion(&self, id: &str) -> Result<Lead, Status> {
+        let request = self.request(requests::revert_conversion(id, String::new()));
+        let response = self.leads().revert_conversion(request).await?;
+        Ok(lead(response.into_inner().lead))
+    }
+
     /// Creates an opportunity of a lead. Returns the opportunity's id.
     pub async fn opportunity(&self, lead_id: &str, name: &str) -> Result<String, Status> {
         let request = self.request(requests::opportunity(lead_id, name, String::new()));

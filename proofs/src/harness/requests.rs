@@ -5,7 +5,8 @@ use leadsmith_proto::{
     CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest, DeactivateLeadRequest,
     EraseLeadRequest, Lead, Opportunity, OpportunityOutcome, Order, OrderAction,
     ReactivateLeadRequest, ReleaseActionRequest, ReopenOpportunityRequest, ReportActionRequest,
-    RunActionRequest, RunOutcome, UpdateLeadRequest, UpdateOpportunityRequest,
+    RevertConversionRequest, RunActionRequest, RunOutcome, UpdateLeadRequest,
+    UpdateOpportunityRequest,
 };
 
 use super::context::PASSWORD;
@@ -76,6 +77,14 @@ pub fn reactivate(id: &str, request_id: String) -> ReactivateLeadRequest {
 
 pub fn convert(id: &str, request_id: String) -> ConvertLeadRequest {
     ConvertLeadRequest {
+        id: id.to_owned(),
+        request_id,
+        ..Default::default()
+    }
+}
+
+pub fn revert_conversion(id: &str, request_id: String) -> RevertConversionRequest {
+    RevertConversionRequest {
         id: id.to_owned(),
         request_id,
         ..Default::default()

@@ -91,6 +91,9 @@ const RPCS: &[Rpc] = &[
     rpc("LeadService/Convert", |of, id| {
         requests::convert(&of.lead, id).encode_to_vec()
     }),
+    rpc("LeadService/RevertConversion", |of, id| {
+        requests::revert_conversion(&of.lead, id).encode_to_vec()
+    }),
     with_password("LeadService/Erase", |of, id| {
         requests::erase(&of.lead, id).encode_to_vec()
     }),
@@ -330,6 +333,9 @@ async fn prepare(rpc: &Rpc, caller: &Caller, name: String) -> Result<Target> {
     };
     if rpc.name == "LeadService/Reactivate" {
         caller.deactivate(&lead).await?;
+    }
+    if rpc.name == "LeadService/RevertConversion" {
+        caller.convert(&lead).await?;
     }
     let opportunity = match rpc.name {
         "OpportunityService/Update" | "OpportunityService/Close" | "OpportunityService/Reopen" => {

@@ -30,6 +30,7 @@ enum Op {
     Deactivate,
     Reactivate,
     Convert,
+    Revert,
     Get,
 }
 
@@ -58,6 +59,8 @@ impl SequentialSpec for Model {
             (Op::Update(_), Open) | (Op::Reactivate, Deactivated) => Open,
             (Op::Deactivate, Open) => Deactivated,
             (Op::Convert, Open) => Converted,
+            (Op::Revert, Converted) => Open,
+            (Op::Revert, _) => return Response::Rejected("LEAD_NOT_CONVERTED"),
             (_, Open) => return Response::Rejected("LEAD_NOT_DEACTIVATED"),
             (_, Deactivated) => return Response::Rejected("LEAD_DEACTIVATED"),
             (_, _) => return Response::Rejected("LEAD_CONVERTED"),
@@ -162,6 +165,7 @@ async fn call(
             9..11 => Op::Deactivate,
             11..13 => Op::Reactivate,
             13 => Op::Convert,
+            14 => Op::Revert,
             _ => Op::Get,
         };
         invoke(&lead.history, index, op);
@@ -180,6 +184,7 @@ async fn send(caller: &Caller, id: &str, op: Op) -> Option<Response> {
         Op::Deactivate => caller.deactivate(id).await,
         Op::Reactivate => caller.reactivate(id).await,
         Op::Convert => caller.convert(id).await,
+        Op::Revert => caller.revert_conversion(id).await,
         Op::Get => caller.get(id).await,
     };
     match done {
@@ -190,9 +195,14 @@ async fn send(caller: &Caller, id: &str, op: Op) -> Option<Response> {
 
 fn rejection(status: &Status) -> Option<&'static str> {
     let reason = reason(status);
-    ["LEAD_NOT_DEACTIVATED", "LEAD_DEACTIVATED", "LEAD_CONVERTED"]
-        .into_iter()
-        .find(|known| *known == reason)
+    [
+        "LEAD_NOT_DEACTIVATED",
+        "LEAD_DEACTIVATED",
+        "LEAD_CONVERTED",
+        "LEAD_NOT_CONVERTED",
+    ]
+    .into_iter()
+    .find(|known| *known == reason)
 }
 
 fn model_of(lead: &Lead) -> Model {

@@ -117,7 +117,10 @@ fn access(rpc: &str) -> Option<Access> {
             _,
             "Get" | "BatchGet" | "List" | "ListDuplicates" | "Search" | "ListHistory" | "ListRuns",
         ) => Access::Viewer,
-        ("LeadService", "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert")
+        (
+            "LeadService",
+            "Create" | "Update" | "Deactivate" | "Reactivate" | "Convert" | "RevertConversion",
+        )
         | ("OpportunityService", "Create" | "Update" | "Close" | "Reopen")
         | (
             "OrderService",

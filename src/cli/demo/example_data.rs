@@ -3,7 +3,7 @@
 use super::worker::ACTION;
 use crate::commit::Mutation;
 use crate::core::money::Money;
-use crate::features::leads::model::{Details, Lead};
+use crate::features::leads::model::{Details, Lead, References};
 use crate::features::operators::Ownership;
 use crate::features::opportunities::model::{Details as OpportunityDetails, Stage, View};
 use crate::features::order_queues::model::{ActionType, OrderQueue, Step, Template};
@@ -155,6 +155,7 @@ pub(super) fn opportunity(lead: &Lead, name: &str, stage: Stage, units: i64) -> 
 pub(super) fn order(lead: &Lead, queue: OrderQueue) -> Mutation<orders::Fulfilled> {
     let new = orders::NewOrder {
         lead_id: lead.id,
+        client_id: None,
         opportunity_id: None,
         items: vec![orders::model::Item {
             description: "Virtual server, per month".to_owned(),
@@ -169,7 +170,8 @@ pub(super) fn order(lead: &Lead, queue: OrderQueue) -> Mutation<orders::Fulfille
         actions: Vec::new(),
         validate_only: false,
     };
-    orders::create(new, queue)
+    // Nothing refers to the lead yet, and the response is not shown.
+    orders::create(new, queue, References::default())
 }
 
 /// A queue whose orders go on by themselves once they are signed: the demo's worker adds the services, and then the

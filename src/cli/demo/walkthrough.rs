@@ -12,6 +12,8 @@ pub(super) struct Walkthrough {
     pub password: String,
     /// The lead that is edited, deactivated, reactivated and converted manually.
     pub lead_id: Uuid,
+    /// A lead that is converted into the client that this one becomes.
+    pub other_lead_id: Uuid,
     /// An opportunity of this lead.
     pub opportunity_id: String,
     /// The order whose action converts another lead.
@@ -23,7 +25,7 @@ pub(super) struct Walkthrough {
 impl Walkthrough {
     /// The text that the demo prints, with one grpcurl command for each step.
     pub(super) fn text(&self, address: SocketAddr) -> String {
-        let lead = self.lead_id;
+        let (lead, other) = (self.lead_id, self.other_lead_id);
         let (order, password, token) = (&self.order_id, &self.password, &self.token);
         let worked = &self.worked_order_id;
         let opportunity = &self.opportunity_id;
@@ -138,6 +140,16 @@ impl Walkthrough {
                 "Its history",
                 "LeadService/ListHistory",
                 format!(r#"{{"id":"{lead}"}}"#),
+            ),
+            (
+                "Another lead is of the same customer: convert it into this client",
+                "LeadService/Convert",
+                format!(r#"{{"id":"{other}","client_id":"{lead}"}}"#),
+            ),
+            (
+                "That was a mistake: revert it",
+                "LeadService/RevertConversion",
+                format!(r#"{{"id":"{other}"}}"#),
             ),
             (
                 "Convert another lead by running its order's Provision Client action",

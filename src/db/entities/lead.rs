@@ -54,6 +54,14 @@ row_by_position! {
         #[sea_orm(column_type = "JsonBinary", nullable)]
         pub conversion_actor: Option<Json>,
         pub conversion_order_id: Option<Uuid>,
+        /// The client that it was joined to; `None` if it is its own client.
+        pub conversion_client_id: Option<Uuid>,
+        /// What that client got from it.
+        #[sea_orm(column_type = "JsonBinary", nullable)]
+        pub conversion_carried: Option<Json>,
+        /// The leads that were joined to it.
+        #[sea_orm(column_type = "JsonBinary", nullable)]
+        pub joined_lead_ids: Option<Json>,
         pub create_time: DateTimeUtc,
         pub update_time: DateTimeUtc,
         pub erasure_time: Option<DateTimeUtc>,

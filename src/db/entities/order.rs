@@ -31,6 +31,8 @@ row_by_position! {
         /// The version for which the rows of its claimable actions were written; `None` or another one if a version
         /// without claims wrote it last.
         pub claims_version: Option<i64>,
+        /// The client that its lead is to be joined to.
+        pub client_id: Option<Uuid>,
     }
 }
 

@@ -1,19 +1,18 @@
 //! Clients: converted leads. There is no second record: a client is the lead itself, under the same id. So
-//! a conversion can neither be incomplete nor happen twice.
+//! a conversion can neither be incomplete nor happen twice. A lead that was joined to a client is no client of its own.
 
 pub mod api;
 pub mod store;
 
 use chrono::{DateTime, Utc};
-use tonic::Code;
 use uuid::Uuid;
 
 use crate::core::page::PageInput;
 use crate::db::Db;
 use crate::db::select::Part;
-use crate::error::{Error, ErrorReason, Result};
+use crate::error::Result;
 use crate::features::leads::Leads;
-use crate::features::leads::model::{Lead, LeadState};
+use crate::features::leads::model::Lead;
 
 /// The use cases of clients.
 #[derive(Clone, Debug)]
@@ -42,17 +41,16 @@ impl Clients {
         Self { db, leads }
     }
 
-    /// Returns a converted lead.
+    /// Returns a client.
     ///
     /// # Errors
-    /// `CLIENT_NOT_FOUND` if there is no such lead or it is not converted.
+    /// `CLIENT_NOT_FOUND` if there is no such lead, it is not converted, or it was joined to another client.
     pub async fn get(&self, id: Uuid) -> Result<Lead> {
         let found = self.leads.find(id).await?;
-        let client = found.filter(|lead| lead.state() == LeadState::Converted);
-        client.ok_or_else(|| not_found(id))
+        Lead::as_client(found.as_ref(), id).cloned()
     }
 
-    /// Lists converted leads, latest conversion first.
+    /// Lists clients, latest conversion first.
     ///
     /// # Errors
     /// `SERVER_OVERLOADED`, `QUERY_TOO_SLOW`.
@@ -60,13 +58,4 @@ impl Clients {
         let db = self.db.pages(page.principal).await?;
         store::list(&db, filter, page.after, page.limit).await
     }
-}
-
-fn not_found(id: Uuid) -> Error {
-    let message = format_args!(
-        "No client has the id {id}. Check the id, or convert the lead with this id first."
-    );
-    Error::new(Code::NotFound, ErrorReason::ClientNotFound, message)
-        .with("client_id", id)
-        .resource("Client", id)
 }

@@ -16,7 +16,7 @@ use crate::features::leads::lists::between;
 use crate::features::leads::model::Lead;
 use crate::features::leads::store::read_page;
 
-/// Lists converted leads by filter, latest conversion first, after the position `before`.
+/// Lists clients by filter, latest conversion first, after the position `before`.
 pub async fn list(
     db: &impl ConnectionTrait,
     filter: &Filter,
@@ -28,7 +28,7 @@ pub async fn list(
 }
 
 /// The statement of [`list`]: a scan of the index of conversions, or of the index of one operator's
-/// conversions.
+/// conversions. It passes over leads that were joined to a client, at most a hundred for each.
 pub fn list_statement(
     backend: DbBackend,
     filter: &Filter,
@@ -40,6 +40,7 @@ pub fn list_statement(
     let latest = filter.convert_time_before.filter(|_| before.is_none());
     let mut query = Entity::find()
         .filter(time.is_not_null())
+        .filter(Column::ConversionClientId.is_null())
         .filter(between(
             || Expr::col(time),
             filter.convert_time_after,

@@ -7,7 +7,7 @@ pub mod render;
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
-use super::{Leads, NewLead, StateChange, Update, model};
+use super::{Converted, Leads, NewLead, StateChange, Update, model};
 use crate::commit::GroupCommit;
 use crate::core::violations::{Reason, Violations};
 use crate::db::Db;
@@ -192,13 +192,32 @@ impl LeadService for LeadApi {
         request: Request<proto::ConvertLeadRequest>,
     ) -> Result<Response<proto::ConvertLeadResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
+        let password = std::mem::take(&mut body.current_password);
+        let mut violations = Violations::default();
+        let request_id = read::request_id(&mut violations, &mut body.request_id);
+        set_request_key(&mut call, request_id, &body);
+        let convert = parse::convert(&mut violations, body, password);
+        violations.finish()?;
+        let render = |converted: Converted| proto::ConvertLeadResponse {
+            lead: Some(render::lead(converted.lead)),
+            client: render::client(converted.client),
+            report: Some(render::report(converted.report)),
+        };
+        let prepare = || self.leads.prepare_convert(&call, convert.clone());
+        prepare_and_mutate(&self.commit, &call, prepare, render).await
+    }
+
+    async fn revert_conversion(
+        &self,
+        request: Request<proto::RevertConversionRequest>,
+    ) -> Result<Response<proto::RevertConversionResponse>, Status> {
+        let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
         let request_id = read::request_id(&mut violations, &mut body.request_id);
         set_request_key(&mut call, request_id, &body);
         let id = read::id(&mut violations, "id", &body.id);
         violations.finish()?;
-        let render = |lead: model::Lead| proto::ConvertLeadResponse {
-            client: render::client(lead.clone()),
+        let render = |lead| proto::RevertConversionResponse {
             lead: Some(render::lead(lead)),
         };
         let change = StateChange {
@@ -206,7 +225,7 @@ impl LeadService for LeadApi {
             etag: body.etag,
             validate_only: body.validate_only,
         };
-        mutate(&self.commit, call, super::convert_by_hand(change), render).await
+        mutate(&self.commit, call, self.leads.revert(change), render).await
     }
 
     async fn erase(

@@ -4,7 +4,7 @@
 use secrecy::SecretString;
 
 use super::model::{Lead, Transition};
-use super::{Leads, StateChange, locked, mutation};
+use super::{Leads, StateChange, locked, mutation, store};
 use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
 use crate::core::call::Call;
 use crate::core::field_change::FieldChange;
@@ -51,5 +51,12 @@ fn decide(unit: &mut UnitOfWork<'_>, change: &StateChange) -> Result<Decision<Le
     unit.put(after.clone());
     unit.record_change(Change::of(&after, "lead.erased", changes.collect()).whole("lead", &after)?);
     unit.erase_attached_and_past::<Lead>(after.id)?;
+    // The leads that were joined to it say what it had before, and what it got from them.
+    if after
+        .conversion()
+        .is_some_and(|by| !by.joined_leads.is_empty())
+    {
+        unit.execute(store::forget_carried(after.id));
+    }
     Ok(Decision::Commit(after))
 }

@@ -1,16 +1,18 @@
-//! Leads: read, edit, deactivate, reactivate, convert, erase.
+//! Leads: read, edit, deactivate, reactivate, convert, revert, erase.
 //!
 //! Every change has the same steps: lock the lead, check the etag, ask the model whether the state allows
 //! the change, write the next version, and record it. `LeadService.Convert` and an order's PROVISION_CLIENT
-//! action both use [`convert`].
+//! action both use [`convert()`].
 
 pub mod api;
 mod batch_get;
+pub mod convert;
 pub mod duplicates;
 pub mod erase;
 pub mod errors;
 pub mod lists;
 pub mod model;
+pub mod revert;
 pub mod search;
 pub mod store;
 mod update;
@@ -35,11 +37,12 @@ use crate::db::select::Part;
 use crate::error::{Error, Result};
 use crate::features::operators::Ownership;
 use model::{
-    Conversion, Deactivation, Details, Effect, Filter, Lead, LeadState, Ordering, Position, Status,
-    Total, Transition,
+    Deactivation, Details, Filter, Lead, LeadState, Ordering, Position, Status, Total, Transition,
 };
 
 pub use batch_get::Batch;
+pub use convert::{Convert, Converted, Join, Step, convert, joinable};
+pub use revert::Reversal;
 pub use update::Update;
 
 /// The use cases of leads.
@@ -47,6 +50,7 @@ pub use update::Update;
 pub struct Leads {
     db: Db,
     auth: Arc<Auth>,
+    reversal: Reversal,
     loader: Arc<BatchLoader<Lead>>,
 }
 
@@ -76,10 +80,11 @@ pub struct StateChange {
 
 impl Leads {
     /// Creates the use cases for this database.
-    pub fn new(db: Db, auth: Arc<Auth>) -> Self {
+    pub fn new(db: Db, auth: Arc<Auth>, reversal: Reversal) -> Self {
         Self {
             db,
             auth,
+            reversal,
             loader: Arc::new(BatchLoader::new(load_many)),
         }
     }
@@ -253,34 +258,6 @@ pub fn reactivate(change: StateChange) -> Mutation<Lead> {
         let after = lead.next(Status::Open, unit.clock.time_after(lead.update_time));
         Ok((after, "lead.reactivated", Vec::new()))
     })
-}
-
-/// Converts an OPEN lead by the Convert RPC.
-pub fn convert_by_hand(change: StateChange) -> Mutation<Lead> {
-    transition(change, |unit, lead| {
-        let (after, _) = convert(unit, lead, Transition::Convert, None)?;
-        Ok((after, "lead.converted", Vec::new()))
-    })
-}
-
-/// Decides on a conversion. Returns the converted lead and the effect. If there is nothing to do, the lead
-/// is unchanged.
-///
-/// # Errors
-/// The refusal of the lead's state.
-pub fn convert(
-    unit: &UnitOfWork<'_>,
-    lead: &Lead,
-    transition: Transition,
-    order_id: Option<Uuid>,
-) -> Result<(Lead, Effect)> {
-    let effect = lead.effect(transition)?;
-    if effect == Effect::NoChange {
-        return Ok((lead.clone(), effect));
-    }
-    let time = unit.clock.time_after(lead.update_time);
-    let conversion = Conversion::new(time, (*unit.call.principal).clone(), lead.id, order_id);
-    Ok((lead.next(Status::Converted { conversion }, time), effect))
 }
 
 /// The next version of a lead, the type of the event, and the changed fields without the state.

@@ -1,32 +1,31 @@
 //! The storage of leads: read by key, lock and write. The queries that find leads by other criteria are in
 //! [`lists`](super::lists) and [`search`](mod@super::search).
 
+mod references;
 mod row;
 
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait, Keyword, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
     Statement,
 };
 use uuid::Uuid;
 
-use super::model::{Details, Lead, LeadState};
-use crate::commit::Record;
+use super::model::{Details, Lead, LeadState, custom_key};
+use crate::commit::{Record, SideStatement};
 use crate::core::field_change::FieldChange;
 use crate::core::text_enum::TextEnum as _;
 use crate::db::entities::lead::{ActiveModel, Column, Entity};
 use crate::db::rows::{self, Rows};
 use crate::db::select::{self, Part};
-use crate::db::{LockWait, Locked, Tx, any_of, existing_ids, search, texts};
+use crate::db::{self, LockWait, Locked, Tx, any_of, existing_ids, search, texts};
 use crate::error::{Error, Result};
+pub use references::{references, references_of_order, references_statement};
 pub use row::from_row;
 use row::to_row;
-
-/// The prefix of the path of a custom field.
-const CUSTOM: &str = "custom_fields.";
 
 /// Reads leads by id, in any state.
 pub async fn get_many(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Vec<Lead>> {
@@ -120,8 +119,20 @@ impl Record for Lead {
         Ok(all)
     }
 
-    async fn attached_to(_tx: &Tx, _root_id: Uuid) -> Result<BTreeSet<Uuid>> {
-        Ok(BTreeSet::new())
+    /// The leads that were joined to a client.
+    async fn attached_to(tx: &Tx, root_id: Uuid) -> Result<BTreeSet<Uuid>> {
+        db::ids_where::<Entity>(tx, Column::Id, Column::ConversionClientId.eq(root_id)).await
+    }
+
+    fn refers_to(&self) -> Option<Uuid> {
+        self.joined_to()
+    }
+
+    fn is_kept_in_history(field: &str) -> bool {
+        matches!(
+            field,
+            "state" | "owner_id" | "conversion.client_id" | "lead_ids"
+        )
     }
 
     fn without_texts(&self, _time: DateTime<Utc>) -> Option<(Self, Vec<FieldChange>)> {
@@ -147,7 +158,7 @@ impl Record for Lead {
     }
 
     fn undo(&mut self, change: &FieldChange) {
-        if let Some(key) = change.field.strip_prefix(CUSTOM) {
+        if let Some(key) = custom_key(&change.field) {
             let fields = &mut self.details.custom_fields;
             fields.insert(key.to_owned(), change.old_value.clone());
         }
@@ -227,6 +238,31 @@ async fn update(tx: &Tx, changes: Vec<(Lead, Lead)>) -> Result<Vec<Rows>> {
     Ok(all)
 }
 
+/// Removes what the leads that were joined to a client carried to it, and what the client had before.
+pub fn forget_carried(client_id: Uuid) -> SideStatement {
+    let mut forget = Query::update();
+    forget
+        .table(Entity)
+        .value(Column::ConversionCarried, Keyword::Null)
+        .and_where(Expr::col(Column::ConversionClientId).eq(client_id))
+        .and_where(Expr::col(Column::ConversionCarried).is_not_null());
+    SideStatement::Update(forget)
+}
+
+/// The ids of a client and of the leads that were joined to it; `None` if there is no such client.
+pub async fn ids_of_client(
+    db: &impl ConnectionTrait,
+    client_id: Uuid,
+) -> Result<Option<Vec<Uuid>>> {
+    let found = get_many(db, vec![client_id]).await?.into_iter().next();
+    let client = found.filter(Lead::is_client);
+    Ok(client.and_then(|client| {
+        let mut ids = vec![client.id];
+        ids.extend(&client.conversion()?.joined_leads);
+        Some(ids)
+    }))
+}
+
 /// The display names and states of leads.
 pub async fn names(
     db: &impl ConnectionTrait,
@@ -281,6 +317,7 @@ pub async fn read_page(
         Column::CustomFields,
         Column::Street,
         Column::DeactivationReason,
+        Column::ConversionCarried,
     ];
     let part = select::page::<Entity>(db, statement, limit, &large).await?;
     part.map(from_row)

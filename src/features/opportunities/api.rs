@@ -102,6 +102,7 @@ impl OpportunityService for OpportunityApi {
         }
         let filter = Filter {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
+            client_id: read::optional_id(&mut violations, "client_id", &body.client_id),
             owner_id: read::optional_id(&mut violations, "owner_id", &body.owner_id),
             states,
             stage: parse::stage_filter(&mut violations, body.stage),

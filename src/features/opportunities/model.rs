@@ -246,6 +246,8 @@ impl View {
 pub struct Filter {
     /// Only opportunities of this lead.
     pub lead_id: Option<Uuid>,
+    /// Only opportunities of this client, and of the leads that were joined to it.
+    pub client_id: Option<Uuid>,
     /// Only opportunities of this operator.
     pub owner_id: Option<Uuid>,
     /// The states to list, at least one, each once.

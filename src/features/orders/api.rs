@@ -3,6 +3,8 @@
 mod parse;
 mod render;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tonic::{Request, Response, Status};
 
 use super::by_hand::{self, Deed, Target};
@@ -54,7 +56,7 @@ macro_rules! with_runs {
         |fulfilled: Fulfilled| proto::$response {
             order: Some(render::order(fulfilled.order)),
             runs: fulfilled.runs.into_iter().map($run).collect(),
-            client: leads::client(fulfilled.lead.clone()),
+            client: fulfilled.client.and_then(leads::client),
             lead: Some(leads::lead(fulfilled.lead)),
         }
     };
@@ -146,6 +148,7 @@ impl OrderService for OrderApi {
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         let filter = Filter {
             lead_id: read::optional_id(&mut violations, "lead_id", &body.lead_id),
+            client_id: read::optional_id(&mut violations, "client_id", &body.client_id),
             queue_id: read::optional_id(&mut violations, "queue_id", &body.queue_id),
             step: parse::key_filter(&mut violations, "step", &body.step),
             open_action: parse::key_filter(&mut violations, "open_action", &body.open_action),
@@ -184,14 +187,13 @@ impl OrderService for OrderApi {
             etag: body.etag,
             validate_only: body.validate_only,
         };
-        mutate_in_time(
-            &self.commit,
-            call,
-            |now| super::run_action(input.clone(), now),
-            || self.orders.time(),
-            render,
-        )
-        .await
+        // The first attempt does without the time, which only a claimed action needs.
+        let is_retried = AtomicBool::new(false);
+        let prepare = || {
+            let is_retried = is_retried.swap(true, Ordering::Relaxed);
+            self.orders.prepare_run(input.clone(), is_retried)
+        };
+        prepare_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     async fn claim_actions(
@@ -235,8 +237,8 @@ impl OrderService for OrderApi {
         let report = parse::report_of_claim(&mut violations, body.outcome, note, reference);
         violations.finish()?;
         let render: fn(Fulfilled) -> _ = match body.validate_only {
-            true => with_runs!(ReportActionResponse, render::preview_run),
-            false => with_runs!(ReportActionResponse, render::run),
+            true => |fulfilled| render::reported(fulfilled, render::preview_run),
+            false => |fulfilled| render::reported(fulfilled, render::run),
         };
         let input = ReportAction {
             run_id,

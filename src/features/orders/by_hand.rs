@@ -11,7 +11,7 @@ use crate::commit::{Decision, LockSet, Mutation, check_etag};
 use crate::core::field_change::FieldChange;
 use crate::core::violations::{Reason, Violations};
 use crate::error::Result;
-use leads::model::Transition;
+use leads::model::{References, Transition};
 
 /// The order to change.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub enum Deed {
 /// and `now`, the time of the database's clock, is unknown.
 pub fn change(target: Target, deed: Deed, now: Option<DateTime<Utc>>) -> Mutation<Fulfilled> {
     let locks = LockSet::default().with_root::<Order>(target.id);
-    Mutation::new(
+    let mutation = Mutation::new(
         locks,
         |fulfilled: &Fulfilled| fulfilled.lead.id,
         move |unit| {
@@ -63,7 +63,9 @@ pub fn change(target: Target, deed: Deed, now: Option<DateTime<Utc>>) -> Mutatio
             };
             let lead = leads::locked(unit, before.lead_id)?;
             lead.effect(Transition::Attach)?;
-            let mut fulfilment = Fulfilment::new(before.clone(), lead.clone());
+            // The response has no report.
+            let references = References::default();
+            let mut fulfilment = Fulfilment::new(unit, before.clone(), lead.clone(), references);
             deed.apply(&mut fulfilment.order, now)?;
             fulfilment.log_by_hand(unit, deed.kind(), |entry| {
                 deed.describe(entry);
@@ -82,7 +84,8 @@ pub fn change(target: Target, deed: Deed, now: Option<DateTime<Utc>>) -> Mutatio
             let fulfilled = fulfilment.write_by_hand(unit, deed.event(), before, more)?;
             Ok(Decision::Commit(fulfilled))
         },
-    )
+    );
+    mutation.with_more_roots(Fulfilled::other_clients)
 }
 
 impl Deed {

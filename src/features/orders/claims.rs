@@ -14,7 +14,7 @@ use super::{Fulfilled, Orders, Report, errors, leads, store};
 use crate::commit::{Decision, LockSet, Mutation, Record as _, UnitOfWork};
 use crate::core::clock;
 use crate::error::Result;
-use leads::model::{Lead, Transition};
+use leads::model::{Lead, References, Transition};
 
 /// The maximum number of actions that one call claims.
 pub const MAX_CLAIMS: usize = 100;
@@ -95,6 +95,8 @@ impl Orders {
     pub async fn prepare_report(&self, input: &ReportAction) -> Result<Mutation<Fulfilled>> {
         let now = self.db.time().await?;
         let found = self.find_claim(input.run_id).await?;
+        // An automatic action that becomes ready may convert the lead.
+        let references = leads::store::references_of_order(self.db.read(), found.order_id).await?;
         let place = found_in(&found);
         let mut report = input.report.clone();
         report.claim = Some((found.id, now));
@@ -105,7 +107,14 @@ impl Orders {
             Ok(())
         };
         let event = "order.action_reported";
-        Ok(end(place, now, event, input.validate_only, edit))
+        Ok(end(
+            place,
+            now,
+            event,
+            references,
+            input.validate_only,
+            edit,
+        ))
     }
 
     /// Prepares a release: finds the claim.
@@ -131,7 +140,15 @@ impl Orders {
             Ok(())
         };
         let event = "order.action_released";
-        Ok(end(place, now, event, input.validate_only, edit))
+        let references = References::default();
+        Ok(end(
+            place,
+            now,
+            event,
+            references,
+            input.validate_only,
+            edit,
+        ))
     }
 
     async fn find_claim(&self, run_id: Uuid) -> Result<ActionRun> {
@@ -200,7 +217,8 @@ fn claim_one(
         actor: (*unit.call.principal).clone(),
         expire_time: now + input.lease,
     };
-    let mut fulfilment = Fulfilment::new(before.clone(), lead.clone());
+    let references = References::default();
+    let mut fulfilment = Fulfilment::new(unit, before.clone(), lead.clone(), references);
     fulfilment.order.claim(action, claim.clone());
     fulfilment.log_by_hand(unit, RunKind::Claim, |entry| {
         entry.id = claim.run_id;
@@ -235,22 +253,25 @@ fn end(
     (order_id, action, run_id): Place,
     now: DateTime<Utc>,
     event: &'static str,
+    references: References,
     validate_only: bool,
     edit: impl Fn(&UnitOfWork<'_>, &mut Fulfilment) -> Result<()> + Send + 'static,
 ) -> Mutation<Fulfilled> {
     let locks = LockSet::default().with_root::<Order>(order_id);
     let root = |fulfilled: &Fulfilled| fulfilled.lead.id;
-    Mutation::new(locks, root, move |unit| {
+    let mutation = Mutation::new(locks, root, move |unit| {
         let before = unit.get::<Order>(order_id);
         let before = before.ok_or_else(|| errors::not_found(order_id))?;
         before.check_claim(&action, run_id, unit.call.principal.id, now)?;
         let lead = leads::locked(unit, before.lead_id)?;
-        let mut fulfilment = Fulfilment::new(before.clone(), lead.clone());
+        let references = references.clone();
+        let mut fulfilment = Fulfilment::new(unit, before.clone(), lead.clone(), references);
         edit(unit, &mut fulfilment)?;
         if validate_only {
             return Ok(Decision::Preview(fulfilment.preview()));
         }
         let fulfilled = fulfilment.write_by_hand(unit, event, before, Vec::new())?;
         Ok(Decision::Commit(fulfilled))
-    })
+    });
+    mutation.with_more_roots(Fulfilled::other_clients)
 }

@@ -7,25 +7,33 @@ use crate::commit::{Change, UnitOfWork};
 use crate::core::field_change::FieldChange;
 use crate::core::text_enum::TextEnum as _;
 use crate::error::{Error, Result};
-use leads::model::{Effect, Lead, Transition};
+use leads::model::{Effect, Lead, Mask, References, Transition};
 
 /// An order and its lead while actions run.
 pub(super) struct Fulfilment {
     pub order: Order,
     pub lead: Lead,
-    /// The lead before a run converted it.
-    converted_from: Option<Lead>,
+    /// The client that the lead was joined to before; `None` if it was not.
+    client: Option<Lead>,
+    /// What refers to the lead.
+    references: References,
+    /// The conversion of the lead by a run.
+    converted: Option<leads::Step>,
     /// The entries of the ledger so far.
     runs: Vec<ActionRun>,
 }
 
 /// The results of running actions.
 impl Fulfilment {
-    pub fn new(order: Order, lead: Lead) -> Self {
+    /// The client that the lead was joined to is locked with the lead.
+    pub fn new(unit: &UnitOfWork<'_>, order: Order, lead: Lead, references: References) -> Self {
+        let client = lead.joined_to().and_then(|id| unit.get(id)).cloned();
         Self {
             order,
             lead,
-            converted_from: None,
+            client,
+            references,
+            converted: None,
             runs: Vec::new(),
         }
     }
@@ -64,13 +72,15 @@ impl Fulfilment {
     }
 
     fn provision_client(&mut self, unit: &UnitOfWork<'_>) -> Result<Effect> {
-        let order_id = Some(self.order.id);
-        let (lead, effect) =
-            leads::convert(unit, &self.lead, Transition::ProvisionClient, order_id)?;
-        if effect != Effect::NoChange {
-            self.converted_from = Some(std::mem::replace(&mut self.lead, lead));
-        }
-        Ok(effect)
+        let overwrite = Mask::default();
+        let into = self.order.client_id.map(|id| (id, &overwrite));
+        let (transition, order_id) = (Transition::ProvisionClient, Some(self.order.id));
+        let Some(step) = leads::convert(unit, &self.lead, transition, order_id, into)? else {
+            return Ok(Effect::NoChange);
+        };
+        self.lead = step.lead.clone();
+        self.converted = Some(step);
+        Ok(Effect::To(self.lead.state()))
     }
 
     /// Runs all automatic actions that are ready. An action that fails stays FAILED until somebody runs it
@@ -158,17 +168,29 @@ impl Fulfilment {
 
     /// The results, as they would be after a commit.
     pub fn preview(mut self) -> Fulfilled {
-        if let Some(before) = &self.converted_from {
-            self.lead = self.lead.into_preview(before);
-        }
+        self.converted = self.converted.map(leads::Step::into_preview);
         self.into_fulfilled()
     }
 
     fn into_fulfilled(self) -> Fulfilled {
+        let converted = self.converted.map(|step| step.report(self.references));
+        let (lead, client, report) = match converted {
+            Some(converted) => (
+                converted.lead,
+                Some(converted.client),
+                Some(converted.report),
+            ),
+            None => {
+                let own = self.lead.is_client().then(|| self.lead.clone());
+                (self.lead, self.client.or(own), None)
+            }
+        };
         Fulfilled {
             order: self.order,
             runs: self.runs,
-            lead: self.lead,
+            lead,
+            client,
+            report,
         }
     }
 }
@@ -194,10 +216,10 @@ impl Fulfilment {
     /// lead, this is a change of the lead.
     pub fn write_run(mut self, unit: &mut UnitOfWork<'_>, before: &Order) -> Result<Fulfilled> {
         self.write_next_order(unit);
-        match &self.converted_from {
-            Some(lead_before) => {
-                let change = self.conversion(lead_before)?;
-                self.put_lead(unit, change.changed("order", before, &self.order)?)?;
+        match &self.converted {
+            Some(step) => {
+                let change = conversion(step)?;
+                self.put_lead(unit, step, change.changed("order", before, &self.order)?)?;
             }
             None => {
                 let changes = self.order.changes_from(before);
@@ -267,22 +289,31 @@ impl Fulfilment {
         Ok(())
     }
 
-    /// The change of the lead by its conversion.
-    fn conversion(&self, before: &Lead) -> Result<Change> {
-        let state = vec![leads::state_change(before, &self.lead)];
-        Change::of(&self.lead, "lead.converted", state).changed("lead", before, &self.lead)
-    }
-
     fn write_conversion(&self, unit: &mut UnitOfWork<'_>) -> Result<()> {
-        match &self.converted_from {
-            Some(before) => self.put_lead(unit, self.conversion(before)?),
+        match &self.converted {
+            Some(step) => self.put_lead(unit, step, conversion(step)?),
             None => Ok(()),
         }
     }
 
-    fn put_lead(&self, unit: &mut UnitOfWork<'_>, change: Change) -> Result<()> {
-        unit.put(self.lead.clone());
+    /// Writes the converted lead, and the client that it is joined to.
+    fn put_lead(
+        &self,
+        unit: &mut UnitOfWork<'_>,
+        step: &leads::Step,
+        change: Change,
+    ) -> Result<()> {
+        unit.put(step.lead.clone());
         unit.record_change(change.whole("runs", &self.runs)?);
-        Ok(())
+        step.write_client(unit)
     }
+}
+
+/// The change of the lead by its conversion.
+fn conversion(step: &leads::Step) -> Result<Change> {
+    Change::of(&step.lead, "lead.converted", step.changes()).changed(
+        "lead",
+        step.before(),
+        &step.lead,
+    )
 }

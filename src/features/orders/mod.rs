@@ -23,7 +23,7 @@ use crate::db::Db;
 use crate::db::select::Part;
 use crate::error::Result;
 use crate::features::leads;
-use crate::features::leads::model::{Lead, Transition};
+use crate::features::leads::model::{Lead, References, Transition};
 use crate::features::opportunities::model::Opportunity;
 use crate::features::order_queues::model::{OrderQueue, Template, in_steps};
 use crate::features::order_queues::{OrderQueues, check_steps};
@@ -42,6 +42,8 @@ pub struct Orders {
 pub struct NewOrder {
     /// The lead that it is sold to.
     pub lead_id: Uuid,
+    /// The client that the lead is joined to when it is converted.
+    pub client_id: Option<Uuid>,
     /// The opportunity that it comes from.
     pub opportunity_id: Option<Uuid>,
     /// The items.
@@ -61,6 +63,17 @@ pub struct Fulfilled {
     pub runs: Vec<ActionRun>,
     /// The order's lead after the runs.
     pub lead: Lead,
+    /// The lead's client, if the lead is converted.
+    pub client: Option<Lead>,
+    /// What the runs did to convert the lead, if they did.
+    pub report: Option<leads::model::Report>,
+}
+
+impl Fulfilled {
+    /// The other leads that it contains: the client that its lead was joined to.
+    fn other_clients(&self) -> Vec<Uuid> {
+        self.lead.joined_to().into_iter().collect()
+    }
 }
 
 /// The input of [`run_action`].
@@ -124,7 +137,8 @@ impl Orders {
         store::list(&db, filter, page.after, page.limit).await
     }
 
-    /// Prepares creating an order: reads its queue, whose steps and actions it gets as they are now.
+    /// Prepares creating an order: reads its queue, whose steps and actions it gets as they are now, and if an automatic
+    /// action may convert the lead, what refers to the lead.
     ///
     /// # Errors
     /// `ORDER_QUEUE_NOT_FOUND`, `ORDER_QUEUE_ARCHIVED`; `FIELD_INVALID` if an action belongs to none of the
@@ -138,7 +152,35 @@ impl Orders {
         let mut violations = Violations::default();
         check_steps(&mut violations, "order.actions", &new.actions, &queue.steps);
         violations.finish()?;
-        Ok(create(new, queue))
+        let converts =
+            |action: &Template| action.automatic && action.r#type == ActionType::ProvisionClient;
+        let actions = match new.actions.is_empty() {
+            true => &queue.actions,
+            false => &new.actions,
+        };
+        let references = match actions.iter().any(converts) {
+            true => leads::store::references(self.db.read(), new.lead_id).await?,
+            false => References::default(),
+        };
+        Ok(create(new, queue, references))
+    }
+
+    /// Prepares running an action: reads what refers to the order's lead, which the run may convert, and the time, which
+    /// is needed if the action is claimed.
+    ///
+    /// # Errors
+    /// If the database cannot be read; and later as [`run_action`].
+    pub async fn prepare_run(
+        &self,
+        input: RunAction,
+        with_time: bool,
+    ) -> Result<Mutation<Fulfilled>> {
+        let references = leads::store::references_of_order(self.db.read(), input.order_id).await?;
+        let now = match with_time {
+            true => Some(self.time().await?),
+            false => None,
+        };
+        Ok(run_action(input, references, now))
     }
 
     /// The time of the database's clock, by which claims expire.
@@ -172,10 +214,14 @@ impl Orders {
 
 /// Creates an order in the first step of a queue, and runs its automatic actions that are ready.
 ///
-/// Fails with `LEAD_NOT_FOUND`; with `LEAD_ERASED`; with `FIELD_INVALID` if the opportunity belongs to
-/// another lead.
-pub fn create(new: NewOrder, queue: OrderQueue) -> Mutation<Fulfilled> {
+/// Fails with `LEAD_NOT_FOUND`; with `LEAD_ERASED`; with `CLIENT_NOT_FOUND`; with `FIELD_INVALID` if the opportunity
+/// belongs to another lead.
+pub fn create(new: NewOrder, queue: OrderQueue, references: References) -> Mutation<Fulfilled> {
     let locks = LockSet::default().record::<Lead>(new.lead_id);
+    let locks = match new.client_id {
+        Some(id) => locks.record::<Lead>(id),
+        None => locks,
+    };
     let locks = match new.opportunity_id {
         Some(id) => locks.record::<Opportunity>(id),
         None => locks,
@@ -188,9 +234,12 @@ pub fn create(new: NewOrder, queue: OrderQueue) -> Mutation<Fulfilled> {
     let first = queue.steps.first().map(|step| step.key.clone());
     let first = first.unwrap_or_default();
     let root = |created: &Fulfilled| created.lead.id;
-    Mutation::new(locks, root, move |unit| {
+    let mutation = Mutation::new(locks, root, move |unit| {
         let lead = leads::locked(unit, new.lead_id)?.clone();
         lead.effect(Transition::Attach)?;
+        if let Some(id) = new.client_id {
+            leads::joinable(unit.get(id), id)?;
+        }
         if let Some(id) = new.opportunity_id {
             check_opportunity(unit, id, lead.id)?;
         }
@@ -202,6 +251,7 @@ pub fn create(new: NewOrder, queue: OrderQueue) -> Mutation<Fulfilled> {
             opportunity_id: new.opportunity_id,
             version: 1,
             queue_id: queue.id,
+            client_id: new.client_id,
             steps: queue.steps.clone(),
             step: first.clone(),
             state: OrderState::Processing,
@@ -211,13 +261,22 @@ pub fn create(new: NewOrder, queue: OrderQueue) -> Mutation<Fulfilled> {
             update_time: now,
         };
         order.advance();
-        let mut fulfilment = Fulfilment::new(order, lead);
+        let references = references.clone().with_order(order.id);
+        let mut fulfilment = Fulfilment::new(unit, order, lead, references);
         if new.validate_only {
             return Ok(Decision::Preview(fulfilment.preview()));
         }
         fulfilment.run_automatic(unit);
         Ok(Decision::Commit(fulfilment.write_created(unit)?))
-    })
+    });
+    mutation.with_more_roots(Fulfilled::other_clients)
+}
+
+/// An order of a lead that is COMPLETE. The lead is locked with everything that belongs to it.
+pub fn complete_order(unit: &UnitOfWork<'_>, lead_id: Uuid) -> Option<Uuid> {
+    let orders = unit.attached::<Order>(lead_id).into_iter();
+    let mut complete = orders.filter(|order| order.state == OrderState::Complete);
+    complete.next().map(|order| order.id)
 }
 
 fn check_opportunity(unit: &UnitOfWork<'_>, id: Uuid, lead_id: Uuid) -> Result<()> {
@@ -239,9 +298,13 @@ fn check_opportunity(unit: &UnitOfWork<'_>, id: Uuid, lead_id: Uuid) -> Result<(
 /// reported of an action that the service does itself. Also fails with the errors of
 /// [`Order::check_runnable`] and the refusal of the lead's state, which the order's ledger records. It is stale if the
 /// action is claimed and `now`, the time of the database's clock, is unknown.
-pub fn run_action(input: RunAction, now: Option<DateTime<Utc>>) -> Mutation<Fulfilled> {
+pub fn run_action(
+    input: RunAction,
+    references: References,
+    now: Option<DateTime<Utc>>,
+) -> Mutation<Fulfilled> {
     let locks = LockSet::default().with_root::<Order>(input.order_id);
-    Mutation::new(
+    let mutation = Mutation::new(
         locks,
         |fulfilled: &Fulfilled| fulfilled.lead.id,
         move |unit| {
@@ -254,7 +317,8 @@ pub fn run_action(input: RunAction, now: Option<DateTime<Utc>>) -> Mutation<Fulf
             };
             let runnable = before.check_runnable(action, now);
             let lead = leads::locked(unit, before.lead_id)?;
-            let mut fulfilment = Fulfilment::new(before.clone(), lead.clone());
+            let references = references.clone();
+            let mut fulfilment = Fulfilment::new(unit, before.clone(), lead.clone(), references);
             if let Err(refusal) = runnable {
                 if input.validate_only {
                     return Err(refusal);
@@ -280,7 +344,8 @@ pub fn run_action(input: RunAction, now: Option<DateTime<Utc>>) -> Mutation<Fulf
                 }
             }
         },
-    )
+    );
+    mutation.with_more_roots(Fulfilled::other_clients)
 }
 
 /// The time by which it is decided whether an action is free, if that is known. It makes no difference for one that is

@@ -64,6 +64,8 @@ pub struct Order {
     pub step: String,
     /// The state of the order.
     pub state: OrderState,
+    /// The client that its lead is joined to when it is converted; `None` for a client of its own.
+    pub client_id: Option<Uuid>,
     /// The items that were sold.
     pub items: Vec<Item>,
     /// The actions that fulfil it.
@@ -145,6 +147,8 @@ impl Order {
 pub struct Filter {
     /// Only orders of this lead.
     pub lead_id: Option<Uuid>,
+    /// Only orders of this client, and of the leads that were joined to it.
+    pub client_id: Option<Uuid>,
     /// Only orders of this queue.
     pub queue_id: Option<Uuid>,
     /// Only orders in the step with this key; empty for all.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, Statement,
+    QueryTrait, Select, Statement,
 };
 use uuid::Uuid;
 
@@ -22,8 +22,9 @@ use crate::db::entities::action_run;
 use crate::db::entities::order::{Column, Entity};
 use crate::db::rows::{self, Rows};
 use crate::db::select::{self, Part};
-use crate::db::{LockWait, Locked, Tx};
+use crate::db::{LockWait, Locked, Tx, any_of};
 use crate::error::Result;
+use crate::features::leads;
 pub use row::run_to_row;
 use row::{from_row, run_from_row, to_row};
 
@@ -85,6 +86,10 @@ impl Record for Order {
         self.erased(time)
     }
 
+    fn refers_to(&self) -> Option<Uuid> {
+        self.client_id
+    }
+
     fn is_kept_in_history(field: &str) -> bool {
         let is_of_action = field.starts_with("actions.");
         let is_state = is_of_action && (field.ends_with(".state") || field.ends_with(".claim"));
@@ -128,20 +133,29 @@ pub async fn list(
     before: Option<i64>,
     limit: u64,
 ) -> Result<Part<Order>> {
-    let statement = list_statement(db.get_database_backend(), filter, before, limit);
+    let of_client = match filter.client_id {
+        Some(id) => leads::store::ids_of_client(db, id).await?,
+        None => Some(Vec::new()),
+    };
+    let Some(of_client) = of_client else {
+        return Ok(Part::default());
+    };
+    let backend = db.get_database_backend();
+    let statement = list_statement(backend, filter, &of_client, before, limit);
     let large = [Column::Items, Column::Actions, Column::Plan, Column::Claims];
     let part = select::page::<Entity>(db, statement, limit, &large).await?;
     part.map(from_row)
 }
 
-/// The statement of [`list`].
+/// The statement of [`list`]. `of_client` are the leads of the filter's client, including the client.
 pub fn list_statement(
     backend: DbBackend,
     filter: &Filter,
+    of_client: &[Uuid],
     before: Option<i64>,
     limit: u64,
 ) -> Statement {
-    let mut query = Entity::find().order_by_desc(Column::Seq).limit(limit);
+    let mut query = Entity::find();
     if let Some(lead_id) = filter.lead_id {
         query = query.filter(Column::LeadId.eq(lead_id));
     }
@@ -163,7 +177,37 @@ pub fn list_statement(
     if let Some(before) = before {
         query = query.filter(Column::Seq.lt(before));
     }
-    query.build(backend)
+    match filter.client_id {
+        None => query.order_by_desc(Column::Seq).limit(limit).build(backend),
+        Some(_) => {
+            let leads = any_of(Expr::col(Column::LeadId), of_client.to_vec());
+            sorted(query.filter(leads), backend, limit)
+        }
+    }
+}
+
+/// The newest of the orders that match, which are found by the index of the lead and sorted by their numbers.
+fn sorted(matches: Select<Entity>, backend: DbBackend, limit: u64) -> Statement {
+    if backend == DbBackend::Postgres {
+        // OFFSET is an optimisation barrier: PostgreSQL finds these orders first, instead of scanning all orders in
+        // the order of the list.
+        let mut statement = matches.offset(0).build(backend);
+        statement.sql = format!(
+            "SELECT few.* FROM ({}) AS few ORDER BY few.seq DESC LIMIT {limit}",
+            statement.sql
+        );
+        return statement;
+    }
+    // SQLite keeps the whole rows that it sorts in memory, so it sorts only numbers. It does not reorder the tables of
+    // a CROSS JOIN.
+    let few = matches.select_only().column(Column::Seq);
+    let mut statement = select::by_index(few.build(backend), "orders", "orders_lead_seq");
+    statement.sql = format!(
+        "SELECT orders.* FROM (SELECT few.seq FROM ({}) AS few ORDER BY few.seq DESC LIMIT {limit}) AS page \
+         CROSS JOIN orders WHERE orders.seq = page.seq ORDER BY orders.seq DESC",
+        statement.sql
+    );
+    statement
 }
 
 /// Whether an action with this key is PENDING, CLAIMED or FAILED. A claimed one is stored as PENDING.

@@ -39,6 +39,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
         ("statement-time", "11", "11 s"),
         ("keep-request-ids", "30", "30 h"),
         ("keep-events", "90", "90 d"),
+        ("revert-period", "14", "14 d"),
         ("retention-interval", "60", "60 s"),
         ("log", "warn", "warn"),
         ("log-format", "json", "json"),
@@ -54,7 +55,7 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
          --unread-bytes-per-principal 5000000 --unread-bytes 6000000 --default-deadline 0.5 \
          --max-deadline 70 --drain 3 --postgres-connections 9 --sqlite-readers 8 \
          --connection-wait 2.5 --sqlite-write-wait 6 --statement-time 11 --keep-request-ids 30 \
-         --keep-events 90 --retention-interval 60",
+         --keep-events 90 --revert-period 14 --retention-interval 60",
     );
     let mut wanted = Vec::new();
     for (name, value, shown) in settings {
@@ -221,6 +222,7 @@ async fn a_number_out_of_its_range_is_refused_with_the_range() {
         ("sqlite-readers", 1, 256),
         ("keep-request-ids", 24, 876_000),
         ("keep-events", 0, 36_500),
+        ("revert-period", 0, 36_500),
     ];
     for (flag, least, most) in counts {
         for value in [least, most] {
@@ -299,7 +301,7 @@ async fn the_largest_settings_serve() {
     let url = format!("sqlite:{}", folder.path().join("x.db").display());
     let most = "serve --max-calls 1000000 --calls-per-second 1000000 --max-connections 1000000 \
                 --max-connections-per-address 1000000 --unread-bytes-per-principal 1073741824 \
-                --unread-bytes 1073741824 --sqlite-readers 256 --keep-request-ids 876000 --keep-events 36500 --retention-interval 0.01 --default-deadline 3600 \
+                --unread-bytes 1073741824 --sqlite-readers 256 --keep-request-ids 876000 --keep-events 36500 --revert-period 36500 --retention-interval 0.01 --default-deadline 3600 \
                 --max-deadline 3600 --drain 3600 --connection-wait 3600 --sqlite-write-wait 3600 \
                 --statement-time 3600";
     let mut server = leadsmith(most).database(&url).serve().await;

@@ -88,6 +88,26 @@ pub async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'stati
             h.admin.erase(&lead.id).await.unwrap();
             refused(h.sales.deactivate(&lead.id).await)
         }
+        R::LeadNotConverted => {
+            let lead = h.sales.create_lead("Hopper").await;
+            refused(h.sales.revert(&lead.id).await)
+        }
+        R::ConversionSettled => {
+            let lead = h.sales.create_lead("Hopper").await;
+            let order = h.sales.create_order(&lead.id, Vec::new()).await;
+            h.sales.run(&order.id, "provision-client").await.unwrap();
+            refused(h.sales.revert(&lead.id).await)
+        }
+        R::ClientFull => {
+            let client = h.sales.create_lead("Hopper").await.id;
+            h.sales.convert(&client).await.unwrap();
+            for _ in 0..100 {
+                let lead = h.sales.create_lead("Hopper").await;
+                h.sales.convert_into(&lead.id, &client, &[]).await.unwrap();
+            }
+            let lead = h.sales.create_lead("Hopper").await;
+            refused(h.sales.convert_into(&lead.id, &client, &[]).await)
+        }
         R::ClientNotFound => {
             let request = proto::GetClientRequest { id: UNKNOWN.into() };
             refused(h.viewer.clients().get(request).await)

@@ -60,10 +60,12 @@ pub async fn every_list_of_opportunities(db: &DatabaseConnection, problems: &mut
     load(db).await;
     let (old, lead_id) = deep(db).await;
     let owner_id = Uuid::try_parse(OWNER).unwrap();
+    let of_client = [lead_id, owner_id];
     let mut plans = Vec::new();
     for states in choices_of_states() {
         let all = Filter {
             lead_id: None,
+            client_id: None,
             owner_id: None,
             states,
             stage: None,
@@ -72,6 +74,10 @@ pub async fn every_list_of_opportunities(db: &DatabaseConnection, problems: &mut
         let mut filters = vec![
             Filter {
                 lead_id: Some(lead_id),
+                ..all.clone()
+            },
+            Filter {
+                client_id: Some(lead_id),
                 ..all.clone()
             },
             Filter {
@@ -98,7 +104,7 @@ pub async fn every_list_of_opportunities(db: &DatabaseConnection, problems: &mut
             plans.push(plan);
             for before in [None, Some(old)] {
                 let backend = db.get_database_backend();
-                let statement = list_statement(backend, &filter, plan, before, LIMIT);
+                let statement = list_statement(backend, &filter, (plan, &of_client), before, LIMIT);
                 if let Err(problem) = check_plan(db, statement, plan, &filter).await {
                     problems.push(format!("{filter:?} by {plan:?}: {problem}"));
                 }
@@ -107,6 +113,7 @@ pub async fn every_list_of_opportunities(db: &DatabaseConnection, problems: &mut
     }
     for plan in [
         Plan::Lead,
+        Plan::Client,
         Plan::Owner,
         Plan::Stage,
         Plan::State,
@@ -126,7 +133,7 @@ async fn check_plan(
     if db.get_database_backend() == DbBackend::Postgres {
         let rows = match plan {
             Plan::Date => RARE_LIMIT,
-            Plan::Lead | Plan::Owner | Plan::Stage | Plan::State => {
+            Plan::Lead | Plan::Client | Plan::Owner | Plan::Stage | Plan::State => {
                 LIMIT * u64::try_from(states).unwrap()
             }
         };
@@ -134,7 +141,7 @@ async fn check_plan(
     }
     let lines = sqlite_plan(db, statement.clone()).await;
     let merges = matches!(plan, Plan::Owner | Plan::State) && states > 1;
-    let sorts = plan == Plan::Date || merges;
+    let sorts = matches!(plan, Plan::Date | Plan::Client) || merges;
     for (_, _, line) in &lines {
         let by_key = line.contains("INTEGER PRIMARY KEY");
         let searches = line.starts_with("SEARCH opportunities");

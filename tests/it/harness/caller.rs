@@ -160,6 +160,33 @@ impl Caller {
             .map(tonic::Response::into_inner)
     }
 
+    /// Converts a lead into a client that exists, and overwrites the fields of these paths.
+    pub async fn convert_into(
+        &self,
+        id: &str,
+        client_id: &str,
+        overwrite: &[&str],
+    ) -> Result<proto::ConvertLeadResponse, Status> {
+        let request = convert_into(id, client_id, overwrite);
+        let answer = self.leads().convert(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub async fn revert(&self, id: &str) -> Result<Lead, Status> {
+        let request = proto::RevertConversionRequest {
+            id: id.into(),
+            ..Default::default()
+        };
+        let answer = self.leads().revert_conversion(request).await?;
+        Ok(answer.into_inner().lead.unwrap())
+    }
+
+    pub async fn client(&self, id: &str) -> Result<proto::Client, Status> {
+        let request = proto::GetClientRequest { id: id.into() };
+        let answer = self.clients().get(request).await?;
+        Ok(answer.into_inner().client.unwrap())
+    }
+
     /// Erases a lead, with [`PASSWORD`].
     pub async fn erase(&self, id: &str) -> Result<Lead, Status> {
         let request = proto::EraseLeadRequest {
@@ -239,6 +266,18 @@ impl Caller {
             .unwrap()
             .into_inner()
             .entries
+    }
+}
+
+/// A conversion into a client that exists, which overwrites the fields of these paths.
+pub fn convert_into(id: &str, client_id: &str, overwrite: &[&str]) -> proto::ConvertLeadRequest {
+    let paths: Vec<String> = overwrite.iter().map(|path| (*path).to_owned()).collect();
+    let mask = prost_types::FieldMask { paths };
+    proto::ConvertLeadRequest {
+        id: id.into(),
+        client_id: client_id.into(),
+        overwrite: (!mask.paths.is_empty()).then_some(mask),
+        ..Default::default()
     }
 }
 

@@ -5,8 +5,8 @@ use leadsmith_proto::{
     CommentOrderRequest, ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest,
     CreateOrderRequest, DeactivateLeadRequest, Lead, Opportunity, OpportunityOutcome, Order,
     OrderAction, OrderItem, ReactivateLeadRequest, ReleaseActionRequest, ReopenOpportunityRequest,
-    ReportActionRequest, RunActionRequest, RunOutcome, SkipActionRequest, UndoSkipRequest,
-    UpdateLeadRequest, UpdateOpportunityRequest,
+    ReportActionRequest, RevertConversionRequest, RunActionRequest, RunOutcome, SkipActionRequest,
+    UndoSkipRequest, UpdateLeadRequest, UpdateOpportunityRequest,
 };
 use prost::Message;
 use tonic::Status;
@@ -22,6 +22,7 @@ pub enum Call {
     DeactivateLead(DeactivateLeadRequest),
     ReactivateLead(ReactivateLeadRequest),
     ConvertLead(ConvertLeadRequest),
+    RevertConversion(RevertConversionRequest),
     CreateOrder(CreateOrderRequest),
     RunAction(RunActionRequest),
     CreateOpportunity(CreateOpportunityRequest),
@@ -38,7 +39,7 @@ pub enum Call {
 }
 
 /// How many RPCs [`Call`] has.
-const RPCS: usize = 18;
+const RPCS: usize = 19;
 
 impl Call {
     /// One call of each RPC, each on its own lead, with that lead's id. The id is empty if the call creates the
@@ -147,6 +148,13 @@ impl Call {
                     run_id: claimed(caller, &id, "ship").await,
                     ..Default::default()
                 }),
+                17 => {
+                    caller.convert(&id).await.unwrap();
+                    Self::RevertConversion(RevertConversionRequest {
+                        id,
+                        ..Default::default()
+                    })
+                }
                 _ => {
                     let name = "Compiler".into();
                     let opportunity = Some(Opportunity {
@@ -179,6 +187,7 @@ impl Call {
             Self::DeactivateLead(request) => &mut request.request_id,
             Self::ReactivateLead(request) => &mut request.request_id,
             Self::ConvertLead(request) => &mut request.request_id,
+            Self::RevertConversion(request) => &mut request.request_id,
             Self::CreateOrder(request) => &mut request.request_id,
             Self::RunAction(request) => &mut request.request_id,
             Self::CreateOpportunity(request) => &mut request.request_id,
@@ -205,6 +214,7 @@ impl Call {
             Self::DeactivateLead(request) => request.reason = "another one".into(),
             Self::ReactivateLead(request) => request.etag = "\"2\"".into(),
             Self::ConvertLead(request) => request.validate_only = true,
+            Self::RevertConversion(request) => request.etag = "\"2\"".into(),
             Self::CreateOrder(request) => {
                 let item = OrderItem {
                     description: "another one".into(),
@@ -241,6 +251,7 @@ impl Call {
             Self::DeactivateLead(request) => bytes(leads.deactivate(request).await?),
             Self::ReactivateLead(request) => bytes(leads.reactivate(request).await?),
             Self::ConvertLead(request) => bytes(leads.convert(request).await?),
+            Self::RevertConversion(request) => bytes(leads.revert_conversion(request).await?),
             Self::CreateOrder(request) => bytes(orders.create(request).await?),
             Self::RunAction(request) => bytes(orders.run_action(request).await?),
             Self::CreateOpportunity(request) => bytes(opportunities.create(request).await?),

@@ -55,6 +55,7 @@ async fn convert(caller: &Caller, id: &str, etag: &str) -> Result<ConvertLeadRes
         etag: etag.into(),
         request_id: REQUEST_ID.into(),
         validate_only: true,
+        ..Default::default()
     };
     Ok(caller.leads().convert(request).await?.into_inner())
 }

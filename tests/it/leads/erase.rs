@@ -221,7 +221,7 @@ async fn say_something(caller: &Caller, lead_id: &str) {
 }
 
 /// Everything that is stored: on SQLite every byte of every file, on PostgreSQL every row.
-async fn stored(h: &Harness) -> String {
+pub async fn stored(h: &Harness) -> String {
     if h.database.backend == Backend::Postgres {
         return crate::secrets::dump(&h.database.connect().await).await;
     }

@@ -185,7 +185,7 @@ on_both! {
         let unknown =
             "which is not a field of a lead: use the names in lead.proto, such as address.city";
         let output_only = "which is output only: remove the path";
-        let transition = "which only Deactivate, Reactivate and Convert can change: call one of these RPCs";
+        let transition = "which only Deactivate, Reactivate, Convert and RevertConversion can change: call one of these RPCs";
         for (path, problem) in [
             ("nickname", unknown),
             ("Phone", unknown),

@@ -167,6 +167,7 @@ on_both! {
             runs: vec![expected],
             lead: Some(lead.clone()),
             client: None,
+            report: None,
         };
         assert_eq!(reported, expected);
         assert_eq!(history(&h.viewer, &before.id).await[1..], [

@@ -1,5 +1,6 @@
 //! The plans of the lists of orders, among many that are finished: a page is found by an index, whatever the filter.
 
+use leadsmith::features::leads::store::references_statement;
 use leadsmith::features::orders::model::{Claiming, Filter, OrderState};
 use leadsmith::features::orders::store::claims::{find_statement, unlisted_statement};
 use leadsmith::features::orders::store::list_statement;
@@ -49,6 +50,7 @@ const MOST_READ: u64 = LIMIT * 8;
 fn filters() -> [(Filter, &'static [&'static str]); 6] {
     let filter = |queue: bool, step: &str, states: &[OrderState]| Filter {
         lead_id: None,
+        client_id: None,
         queue_id: queue.then_some(Uuid::nil()),
         step: step.into(),
         open_action: String::new(),
@@ -80,13 +82,69 @@ async fn plan(db: &DatabaseConnection, statement: Statement) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The leads of five orders, and of none.
+async fn some_leads(db: &DatabaseConnection) -> Vec<Uuid> {
+    let sql = "SELECT lead_id FROM orders ORDER BY seq LIMIT 5";
+    let statement = Statement::from_string(db.get_database_backend(), sql);
+    let rows = db.query_all_raw(statement).await.unwrap();
+    let found = rows.iter().map(|row| row.try_get_by_index(0).unwrap());
+    found.chain([Uuid::nil()]).collect()
+}
+
 on_both! {
+    async fn what_refers_to_a_lead_is_found_by_its_indexes(h: Harness) {
+        let db = h.database.connect().await;
+        load(&db, h.database.backend).await;
+        let sales = "INSERT INTO opportunities (id, lead_id, version, name, stage, state, probability, owner_id, \
+                     next_step, description, create_time, update_time) SELECT id, lead_id, 1, 'Sale', 'CONTACT', \
+                     'OPEN', 0, '', '', '', create_time, update_time FROM orders";
+        db.execute_unprepared(sales).await.unwrap();
+        if h.database.backend == Backend::Postgres {
+            db.execute_unprepared("ANALYZE opportunities").await.unwrap();
+        }
+        let lead_id = some_leads(&db).await[0];
+        let statement = references_statement(db.get_database_backend(), lead_id);
+        assert_eq!(db.query_all_raw(statement.clone()).await.unwrap().len(), 2);
+        if h.database.backend == Backend::Postgres {
+            check(&db, statement, LIMIT).await.unwrap();
+            return;
+        }
+        let plan = plan(&db, statement).await;
+        for index in ["orders_lead_seq (lead_id=?", "opportunities_lead_seq (lead_id=?"] {
+            assert!(plan.contains(index), "{plan}");
+        }
+        for table in ["orders", "opportunities"] {
+            let scan = format!("SCAN {table}");
+            assert!(!plan.lines().any(|line| line == scan), "{plan}");
+        }
+    }
+
+    async fn a_page_of_a_clients_orders_is_found_by_their_leads(h: Harness) {
+        let db = h.database.connect().await;
+        load(&db, h.database.backend).await;
+        let leads = some_leads(&db).await;
+        for (filter, _) in filters() {
+            let filter = Filter { client_id: Some(leads[0]), ..filter };
+            for before in [None, Some(i64::from(ORDERS / 2))] {
+                let backend = db.get_database_backend();
+                let statement = list_statement(backend, &filter, &leads, before, LIMIT);
+                if h.database.backend == Backend::Postgres {
+                    check(&db, statement, LIMIT).await.unwrap();
+                    continue;
+                }
+                let plan = plan(&db, statement).await;
+                assert!(plan.contains("INDEX orders_lead_seq (lead_id=?"), "{filter:?}: {plan}");
+                assert!(!plan.contains("SCAN orders"), "{filter:?}: {plan}");
+            }
+        }
+    }
+
     async fn a_page_of_orders_is_found_by_an_index(h: Harness) {
         let db = h.database.connect().await;
         load(&db, h.database.backend).await;
         for (filter, indexes) in filters() {
             for before in [None, Some(i64::from(ORDERS / 2))] {
-                let statement = list_statement(db.get_database_backend(), &filter, before, LIMIT);
+                let statement = list_statement(db.get_database_backend(), &filter, &[], before, LIMIT);
                 if h.database.backend == Backend::Postgres {
                     check(&db, statement, MOST_READ).await.unwrap();
                     continue;

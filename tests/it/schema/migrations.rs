@@ -33,6 +33,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         Some("opportunities_state_date"),
         Some("orders_open_step"),
         Some("orders_unlisted"),
+        Some("leads_client"),
         Some("lead_search_outdated"),
         None,
     ]

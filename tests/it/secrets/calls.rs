@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::search::Search;
-use crate::harness::{Caller, update};
+use crate::harness::{Caller, convert_into, update};
 use crate::raw;
 
 async fn sign_in(
@@ -89,6 +89,7 @@ pub async fn malformed(search: &mut Search, channel: &Channel, token: &str) {
         ("AuthService/SignIn", 0x12),
         ("AuthService/ChangePassword", 0x0a),
         ("LeadService/Update", 0x1a),
+        ("LeadService/Convert", 0x3a),
     ] {
         let right = [&[field, length], secret.as_bytes()].concat();
         let not_text = [&[field, length + 1], secret.as_bytes(), &[0xff]].concat();
@@ -214,6 +215,30 @@ pub async fn erasing(search: &mut Search, ada: &Caller, password: &str) {
     search.refusal("CURRENT_PASSWORD_INVALID", erase(&wrong).await);
     search.answer("erasing", erase(password).await).unwrap();
     search.answer("repeating", erase(&wrong).await).unwrap();
+}
+
+/// Conversions that overwrite a client's email, with a correct and with a wrong password.
+pub async fn joining(search: &mut Search, ada: &Caller, password: &str) {
+    let with_email = |email: &str| Lead {
+        last_name: "Joined".into(),
+        email: email.into(),
+        ..Lead::default()
+    };
+    let client = ada.create(with_email("client@example.com")).await.unwrap();
+    ada.convert(&client.id).await.unwrap();
+    let lead = ada.create(with_email("lead@example.com")).await.unwrap();
+    let join = async |current: &str| {
+        let request = proto::ConvertLeadRequest {
+            current_password: current.into(),
+            request_id: "0193a5c4-5f2e-7c3a-9d41-2f6b8a1c0e61".into(),
+            ..convert_into(&lead.id, &client.id, &["email"])
+        };
+        ada.leads().convert(request).await
+    };
+    let wrong = search.secret("a wrong password for joining");
+    search.refusal("CURRENT_PASSWORD_INVALID", join(&wrong).await);
+    search.answer("joining", join(password).await).unwrap();
+    search.answer("repeating", join(&wrong).await).unwrap();
 }
 
 /// Changes of the password that succeed and that fail. Returns the new password.

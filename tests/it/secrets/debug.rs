@@ -49,6 +49,16 @@ fn debug_of_a_message_with_a_secret_hides_it() {
             ),
         ),
         (
+            "ConvertLeadRequest",
+            format!(
+                "{:?}",
+                proto::ConvertLeadRequest {
+                    current_password: text(),
+                    ..Default::default()
+                }
+            ),
+        ),
+        (
             "EraseLeadRequest",
             format!(
                 "{:?}",

@@ -9,8 +9,9 @@ use crate::core::text::{self, Limit};
 use crate::core::violations::{Reason, Violations};
 use crate::features::leads::model::{
     Address, CustomPatch, Details, FIELDS, Field, MAX_CUSTOM_FIELDS, MAX_CUSTOM_KEY,
-    MAX_CUSTOM_VALUE, Patch, email,
+    MAX_CUSTOM_VALUE, Mask, Patch, email,
 };
+use crate::features::leads::{Convert, Join, StateChange};
 use crate::grpc::read;
 use leadsmith_proto as proto;
 
@@ -49,10 +50,10 @@ pub fn patch(
 ) -> Patch {
     let values = normalised(lead);
     let paths = mask.map(|mask| mask.paths).unwrap_or_default();
-    let (fields, custom) = if paths.is_empty() {
+    let Mask { fields, custom } = if paths.is_empty() {
         populated(&values)
     } else {
-        masked(violations, &paths)
+        masked(violations, "update_mask", &paths)
     };
     let mut patch = Patch {
         fields,
@@ -73,29 +74,81 @@ pub fn patch(
 
 /// The fields to update if there is no mask: every field that has a value. A text that shows nothing counts
 /// as empty.
-fn populated(values: &Details) -> (Vec<&'static Field>, CustomPatch) {
+fn populated(values: &Details) -> Mask {
     let fields = FIELDS
         .iter()
         .filter(|field| !field.of(values).is_empty())
         .collect();
     let keys = values.custom_fields.keys().cloned().collect();
-    (fields, CustomPatch::Keys(keys))
+    Mask {
+        fields,
+        custom: CustomPatch::Keys(keys),
+    }
 }
 
-fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>, CustomPatch) {
+/// Parses the fields of a client to overwrite in a conversion; none if the mask is absent.
+fn overwrite(violations: &mut Violations, mask: Option<prost_types::FieldMask>) -> Mask {
+    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+    masked(violations, "overwrite", &paths)
+}
+
+/// Parses the input of Convert.
+pub fn convert(
+    violations: &mut Violations,
+    body: proto::ConvertLeadRequest,
+    password: String,
+) -> Convert {
+    let id = read::id(violations, "id", &body.id);
+    let names_client = !body.client_id.is_empty();
+    let client_id = read::optional_id(violations, "client_id", &body.client_id);
+    if client_id == Some(id) {
+        violations.add(
+            "client_id",
+            Reason::ReferenceInvalid,
+            "must not be the lead itself: leave it out to convert the lead to a client of its own",
+        );
+    }
+    let names_fields = body
+        .overwrite
+        .as_ref()
+        .is_some_and(|mask| !mask.paths.is_empty());
+    let overwrite = overwrite(violations, body.overwrite);
+    if names_fields && !names_client {
+        violations.add(
+            "overwrite",
+            Reason::ValueNotAllowed,
+            "must not be set without client_id: there is no client to overwrite",
+        );
+    }
+    Convert {
+        change: StateChange {
+            id,
+            etag: body.etag,
+            validate_only: body.validate_only,
+        },
+        into: client_id.map(|client_id| Join {
+            client_id,
+            overwrite,
+            current_password: (!password.is_empty()).then(|| password.into()),
+        }),
+    }
+}
+
+/// Parses the paths of the mask `name`.
+fn masked(violations: &mut Violations, name: &str, paths: &[String]) -> Mask {
     let mut fields: Vec<&'static Field> = Vec::new();
     let mut keys = Vec::new();
     let mut all_custom = false;
     if paths.len() > MAX_MASK_PATHS {
         violations.add(
-            "update_mask.paths",
+            format_args!("{name}.paths"),
             Reason::TooMany,
             format_args!("must have at most {MAX_MASK_PATHS} elements: list each field once, or * for all fields"),
         );
-        return (fields, CustomPatch::Keys(keys));
+        return Mask::default();
     }
     for (index, path) in paths.iter().enumerate() {
-        let field = format_args!("update_mask.paths[{index}]");
+        let field = format_args!("{name}.paths[{index}]");
         match path.as_str() {
             "*" => {
                 fields.extend(FIELDS);
@@ -133,7 +186,7 @@ fn masked(violations: &mut Violations, paths: &[String]) -> (Vec<&'static Field>
     } else {
         CustomPatch::Keys(keys)
     };
-    (fields, custom)
+    Mask { fields, custom }
 }
 
 /// Why a path cannot be updated.
@@ -142,7 +195,7 @@ fn problem(path: &str) -> (Reason, &'static str) {
     if top == "state" {
         (
             Reason::FieldOutputOnly,
-            "which only Deactivate, Reactivate and Convert can change: call one of these RPCs",
+            "which only Deactivate, Reactivate, Convert and RevertConversion can change: call one of these RPCs",
         )
     } else if OUTPUT_ONLY.contains(&top) {
         (

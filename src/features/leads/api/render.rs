@@ -2,11 +2,13 @@
 
 use crate::features::leads::duplicates::Duplicate;
 use crate::features::leads::model::{
-    Address, Conversion, Erasure, Lead, LeadState, MAX_TOTAL, Shared, Status, Total, Trigger,
+    Address, Conversion, Erasure, FieldOutcome, Lead, LeadState, MAX_TOTAL, Outcome, Report,
+    Shared, Status, Total, Trigger,
 };
 use crate::grpc::enums::{WireEnum as _, wire_enum};
 use crate::grpc::render::{principal, time};
 use leadsmith_proto as proto;
+use uuid::Uuid;
 
 /// Renders a lead.
 pub fn lead(lead: Lead) -> proto::Lead {
@@ -60,12 +62,16 @@ pub fn preview(lead: Lead) -> proto::Lead {
     }
 }
 
-/// The client of a lead; `None` if it is not converted.
+/// A client; `None` if the lead is not converted, or was joined to another one.
 pub fn client(lead: Lead) -> Option<proto::Client> {
     let etag = lead.etag();
+    if !lead.is_client() {
+        return None;
+    }
     let Status::Converted { conversion } = lead.status else {
         return None;
     };
+    let lead_ids = conversion.joined_leads.iter().map(Uuid::to_string);
     let details = lead.details;
     Some(proto::Client {
         id: lead.id.to_string(),
@@ -81,6 +87,7 @@ pub fn client(lead: Lead) -> Option<proto::Client> {
         owner_id: details.owner_id,
         source: details.source,
         custom_fields: details.custom_fields,
+        lead_ids: lead_ids.collect(),
         convert_time: Some(time(conversion.time)),
         conversion: Some(self::conversion(conversion)),
         erasure: lead.erasure.map(erasure),
@@ -152,6 +159,23 @@ fn address(address: Address) -> Option<proto::Address> {
     })
 }
 
+/// Renders the report of a conversion.
+pub fn report(report: Report) -> proto::ConversionReport {
+    let ids = |ids: Vec<Uuid>| ids.iter().map(Uuid::to_string).collect();
+    let outcome = |field: FieldOutcome| proto::FieldOutcome {
+        outcome: field.outcome.to_wire(),
+        field: field.field,
+    };
+    proto::ConversionReport {
+        outcomes: report.outcomes.into_iter().map(outcome).collect(),
+        opportunity_ids: ids(report.references.opportunity_ids),
+        opportunity_count: report.references.opportunity_count,
+        order_ids: ids(report.references.order_ids),
+        order_count: report.references.order_count,
+        // `look_alikes` is rendered here.
+    }
+}
+
 wire_enum!(
     LeadState = proto::LeadState {
         Open,
@@ -170,5 +194,12 @@ wire_enum!(
     Trigger = proto::ConversionTrigger {
         Manual,
         OrderAction
+    }
+);
+wire_enum!(
+    Outcome = proto::ConversionOutcome {
+        Carried,
+        Kept,
+        Dropped
     }
 );

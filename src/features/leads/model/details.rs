@@ -107,6 +107,19 @@ pub const MAX_CUSTOM_KEY: usize = 64;
 /// The maximum number of bytes of a custom field's value.
 pub const MAX_CUSTOM_VALUE: usize = 4_096;
 
+/// The prefix of the path of a custom field.
+const CUSTOM: &str = "custom_fields.";
+
+/// The path of the custom field with this key.
+pub(super) fn custom_path(key: &str) -> String {
+    format!("{CUSTOM}{key}")
+}
+
+/// The key of the custom field with this path; `None` if it is not the path of one.
+pub fn custom_key(path: &str) -> Option<&str> {
+    path.strip_prefix(CUSTOM)
+}
+
 impl Details {
     fn is_named(&self) -> bool {
         [&self.first_name, &self.last_name, &self.company]
@@ -191,11 +204,45 @@ impl Details {
             let text = |details: &Self| details.custom_fields.get(key).cloned().unwrap_or_default();
             let (from, to) = (text(before), text(self));
             if from != to {
-                let path = format!("custom_fields.{key}");
+                let path = custom_path(key);
                 found.push(FieldChange::new(path, from, to));
             }
         }
         found
+    }
+}
+
+/// Fields of a lead that a request names.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    /// The text fields, each once.
+    pub fields: Vec<&'static Field>,
+    /// The custom fields.
+    pub custom: CustomPatch,
+}
+
+impl Default for Mask {
+    /// No field.
+    fn default() -> Self {
+        Self {
+            fields: Vec::new(),
+            custom: CustomPatch::Keys(Vec::new()),
+        }
+    }
+}
+
+impl Mask {
+    /// Whether it names this text field.
+    pub fn names(&self, path: &str) -> bool {
+        self.fields.iter().any(|field| field.path == path)
+    }
+
+    /// Whether it names the custom field with this key.
+    pub fn names_custom(&self, key: &str) -> bool {
+        match &self.custom {
+            CustomPatch::All => true,
+            CustomPatch::Keys(keys) => keys.iter().any(|named| named == key),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The lead and its rules. Must not depend on messages or on the database.
 
+mod conversion;
 mod details;
 pub mod email;
 mod listing;
@@ -16,9 +17,13 @@ use crate::error::Result;
 use crate::features::leads::errors;
 
 pub use crate::core::text::fold;
+pub use conversion::{
+    Carried, Conversion, FieldOutcome, MAX_JOINED_LEADS, MAX_REPORTED, Merge, Outcome, References,
+    Report, Trigger, restored,
+};
 pub use details::{
     Address, CustomFields, CustomPatch, Details, FIELDS, Field, MAX_CUSTOM_FIELDS, MAX_CUSTOM_KEY,
-    MAX_CUSTOM_VALUE, Patch,
+    MAX_CUSTOM_VALUE, Mask, Patch, custom_key,
 };
 pub use listing::{Filter, MAX_TOTAL, OrderKey, Ordering, Position, PositionKey, Total};
 pub use shared::Shared;
@@ -30,7 +35,7 @@ text_enum! {
         Open,
         /// Deactivated.
         Deactivated,
-        /// Converted to a client. This state is final.
+        /// Converted to a client, or joined to one.
         Converted,
     }
 }
@@ -48,6 +53,8 @@ pub enum Transition {
     Convert,
     /// Convert it by an order's PROVISION_CLIENT action.
     ProvisionClient,
+    /// Revert its conversion.
+    RevertConversion,
     /// Attach an opportunity or an order to it, or change one of its opportunities.
     Attach,
     /// Erase its personal data.
@@ -57,11 +64,12 @@ pub enum Transition {
 impl Transition {
     /// The transitions that are RPCs of LeadService. Erase is not part of the lifecycle: it is allowed in
     /// every state and does not change the state.
-    const RPCS: [Self; 4] = [
+    const RPCS: [Self; 5] = [
         Self::Update,
         Self::Deactivate,
         Self::Reactivate,
         Self::Convert,
+        Self::RevertConversion,
     ];
 
     /// The RPC that requests it.
@@ -72,6 +80,7 @@ impl Transition {
             Self::Reactivate => "Reactivate",
             Self::Convert => "Convert",
             Self::ProvisionClient => "RunAction",
+            Self::RevertConversion => "RevertConversion",
             Self::Attach => "Create",
             Self::Erase => "Erase",
         }
@@ -105,8 +114,13 @@ impl LeadState {
             (S::Deactivated, T::Reactivate) => E::To(S::Open),
             // Running an order's action for an existing client succeeds, as in Ubersmith.
             (S::Converted, T::ProvisionClient) => E::NoChange,
-            (S::Open, T::Reactivate)
-            | (S::Deactivated, T::Update | T::Deactivate | T::Convert | T::ProvisionClient)
+            // Only within a time, and only if nothing was built on the conversion: see `Lead::check_unsettled`.
+            (S::Converted, T::RevertConversion) => E::To(S::Open),
+            (S::Open, T::Reactivate | T::RevertConversion)
+            | (
+                S::Deactivated,
+                T::Update | T::Deactivate | T::Convert | T::ProvisionClient | T::RevertConversion,
+            )
             | (S::Converted, T::Update | T::Deactivate | T::Reactivate | T::Convert) => E::Refused,
         }
     }
@@ -137,53 +151,6 @@ pub struct Erasure {
     pub time: DateTime<Utc>,
     /// The principal that erased it.
     pub actor: Principal,
-}
-
-text_enum! {
-    /// The method of a conversion.
-    pub enum Trigger {
-        /// By the Convert RPC.
-        Manual,
-        /// By an order's PROVISION_CLIENT action.
-        OrderAction,
-    }
-}
-
-/// The conversion of a lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conversion {
-    /// The time.
-    pub time: DateTime<Utc>,
-    /// The principal that converted it.
-    pub actor: Principal,
-    /// The client's id, which is the lead's own.
-    pub client_id: Uuid,
-    /// The order whose action converted it; `None` for the Convert RPC.
-    pub order_id: Option<Uuid>,
-    /// The method.
-    pub trigger: Trigger,
-}
-
-impl Conversion {
-    /// A conversion; `order_id` is the order whose action converted the lead.
-    pub fn new(
-        time: DateTime<Utc>,
-        actor: Principal,
-        client_id: Uuid,
-        order_id: Option<Uuid>,
-    ) -> Self {
-        let trigger = match order_id {
-            Some(_) => Trigger::OrderAction,
-            None => Trigger::Manual,
-        };
-        Self {
-            time,
-            actor,
-            client_id,
-            order_id,
-            trigger,
-        }
-    }
 }
 
 /// The state of a lead with the data of that state.
@@ -254,6 +221,36 @@ impl Lead {
         etag(self.version)
     }
 
+    /// Its conversion, if it is converted.
+    pub const fn conversion(&self) -> Option<&Conversion> {
+        match &self.status {
+            Status::Converted { conversion } => Some(conversion),
+            Status::Open | Status::Deactivated { .. } => None,
+        }
+    }
+
+    /// The client that it was joined to; `None` if it is not converted, or is its own client.
+    pub fn joined_to(&self) -> Option<Uuid> {
+        let client_id = self.conversion()?.client_id;
+        (client_id != self.id).then_some(client_id)
+    }
+
+    /// Whether it is a client: a converted lead that was not joined to another one.
+    pub fn is_client(&self) -> bool {
+        self.conversion().is_some() && self.joined_to().is_none()
+    }
+
+    /// The client with this id.
+    ///
+    /// # Errors
+    /// `CLIENT_NOT_FOUND` if there is no such lead, or it is no client.
+    pub fn as_client(found: Option<&Self>, id: Uuid) -> Result<&Self> {
+        match found {
+            Some(lead) if lead.is_client() => Ok(lead),
+            found => Err(errors::client_not_found(id, found)),
+        }
+    }
+
     /// Returns the effect of a transition.
     ///
     /// # Errors
@@ -273,6 +270,23 @@ impl Lead {
             status,
             update_time: time,
             ..self.clone()
+        }
+    }
+
+    /// The next version of a client as of `time`, with other fields and other leads joined to it.
+    pub fn next_client(
+        &self,
+        details: Details,
+        joined_leads: Vec<Uuid>,
+        time: DateTime<Utc>,
+    ) -> Self {
+        let mut status = self.status.clone();
+        if let Status::Converted { conversion } = &mut status {
+            conversion.joined_leads = joined_leads;
+        }
+        Self {
+            details,
+            ..self.next(status, time)
         }
     }
 
@@ -298,7 +312,11 @@ impl Lead {
                 deactivation.reason.clear();
                 Status::Deactivated { deactivation }
             }
-            status @ (Status::Open | Status::Converted { .. }) => status,
+            Status::Converted { mut conversion } => {
+                conversion.carried.clear();
+                Status::Converted { conversion }
+            }
+            Status::Open => Status::Open,
         };
         Self {
             details,

@@ -1,6 +1,9 @@
 //! Conversion between a lead and its row.
 
 use sea_orm::ActiveValue::{NotSet, Set};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::core::text_enum::TextEnum as _;
 use crate::db::entities::lead::{ActiveModel, CustomFields, Model};
@@ -9,6 +12,19 @@ use crate::error::{Error, Result};
 use crate::features::leads::model::{
     Address, Conversion, Deactivation, Details, Erasure, Lead, LeadState, Status, fold,
 };
+
+/// A list in a nullable column: NULL if it is empty.
+fn list<T: Serialize>(elements: &Vec<T>) -> Result<Option<Value>> {
+    match elements.is_empty() {
+        true => Ok(None),
+        false => to_json(elements).map(Some),
+    }
+}
+
+/// The elements of such a list.
+fn elements<T: DeserializeOwned>(list: Option<Value>) -> Result<Vec<T>> {
+    list.map_or_else(|| Ok(Vec::new()), from_json)
+}
 
 /// The row of a lead.
 pub(super) fn to_row(lead: &Lead) -> Result<ActiveModel> {
@@ -48,6 +64,9 @@ pub(super) fn to_row(lead: &Lead) -> Result<ActiveModel> {
         conversion_time: Set(conversion.map(|by| by.time)),
         conversion_actor: Set(conversion.map(|by| to_json(&by.actor)).transpose()?),
         conversion_order_id: Set(conversion.and_then(|by| by.order_id)),
+        conversion_client_id: Set(lead.joined_to()),
+        conversion_carried: Set(conversion.map_or(Ok(None), |by| list(&by.carried))?),
+        joined_lead_ids: Set(conversion.map_or(Ok(None), |by| list(&by.joined_leads))?),
         create_time: Set(lead.create_time),
         update_time: Set(lead.update_time),
         erasure_time: Set(lead.erasure.as_ref().map(|by| by.time)),
@@ -73,12 +92,16 @@ pub fn from_row(row: Model) -> Result<Lead> {
             },
         },
         LeadState::Converted => Status::Converted {
-            conversion: Conversion::new(
-                row.conversion_time.ok_or_else(inconsistent)?,
-                from_json(row.conversion_actor.clone().ok_or_else(inconsistent)?)?,
-                row.id,
-                row.conversion_order_id,
-            ),
+            conversion: Conversion {
+                joined_leads: elements(row.joined_lead_ids.clone())?,
+                carried: elements(row.conversion_carried.clone())?,
+                ..Conversion::new(
+                    row.conversion_time.ok_or_else(inconsistent)?,
+                    from_json(row.conversion_actor.clone().ok_or_else(inconsistent)?)?,
+                    row.conversion_client_id.unwrap_or(row.id),
+                    row.conversion_order_id,
+                )
+            },
         },
     };
     let erasure = match (row.erasure_time, row.erasure_actor.clone()) {

@@ -1,14 +1,17 @@
 //! The query that lists opportunities, newest first, and which index it uses.
 //!
 //! The indexes of the lead, the owner, the stage and the state are in the order of the list, so a page is a scan
-//! of one of them. The index of dates is not. It is used if few opportunities match, which then are sorted;
+//! of one of them. The opportunities of a client are those of several leads, which are found by the index of the lead
+//! and sorted. The index of dates is not. It is used if few opportunities match, which then are sorted;
 //! otherwise a scan of another index soon fills the page.
 
 use sea_orm::sea_query::{Asterisk, Expr, ExprTrait, Order, Query, SelectStatement, UnionType};
 use sea_orm::{Condition, ConnectionTrait, DbBackend, Statement};
+use uuid::Uuid;
 
 use super::view;
 use crate::core::text_enum::TextEnum as _;
+use crate::db::any_of;
 use crate::db::entities::opportunity::{Column, Entity};
 use crate::db::select::{self, Part};
 use crate::error::Result;
@@ -23,6 +26,8 @@ pub const RARE_LIMIT: u64 = 5_000;
 pub enum Plan {
     /// Scan the opportunities of the lead.
     Lead,
+    /// Read all opportunities of the client and of the leads that were joined to it, and sort them.
+    Client,
     /// Scan the opportunities of the owner in each of the states, and merge the scans.
     Owner,
     /// Scan the opportunities in the stage.
@@ -37,7 +42,7 @@ impl Plan {
     /// The index.
     pub const fn index(self) -> &'static str {
         match self {
-            Self::Lead => "opportunities_lead_seq",
+            Self::Lead | Self::Client => "opportunities_lead_seq",
             Self::Owner => "opportunities_owner_state_seq",
             Self::Stage => "opportunities_stage_seq",
             Self::State => "opportunities_state_seq",
@@ -57,7 +62,15 @@ pub async fn list(
         return Ok(Part::default());
     };
     let plan = plan(db, &filter).await?;
-    let statement = list_statement(db.get_database_backend(), &filter, plan, before, limit);
+    let of_client = match filter.client_id {
+        Some(id) => leads::store::ids_of_client(db, id).await?,
+        None => Some(Vec::new()),
+    };
+    let Some(of_client) = of_client else {
+        return Ok(Part::default());
+    };
+    let backend = db.get_database_backend();
+    let statement = list_statement(backend, &filter, (plan, &of_client), before, limit);
     let large = [Column::NextStep, Column::Description, Column::CloseReason];
     let part = select::page::<Entity>(db, statement, limit, &large).await?;
     let ids = part.rows.iter().map(|row| row.lead_id).collect();
@@ -75,6 +88,9 @@ pub async fn list(
 pub async fn plan(db: &impl ConnectionTrait, filter: &Filter) -> Result<Plan> {
     if filter.lead_id.is_some() {
         return Ok(Plan::Lead);
+    }
+    if filter.client_id.is_some() {
+        return Ok(Plan::Client);
     }
     if filter.expected_close_before.is_some() && count_by_date(db, filter).await? < RARE_LIMIT {
         return Ok(Plan::Date);
@@ -109,22 +125,23 @@ async fn count_by_date(db: &impl ConnectionTrait, filter: &Filter) -> Result<u64
     Ok(count.unsigned_abs())
 }
 
-/// The statement of [`list`].
+/// The statement of [`list`]. `of_client` are the leads of the filter's client, including the client.
 pub fn list_statement(
     backend: DbBackend,
     filter: &Filter,
-    plan: Plan,
+    (plan, of_client): (Plan, &[Uuid]),
     before: Option<i64>,
     limit: u64,
 ) -> Statement {
     let list = List {
         backend,
         filter,
+        of_client,
         before,
         limit,
     };
     let select = match (plan, filter.states.as_slice()) {
-        (Plan::Date, _) => list.sorted_matches(),
+        (Plan::Date | Plan::Client, _) => list.sorted_matches(),
         (Plan::Owner | Plan::State, [_, _, ..]) => list.merged_scans(),
         (Plan::Lead | Plan::Owner | Plan::Stage | Plan::State, states) => {
             let mut scan = list.matches(states);
@@ -151,6 +168,7 @@ fn before_date(filter: &Filter) -> Condition {
 struct List<'a> {
     backend: DbBackend,
     filter: &'a Filter,
+    of_client: &'a [Uuid],
     before: Option<i64>,
     limit: u64,
 }
@@ -166,6 +184,10 @@ impl List<'_> {
         };
         if let Some(lead_id) = self.filter.lead_id {
             matches.and_where(Expr::col(Column::LeadId).eq(lead_id));
+        }
+        if self.filter.client_id.is_some() {
+            let ids = self.of_client.to_vec();
+            matches.and_where(any_of(Expr::col(Column::LeadId), ids));
         }
         if let Some(owner_id) = self.filter.owner_id {
             matches.and_where(Expr::col(Column::OwnerId).eq(owner_id.to_string()));

@@ -29,8 +29,18 @@ pub(super) fn new_order(
         violations.add("order", Reason::Required, "is required");
         proto::Order::default()
     });
+    let lead_id = read::id(violations, "order.lead_id", &order.lead_id);
+    let client_id = read::optional_id(violations, "order.client_id", &order.client_id);
+    if client_id == Some(lead_id) {
+        violations.add(
+            "order.client_id",
+            Reason::ReferenceInvalid,
+            "must not be the lead itself: leave it out to convert the lead to a client of its own",
+        );
+    }
     NewOrder {
-        lead_id: read::id(violations, "order.lead_id", &order.lead_id),
+        lead_id,
+        client_id,
         opportunity_id: read::optional_id(
             violations,
             "order.opportunity_id",

@@ -20,8 +20,9 @@ pub(super) fn created(
     proto::CreateOrderResponse {
         order: Some(render_order(created.order)),
         runs: created.runs.into_iter().map(run).collect(),
-        client: leads::client(created.lead.clone()),
+        client: created.client.and_then(leads::client),
         lead: Some(leads::lead(created.lead)),
+        report: created.report.map(leads::report),
     }
 }
 
@@ -34,8 +35,9 @@ pub(super) fn run_action(
         order: Some(order(fulfilled.order)),
         // The first one is what was asked for.
         run: fulfilled.runs.into_iter().next().map(render_run),
-        client: leads::client(fulfilled.lead.clone()),
+        client: fulfilled.client.and_then(leads::client),
         lead: Some(leads::lead(fulfilled.lead)),
+        report: fulfilled.report.map(leads::report),
     }
 }
 
@@ -74,6 +76,7 @@ pub(super) fn order(order: Order) -> proto::Order {
         queue_id: order.queue_id.to_string(),
         step: order.step,
         steps: order.steps.into_iter().map(step).collect(),
+        client_id: order.client_id.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -82,6 +85,20 @@ fn claim(claim: Claim) -> proto::ActionClaim {
         run_id: claim.run_id.to_string(),
         actor: Some(principal(claim.actor)),
         expire_time: Some(time(claim.expire_time)),
+    }
+}
+
+/// Renders the outcome of ReportAction.
+pub(super) fn reported(
+    fulfilled: Fulfilled,
+    run: fn(ActionRun) -> proto::ActionRun,
+) -> proto::ReportActionResponse {
+    proto::ReportActionResponse {
+        order: Some(order(fulfilled.order)),
+        runs: fulfilled.runs.into_iter().map(run).collect(),
+        client: fulfilled.client.and_then(leads::client),
+        lead: Some(leads::lead(fulfilled.lead)),
+        report: fulfilled.report.map(leads::report),
     }
 }
 

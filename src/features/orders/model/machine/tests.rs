@@ -60,6 +60,7 @@ fn order(shape: &[(usize, &[usize])]) -> Order {
         opportunity_id: None,
         version: 1,
         queue_id: Uuid::nil(),
+        client_id: None,
         step: "s0".to_owned(),
         steps,
         state: OrderState::Processing,
