@@ -145,6 +145,12 @@ async fn seed(app: &App) -> Result<(Walkthrough, Worker), StartupError> {
         // The last one is that of the lead that the walkthrough is about.
         opportunity_id = view.await?.opportunity.id.to_string();
     }
+    let hosting = seeder.apply("leadsmith.v1.OrderQueueService/Create", hosting());
+    let hosting = hosting.await?;
+    let queue_id = hosting.id;
+    let worked = order(&created[11], hosting);
+    let worked = seeder.apply("leadsmith.v1.OrderService/Create", worked);
+    let worked_order_id = worked.await?.order.id.to_string();
     let mut order_id = String::new();
     let queue = OrderQueues::new(app.db.clone())
         .for_new_orders(None)
@@ -154,12 +160,6 @@ async fn seed(app: &App) -> Result<(Walkthrough, Worker), StartupError> {
         let order = seeder.apply("leadsmith.v1.OrderService/Create", order);
         order_id = order.await?.order.id.to_string();
     }
-    let hosting = seeder.apply("leadsmith.v1.OrderQueueService/Create", hosting());
-    let hosting = hosting.await?;
-    let queue_id = hosting.id;
-    let worked = order(&created[11], hosting);
-    let worked = seeder.apply("leadsmith.v1.OrderService/Create", worked);
-    let worked_order_id = worked.await?.order.id.to_string();
     console.create_account(WORKER, Role::Sales).await?;
     let (_, key) = console.create_key(WORKER).await?;
     let worker = Worker {

@@ -152,5 +152,5 @@ where
             return Ok(Some(response));
         }
     }
-    Ok(None)
+    commit.replay(call).await
 }

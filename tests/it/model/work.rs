@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::harness::Caller;
 
-/// How long the claims last, and how much time passes at once, in seconds.
+/// How long the claims last, and how much time passes at once for all actions, in seconds.
 const LEASE: i64 = 60;
 const PASS: i64 = 31;
 /// An id that no claim has.
@@ -22,11 +22,9 @@ pub struct ExpectedWork {
     pub key: String,
     pub version: u64,
     state: ActionState,
-    /// The time that has passed.
-    now: i64,
     /// The id of the last claim.
     run_id: String,
-    /// Who made it, and when it expires.
+    /// Who made it, and when it expires, in milliseconds of the clock's uptime.
     claim: Option<(usize, i64)>,
     /// What the last change must have returned: success, or the reason of the error.
     pub expected: Result<(), &'static str>,
@@ -62,7 +60,6 @@ impl ExpectedWork {
             key,
             version: 1,
             state: ActionState::Pending,
-            now: 0,
             run_id: NO_CLAIM.to_owned(),
             claim: None,
             expected: Ok(()),
@@ -79,7 +76,8 @@ impl ExpectedWork {
         let (number, caller) = caller;
         let run_id = self.run_id.clone();
         let version = self.version;
-        self.expected = self.apply(change, number);
+        let now = clock.uptime().num_milliseconds();
+        self.expected = self.apply(change, number, now);
         let mut orders = caller.orders();
         match change {
             WorkChange::Claim(retry_failed) => {
@@ -133,9 +131,14 @@ impl ExpectedWork {
     }
 
     /// The model's result of a change by this caller.
-    fn apply(&mut self, change: WorkChange, caller: usize) -> Result<(), &'static str> {
+    fn apply(
+        &mut self,
+        change: WorkChange,
+        caller: usize,
+        now: i64,
+    ) -> Result<(), &'static str> {
         let is_claimed = self.state == ActionState::Claimed;
-        let is_held = is_claimed && self.claim.is_some_and(|(_, end)| self.now < end);
+        let is_held = is_claimed && self.claim.is_some_and(|(_, end)| now < end);
         let ends_claim = match self.claim {
             None => Err("CLAIM_NOT_FOUND"),
             Some((holder, _)) if is_held && holder == caller => Ok(()),
@@ -153,13 +156,10 @@ impl ExpectedWork {
                 if is_free.is_err() || is_failed != retry_failed {
                     return Ok(());
                 }
-                self.claim = Some((caller, self.now + LEASE));
+                self.claim = Some((caller, now + LEASE * 1_000));
                 ActionState::Claimed
             }
-            WorkChange::Pass => {
-                self.now += PASS;
-                return Ok(());
-            }
+            WorkChange::Pass => return Ok(()),
             WorkChange::Report(outcome) => ends_claim.map(|()| after(outcome))?,
             WorkChange::Release => ends_claim.map(|()| ActionState::Pending)?,
             WorkChange::Run(outcome) => is_free.map(|()| after(outcome))?,

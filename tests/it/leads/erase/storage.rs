@@ -4,7 +4,7 @@
 use leadsmith_proto::{self as proto, Lead};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 
-use super::{Known, SAID, asked, erase, known, person, stored};
+use super::{Known, SAID, asked, erase, known, person, request_id, stored};
 use crate::harness::{Backend, Harness, eventually, reason};
 use crate::leads::complete;
 use crate::on_both;
@@ -146,6 +146,54 @@ on_both! {
             let found = h.viewer.leads().search(request).await.unwrap().into_inner().leads;
             assert_eq!(found, [neighbour]);
         }
+    }
+
+    async fn what_workers_said_is_erased_and_so_are_responses_about_several_leads(h: Harness) {
+        let lead = h.sales.create(person("")).await.unwrap();
+        let other = h.sales.create_lead("Hopper").await;
+        for id in [&lead.id, &lead.id, &other.id] {
+            let install = proto::OrderAction {
+                key: "install".into(),
+                r#type: proto::ActionType::External.into(),
+                ..Default::default()
+            };
+            h.sales.create_order(id, vec![install]).await;
+        }
+        let request = proto::ClaimActionsRequest {
+            actions: vec!["install".into()],
+            max: 3,
+            lease: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        let claimed = h.sales.orders().claim_actions(request).await.unwrap().into_inner().runs;
+        let mut of_lead = claimed.iter().filter(|run| run.lead.as_ref().unwrap().id == lead.id);
+        let report = proto::ReportActionRequest {
+            run_id: of_lead.next().unwrap().id.clone(),
+            outcome: proto::RunOutcome::Failed.into(),
+            note: "noted-by-worker".into(),
+            reference: "worker-refers-to".into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        h.sales.orders().report_action(report).await.unwrap();
+        let release = proto::ReleaseActionRequest {
+            run_id: of_lead.next().unwrap().id.clone(),
+            reason: "released-because".into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        h.sales.orders().release_action(release).await.unwrap();
+        let said = ["noted-by-worker", "worker-refers-to", "released-because"];
+        let before = stored(&h).await;
+        assert!(said.iter().chain(&["Lovelaceford"]).all(|said| before.contains(said)));
+        h.admin.erase(&lead.id).await.unwrap();
+        let after = stored(&h).await;
+        let left: Vec<_> = SAID.iter().chain(&said).filter(|said| after.contains(**said)).collect();
+        assert_eq!(left, Vec::<&&str>::new());
+        // Who did what remains.
+        let kinds = "SELECT count(*) FROM action_runs WHERE kind IN ('CLAIM', 'RUN', 'RELEASE')";
+        assert_eq!(h.count(kinds).await, 5);
     }
 
     async fn of_many_who_erase_and_change_at_once_nothing_is_left(h: Harness) {
