@@ -40,6 +40,7 @@ const ONLY_IN: [(&str, &[&str]); 2] = [
             "/store/",
             "features/leads/lists",
             "features/leads/search",
+            "features/leads/duplicates.rs",
         ],
     ),
 ];

@@ -21,6 +21,7 @@ mod disk;
 mod drain;
 mod failover;
 mod frames;
+mod histories;
 mod idempotency;
 mod kill;
 mod linearizable;
@@ -92,6 +93,13 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[("closed-is-edited", BOTH)],
         run: |context| Box::pin(close_race::run(context)),
+    },
+    Proof {
+        name: "histories",
+        promise: "Concurrent calls on a lead, its order, opportunity and client have the effects of one order of the calls",
+        databases: BOTH,
+        bugs: &[("revert-keeps-client", BOTH)],
+        run: |context| Box::pin(histories::run(context)),
     },
     Proof {
         name: "claims",

@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::model::{
     Conversion, Effect, Lead, MAX_JOINED_LEADS, Mask, Merge, References, Report, Status, Transition,
 };
-use super::{Leads, StateChange, errors, locked, state_change, store};
+use super::report::references;
+use super::{Leads, StateChange, errors, locked, state_change};
 use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
 use crate::core::call::Call;
 use crate::core::field_change::FieldChange;
@@ -58,7 +59,7 @@ impl Leads {
         call: &Call,
         convert: Convert,
     ) -> Result<Mutation<Converted>> {
-        let references = store::references(self.db.read(), convert.change.id).await?;
+        let references = references(self.db.read(), convert.change.id).await?;
         let mut may_change_email = false;
         if let Some(join) = &convert.into
             && join.overwrite.names("email")
@@ -241,7 +242,11 @@ impl Step {
     }
 
     /// The outcome, with what refers to the lead.
-    pub fn report(self, references: References) -> Converted {
+    pub fn report(self, mut references: References) -> Converted {
+        let client_id = self.client().id;
+        references
+            .look_alikes
+            .retain(|other| other.lead_id != client_id);
         Converted {
             client: self.client().clone(),
             lead: self.lead,

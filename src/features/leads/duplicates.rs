@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::model::{Lead, Shared};
 use super::{Leads, search, store};
 use crate::core::page::PageInput;
-use crate::db::page_pool::PageReader;
 use crate::db::search::Needles;
 use crate::db::select::Part;
 use crate::error::Result;
@@ -39,7 +39,7 @@ impl Leads {
 /// # Errors
 /// Those of the database.
 pub async fn list(
-    db: &PageReader,
+    db: &impl ConnectionTrait,
     lead: &Lead,
     before: Option<i64>,
     limit: u64,

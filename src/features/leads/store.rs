@@ -23,7 +23,7 @@ use crate::db::rows::{self, Rows};
 use crate::db::select::{self, Part};
 use crate::db::{self, LockWait, Locked, Tx, any_of, existing_ids, search, texts};
 use crate::error::{Error, Result};
-pub use references::{references, references_of_order, references_statement};
+pub use references::{references, references_statement};
 pub use row::from_row;
 use row::to_row;
 

@@ -96,7 +96,10 @@ impl Orders {
         let now = self.db.time().await?;
         let found = self.find_claim(input.run_id).await?;
         // An automatic action that becomes ready may convert the lead.
-        let references = leads::store::references_of_order(self.db.read(), found.order_id).await?;
+        let order = self.get(found.order_id).await?;
+        let references = self
+            .references(order.lead_id, order.may_convert(None))
+            .await?;
         let place = found_in(&found);
         let mut report = input.report.clone();
         report.claim = Some((found.id, now));

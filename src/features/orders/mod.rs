@@ -152,16 +152,13 @@ impl Orders {
         let mut violations = Violations::default();
         check_steps(&mut violations, "order.actions", &new.actions, &queue.steps);
         violations.finish()?;
-        let converts =
-            |action: &Template| action.automatic && action.r#type == ActionType::ProvisionClient;
         let actions = match new.actions.is_empty() {
             true => &queue.actions,
             false => &new.actions,
         };
-        let references = match actions.iter().any(converts) {
-            true => leads::store::references(self.db.read(), new.lead_id).await?,
-            false => References::default(),
-        };
+        let mut actions = actions.iter();
+        let may_convert = actions.any(|action| action.automatic && is_provision(action.r#type));
+        let references = self.references(new.lead_id, may_convert).await?;
         Ok(create(new, queue, references))
     }
 
@@ -169,18 +166,28 @@ impl Orders {
     /// is needed if the action is claimed.
     ///
     /// # Errors
-    /// If the database cannot be read; and later as [`run_action`].
+    /// `ORDER_NOT_FOUND`; and later as [`run_action`].
     pub async fn prepare_run(
         &self,
         input: RunAction,
         with_time: bool,
     ) -> Result<Mutation<Fulfilled>> {
-        let references = leads::store::references_of_order(self.db.read(), input.order_id).await?;
+        let order = self.get(input.order_id).await?;
+        let may_convert = order.may_convert(Some(&input.action));
+        let references = self.references(order.lead_id, may_convert).await?;
         let now = match with_time {
             true => Some(self.time().await?),
             false => None,
         };
         Ok(run_action(input, references, now))
+    }
+
+    /// What the report of a conversion needs, if a change may convert the lead.
+    async fn references(&self, lead_id: Uuid, may_convert: bool) -> Result<References> {
+        match may_convert {
+            true => leads::report::references(self.db.read(), lead_id).await,
+            false => Ok(References::default()),
+        }
     }
 
     /// The time of the database's clock, by which claims expire.
@@ -277,6 +284,10 @@ pub fn complete_order(unit: &UnitOfWork<'_>, lead_id: Uuid) -> Option<Uuid> {
     let orders = unit.attached::<Order>(lead_id).into_iter();
     let mut complete = orders.filter(|order| order.state == OrderState::Complete);
     complete.next().map(|order| order.id)
+}
+
+fn is_provision(r#type: ActionType) -> bool {
+    r#type == ActionType::ProvisionClient
 }
 
 fn check_opportunity(unit: &UnitOfWork<'_>, id: Uuid, lead_id: Uuid) -> Result<()> {

@@ -104,6 +104,15 @@ impl Order {
         (!changes.is_empty()).then_some((after, changes))
     }
 
+    /// Whether a change may convert the lead: by an automatic action, or by the action that it runs.
+    pub fn may_convert(&self, run: Option<&str>) -> bool {
+        let mut provisions = self
+            .actions
+            .iter()
+            .filter(|action| action.r#type == ActionType::ProvisionClient);
+        provisions.any(|action| action.automatic || run == Some(action.key.as_str()))
+    }
+
     /// The changes of the states and claims of the actions, and of the step and the state of the order, since `before`, for
     /// the history.
     pub fn changes_from(&self, before: &Self) -> Vec<FieldChange> {

@@ -131,12 +131,7 @@ impl ExpectedWork {
     }
 
     /// The model's result of a change by this caller.
-    fn apply(
-        &mut self,
-        change: WorkChange,
-        caller: usize,
-        now: i64,
-    ) -> Result<(), &'static str> {
+    fn apply(&mut self, change: WorkChange, caller: usize, now: i64) -> Result<(), &'static str> {
         let is_claimed = self.state == ActionState::Claimed;
         let is_held = is_claimed && self.claim.is_some_and(|(_, end)| now < end);
         let ends_claim = match self.claim {

@@ -166,13 +166,19 @@ pub fn report(report: Report) -> proto::ConversionReport {
         outcome: field.outcome.to_wire(),
         field: field.field,
     };
+    let look_alikes = report.references.look_alikes.into_iter();
+    let look_alikes = look_alikes.map(|other| proto::LookAlike {
+        lead_id: other.lead_id.to_string(),
+        state: other.state.to_wire(),
+        shared: other.shared.into_iter().map(Shared::to_wire).collect(),
+    });
     proto::ConversionReport {
         outcomes: report.outcomes.into_iter().map(outcome).collect(),
         opportunity_ids: ids(report.references.opportunity_ids),
         opportunity_count: report.references.opportunity_count,
         order_ids: ids(report.references.order_ids),
         order_count: report.references.order_count,
-        // `look_alikes` is rendered here.
+        look_alikes: look_alikes.collect(),
     }
 }
 

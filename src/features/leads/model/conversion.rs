@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::details::{custom_key, custom_path};
-use super::{Details, FIELDS, MAX_CUSTOM_FIELDS, Mask};
+use super::{Details, FIELDS, LeadState, MAX_CUSTOM_FIELDS, Mask, Shared};
 use crate::core::call::Principal;
 use crate::core::text_enum::text_enum;
 
@@ -13,6 +13,8 @@ use crate::core::text_enum::text_enum;
 pub const MAX_JOINED_LEADS: usize = 100;
 /// The maximum number of opportunities, and of orders, that a report lists.
 pub const MAX_REPORTED: usize = 100;
+/// The maximum number of look-alikes that a report lists.
+pub const MAX_LOOK_ALIKES: u64 = 20;
 
 text_enum! {
     /// The method of a conversion.
@@ -209,7 +211,8 @@ fn set(details: &mut Details, path: &str, value: &str) {
     }
 }
 
-/// What refers to a lead, newest first: at most [`MAX_REPORTED`] ids each, and how many there are.
+/// What refers to a lead, newest first: at most [`MAX_REPORTED`] ids each, and how many there are; and the newest
+/// [`MAX_LOOK_ALIKES`] of the leads that look like it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "lead_service.proto describes them")]
 pub struct References {
@@ -217,6 +220,16 @@ pub struct References {
     pub opportunity_count: i64,
     pub order_ids: Vec<Uuid>,
     pub order_count: i64,
+    pub look_alikes: Vec<LookAlike>,
+}
+
+/// Another lead that looks like a converted one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "lead_service.proto describes them")]
+pub struct LookAlike {
+    pub lead_id: Uuid,
+    pub state: LeadState,
+    pub shared: Vec<Shared>,
 }
 
 impl References {

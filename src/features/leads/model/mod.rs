@@ -18,8 +18,8 @@ use crate::features::leads::errors;
 
 pub use crate::core::text::fold;
 pub use conversion::{
-    Carried, Conversion, FieldOutcome, MAX_JOINED_LEADS, MAX_REPORTED, Merge, Outcome, References,
-    Report, Trigger, restored,
+    Carried, Conversion, FieldOutcome, LookAlike, MAX_JOINED_LEADS, MAX_LOOK_ALIKES, MAX_REPORTED,
+    Merge, Outcome, References, Report, Trigger, restored,
 };
 pub use details::{
     Address, CustomFields, CustomPatch, Details, FIELDS, Field, MAX_CUSTOM_FIELDS, MAX_CUSTOM_KEY,

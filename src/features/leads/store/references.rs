@@ -15,35 +15,13 @@ pub async fn references(db: &impl ConnectionTrait, lead_id: Uuid) -> Result<Refe
     read(db, references_statement(db.get_database_backend(), lead_id)).await
 }
 
-/// What refers to the lead of an order; nothing if there is no such order.
-///
-/// # Errors
-/// If the database cannot be read.
-pub async fn references_of_order(db: &impl ConnectionTrait, order_id: Uuid) -> Result<References> {
-    let backend = db.get_database_backend();
-    read(
-        db,
-        statement(
-            backend,
-            "(SELECT lead_id FROM orders WHERE id = $1)",
-            order_id,
-        ),
-    )
-    .await
-}
-
-/// The statement of [`references`].
+/// The statement of [`references`]. The rows have the number of the kind, an id, and the number of all.
 pub fn references_statement(backend: DbBackend, lead_id: Uuid) -> Statement {
-    statement(backend, "$1", lead_id)
-}
-
-/// The rows have the number of the kind, an id, and the number of all.
-fn statement(backend: DbBackend, lead: &str, id: Uuid) -> Statement {
     let of = |kind: i32, table: &str| {
         format!(
             "SELECT * FROM (SELECT {kind} AS kind, id, \
-             (SELECT count(*) FROM {table} WHERE lead_id = {lead}) AS total, seq \
-             FROM {table} WHERE lead_id = {lead} ORDER BY seq DESC LIMIT {MAX_REPORTED}) AS {table}_of"
+             (SELECT count(*) FROM {table} WHERE lead_id = $1) AS total, seq \
+             FROM {table} WHERE lead_id = $1 ORDER BY seq DESC LIMIT {MAX_REPORTED}) AS {table}_of"
         )
     };
     let sql = format!(
@@ -51,7 +29,7 @@ fn statement(backend: DbBackend, lead: &str, id: Uuid) -> Statement {
         of(0, "opportunities"),
         of(1, "orders")
     );
-    Statement::from_sql_and_values(backend, sql, [id.into()])
+    Statement::from_sql_and_values(backend, sql, [lead_id.into()])
 }
 
 async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<References> {
