@@ -171,7 +171,7 @@ impl App {
             .add_service(service!(
                 proto::order_service_server::OrderServiceServer<_>,
                 OrderApi {
-                    orders: Orders::new(db()),
+                    orders: Orders::new(db(), self.leads.clone()),
                     commit: self.commit.clone(),
                     page_tokens: self.page_tokens.clone(),
                 }

@@ -2,6 +2,7 @@
 
 mod erasing;
 mod into_client;
+mod look_alikes;
 mod orders;
 mod password;
 mod races;

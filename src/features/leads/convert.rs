@@ -10,7 +10,6 @@ use uuid::Uuid;
 use super::model::{
     Conversion, Effect, Lead, MAX_JOINED_LEADS, Mask, Merge, References, Report, Status, Transition,
 };
-use super::report::references;
 use super::{Leads, StateChange, errors, locked, state_change};
 use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
 use crate::core::call::Call;
@@ -59,7 +58,7 @@ impl Leads {
         call: &Call,
         convert: Convert,
     ) -> Result<Mutation<Converted>> {
-        let references = references(self.db.read(), convert.change.id).await?;
+        let references = self.references(convert.change.id).await?;
         let mut may_change_email = false;
         if let Some(join) = &convert.into
             && join.overwrite.names("email")

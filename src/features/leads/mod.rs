@@ -38,7 +38,8 @@ use crate::db::select::Part;
 use crate::error::{Error, Result};
 use crate::features::operators::Ownership;
 use model::{
-    Deactivation, Details, Filter, Lead, LeadState, Ordering, Position, Status, Total, Transition,
+    Deactivation, Details, Filter, Lead, LeadState, Ordering, Position, References, Status, Total,
+    Transition,
 };
 
 pub use batch_get::Batch;
@@ -53,6 +54,7 @@ pub struct Leads {
     auth: Arc<Auth>,
     reversal: Reversal,
     loader: Arc<BatchLoader<Lead>>,
+    references: Arc<BatchLoader<References>>,
 }
 
 /// The input of [`create`].
@@ -87,6 +89,7 @@ impl Leads {
             auth,
             reversal,
             loader: Arc::new(BatchLoader::new(load_many)),
+            references: Arc::new(BatchLoader::new(report::load)),
         }
     }
 

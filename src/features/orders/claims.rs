@@ -96,7 +96,7 @@ impl Orders {
         let now = self.db.time().await?;
         let found = self.find_claim(input.run_id).await?;
         // An automatic action that becomes ready may convert the lead.
-        let order = self.get(found.order_id).await?;
+        let order = self.find(found.order_id).await?;
         let references = self
             .references(order.lead_id, order.may_convert(None))
             .await?;

@@ -13,17 +13,23 @@ mod fulfilment;
 pub mod model;
 pub mod store;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::commit::{Decision, LockSet, Mutation, UnitOfWork, check_etag, history};
 use crate::core::page::PageInput;
 use crate::core::violations::{Reason, Violations};
 use crate::db::Db;
+use crate::db::batch_loader::BatchLoader;
+use crate::db::reader::Reader;
 use crate::db::select::Part;
 use crate::error::Result;
-use crate::features::leads;
 use crate::features::leads::model::{Lead, References, Transition};
+use crate::features::leads::{self, Leads};
 use crate::features::opportunities::model::Opportunity;
 use crate::features::order_queues::model::{OrderQueue, Template, in_steps};
 use crate::features::order_queues::{OrderQueues, check_steps};
@@ -34,7 +40,9 @@ use model::{Action, ActionRun, ActionType, Filter, Item, Order, OrderState};
 #[derive(Clone, Debug)]
 pub struct Orders {
     db: Db,
+    leads: Leads,
     queues: OrderQueues,
+    loader: Arc<BatchLoader<Order>>,
 }
 
 /// The input of [`create`].
@@ -112,9 +120,11 @@ impl Report {
 
 impl Orders {
     /// Creates the use cases for this database.
-    pub fn new(db: Db) -> Self {
+    pub fn new(db: Db, leads: Leads) -> Self {
         Self {
             queues: OrderQueues::new(db.clone()),
+            loader: Arc::new(BatchLoader::new(load_many)),
+            leads,
             db,
         }
     }
@@ -172,7 +182,7 @@ impl Orders {
         input: RunAction,
         with_time: bool,
     ) -> Result<Mutation<Fulfilled>> {
-        let order = self.get(input.order_id).await?;
+        let order = self.find(input.order_id).await?;
         let may_convert = order.may_convert(Some(&input.action));
         let references = self.references(order.lead_id, may_convert).await?;
         let now = match with_time {
@@ -182,10 +192,16 @@ impl Orders {
         Ok(run_action(input, references, now))
     }
 
+    /// The order that a change is about. Concurrent changes share a query.
+    async fn find(&self, id: Uuid) -> Result<Order> {
+        let found = self.loader.get(&self.db, id).await?;
+        found.ok_or_else(|| errors::not_found(id))
+    }
+
     /// What the report of a conversion needs, if a change may convert the lead.
     async fn references(&self, lead_id: Uuid, may_convert: bool) -> Result<References> {
         match may_convert {
-            true => leads::report::references(self.db.read(), lead_id).await,
+            true => self.leads.references(lead_id).await,
             false => Ok(References::default()),
         }
     }
@@ -284,6 +300,14 @@ pub fn complete_order(unit: &UnitOfWork<'_>, lead_id: Uuid) -> Option<Uuid> {
     let orders = unit.attached::<Order>(lead_id).into_iter();
     let mut complete = orders.filter(|order| order.state == OrderState::Complete);
     complete.next().map(|order| order.id)
+}
+
+/// Loads orders in one query.
+fn load_many(db: Reader, ids: Vec<Uuid>) -> BoxFuture<'static, Result<HashMap<Uuid, Order>>> {
+    Box::pin(async move {
+        let orders = store::get_many(&db, ids).await?;
+        Ok(orders.into_iter().map(|order| (order.id, order)).collect())
+    })
 }
 
 fn is_provision(r#type: ActionType) -> bool {

@@ -37,6 +37,13 @@ pub async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Order>> {
     <Order as Record>::get(db, id).await
 }
 
+/// Reads orders by their ids.
+pub async fn get_many(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Vec<Order>> {
+    let select = Entity::find().filter(any_of(Expr::col(Column::Id), ids));
+    let rows = select::rows::<Entity>(db, select.build(db.get_database_backend())).await?;
+    rows.into_iter().map(from_row).collect()
+}
+
 impl Record for Order {
     const SUBJECT: &'static str = "ORDER";
     const NAME: &'static str = "order";

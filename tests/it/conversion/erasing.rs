@@ -45,7 +45,7 @@ on_both! {
         assert_eq!(h.viewer.get(&lead.id).await, lead);
         let left = h.viewer.client(&client.id).await.unwrap();
         assert_eq!((left.erasure.as_ref(), left.phone.as_str()), (erased.erasure.as_ref(), ""));
-        assert_eq!(left.lead_ids, [lead.id.clone()]);
+        assert_eq!(left.lead_ids, std::slice::from_ref(&lead.id));
         // Its conversion can still be reverted, and nothing is restored in the client.
         let reverted = h.sales.revert(&lead.id).await.unwrap();
         assert_eq!((reverted.phone.as_str(), reverted.conversion), ("phone-of-lead", None));

@@ -126,7 +126,7 @@ async fn explained(setup: &Setup, lead: &str, clients: &[String], order: &str) {
         // A client to which a lead is joined is one.
         if is_joined {
             let view = viewer.client(&client.id).await.unwrap();
-            assert_eq!(view.lead_ids, [lead.id.clone()]);
+            assert_eq!(view.lead_ids, std::slice::from_ref(&lead.id));
             assert_eq!(client.state(), LeadState::Converted);
         }
         // It has the lead's phone as long as the lead is joined to it, and nobody erased it.

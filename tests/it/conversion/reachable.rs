@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use leadsmith_proto::{self as proto, Lead, OpportunityState};
 use prost::Message;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Statement};
 
 use super::orders::order_into;
 use super::{create, new_client, person};
@@ -50,12 +50,12 @@ const OTHERS: [&str; 10] = [
 /// The columns of the database that hold ids, or numbers of leads.
 async fn columns_with_ids(h: &Harness) -> BTreeSet<String> {
     let db = h.database.connect().await;
-    let sql = match db.get_database_backend() {
-        DbBackend::Postgres => {
+    let sql = match h.database.backend {
+        Backend::Postgres => {
             "SELECT table_name || '.' || column_name FROM information_schema.columns \
              WHERE table_schema = 'public'"
         }
-        _ => {
+        Backend::Sqlite => {
             "SELECT m.name || '.' || p.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS p \
              WHERE m.type = 'table'"
         }
@@ -171,7 +171,7 @@ impl Used {
         if joined {
             assert_eq!(found.conversion.as_ref().unwrap().client_id, self.client_id);
             let client = viewer.client(&self.client_id).await.unwrap();
-            assert_eq!(client.lead_ids, [lead.id.clone()], "{when}");
+            assert_eq!(client.lead_ids, std::slice::from_ref(&lead.id), "{when}");
             filters.push((String::new(), self.client_id.clone()));
         }
         for (lead_id, client_id) in filters {

@@ -102,9 +102,9 @@ on_both! {
         if h.database.backend == Backend::Postgres {
             db.execute_unprepared("ANALYZE opportunities").await.unwrap();
         }
-        let lead_id = some_leads(&db).await[0];
-        let statement = references_statement(db.get_database_backend(), lead_id);
-        assert_eq!(db.query_all_raw(statement.clone()).await.unwrap().len(), 2);
+        let leads = some_leads(&db).await;
+        let statement = references_statement(db.get_database_backend(), leads);
+        assert_eq!(db.query_all_raw(statement.clone()).await.unwrap().len(), 10);
         if h.database.backend == Backend::Postgres {
             check(&db, statement, LIMIT).await.unwrap();
             return;

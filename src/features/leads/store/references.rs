@@ -1,27 +1,66 @@
-//! What refers to a lead: its newest opportunities and orders, and how many there are. One statement, which scans the
-//! index of each table by lead.
+//! What refers to leads: their newest opportunities and orders, and how many there are. One statement for many leads, so
+//! that concurrent conversions share it. It scans the index of each table by lead.
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
+use crate::db::rows::padded_len;
 use crate::error::Result;
 use crate::features::leads::model::{MAX_REPORTED, References};
 
-/// What refers to a lead.
+/// What refers to each of these leads.
 ///
 /// # Errors
 /// If the database cannot be read.
-pub async fn references(db: &impl ConnectionTrait, lead_id: Uuid) -> Result<References> {
-    read(db, references_statement(db.get_database_backend(), lead_id)).await
+pub async fn references(
+    db: &impl ConnectionTrait,
+    ids: Vec<Uuid>,
+) -> Result<HashMap<Uuid, References>> {
+    let statement = references_statement(db.get_database_backend(), ids);
+    let mut found: HashMap<Uuid, References> = HashMap::new();
+    for row in db.query_all_raw(statement).await? {
+        let kind: i32 = row.try_get_by_index(0)?;
+        let (lead_id, id): (Uuid, Uuid) = (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
+        let total: i64 = row.try_get_by_index(3)?;
+        let of_lead = found.entry(lead_id).or_default();
+        match kind {
+            0 => {
+                of_lead.opportunity_ids.push(id);
+                of_lead.opportunity_count = total;
+            }
+            _ => {
+                of_lead.order_ids.push(id);
+                of_lead.order_count = total;
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// The statement of [`references`]. The rows have the number of the kind, an id, and the number of all.
-pub fn references_statement(backend: DbBackend, lead_id: Uuid) -> Statement {
+/// The statement of [`references`]. The rows have the number of the kind, the lead, an id, and the number of all. There
+/// must be at least one id.
+pub fn references_statement(backend: DbBackend, ids: Vec<Uuid>) -> Statement {
+    let len = padded_len(ids.len());
+    let last = ids.last().copied().into_iter().cycle();
+    let values: Vec<Value> = ids
+        .iter()
+        .copied()
+        .chain(last)
+        .take(len)
+        .map(Value::from)
+        .collect();
+    let list: Vec<String> = (1..=values.len())
+        .map(|number| format!("${number}"))
+        .collect();
+    let leads = list.join(", ");
     let of = |kind: i32, table: &str| {
         format!(
-            "SELECT * FROM (SELECT {kind} AS kind, id, \
-             (SELECT count(*) FROM {table} WHERE lead_id = $1) AS total, seq \
-             FROM {table} WHERE lead_id = $1 ORDER BY seq DESC LIMIT {MAX_REPORTED}) AS {table}_of"
+            "SELECT kind, lead_id, id, total, seq FROM (SELECT {kind} AS kind, lead_id, id, seq, \
+             count(*) OVER (PARTITION BY lead_id) AS total, \
+             row_number() OVER (PARTITION BY lead_id ORDER BY seq DESC) AS place \
+             FROM {table} WHERE lead_id IN ({leads})) AS of_{table} WHERE place <= {MAX_REPORTED}"
         )
     };
     let sql = format!(
@@ -29,20 +68,5 @@ pub fn references_statement(backend: DbBackend, lead_id: Uuid) -> Statement {
         of(0, "opportunities"),
         of(1, "orders")
     );
-    Statement::from_sql_and_values(backend, sql, [lead_id.into()])
-}
-
-async fn read(db: &impl ConnectionTrait, statement: Statement) -> Result<References> {
-    let mut found = References::default();
-    for row in db.query_all_raw(statement).await? {
-        let kind: i32 = row.try_get_by_index(0)?;
-        let (id, total): (Uuid, i64) = (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
-        let (ids, count) = match kind {
-            0 => (&mut found.opportunity_ids, &mut found.opportunity_count),
-            _ => (&mut found.order_ids, &mut found.order_count),
-        };
-        ids.push(id);
-        *count = total;
-    }
-    Ok(found)
+    Statement::from_sql_and_values(backend, sql, values)
 }
