@@ -23,8 +23,8 @@ use crate::telemetry::traces::{Caller, Span};
 
 /// The maximum number of ids in one query.
 pub const MAX_BATCH: usize = 64;
-/// The maximum number of queries that run at the same time. While one runs, the batch of the next
-/// one fills.
+/// The maximum number of queries of a loader that run at the same time. While one runs, the batch of
+/// the next one fills.
 const WORKERS: usize = 2;
 
 /// Loads many records by their ids.
@@ -33,6 +33,7 @@ pub type LoadFn<V> = fn(Reader, Vec<Uuid>) -> BoxFuture<'static, Result<HashMap<
 /// Loads records of one type.
 pub struct BatchLoader<V> {
     load: LoadFn<V>,
+    max_workers: usize,
     queue: Arc<Mutex<Queue<V>>>,
 }
 
@@ -63,7 +64,17 @@ impl<V: Clone + Send + 'static> BatchLoader<V> {
         };
         Self {
             load,
+            max_workers: WORKERS,
             queue: Arc::new(Mutex::new(queue)),
+        }
+    }
+
+    /// The same with one query at a time: it takes no second connection from more frequent lookups.
+    #[must_use]
+    pub fn one_at_a_time(self) -> Self {
+        Self {
+            max_workers: 1,
+            ..self
         }
     }
 
@@ -77,7 +88,7 @@ impl<V: Clone + Send + 'static> BatchLoader<V> {
             let mut queue = lock(&self.queue);
             let caller = Caller::current();
             queue.waiting.push(Request { id, caller, reply });
-            let is_needed = queue.workers < WORKERS;
+            let is_needed = queue.workers < self.max_workers;
             queue.workers += usize::from(is_needed);
             is_needed
         };
@@ -95,7 +106,7 @@ impl<V: Clone + Send + 'static> BatchLoader<V> {
     }
 }
 
-/// One of the [`WORKERS`]. It is counted until it is dropped, however its task ends.
+/// A worker of a loader. It is counted until it is dropped, however its task ends.
 struct Worker<V: Clone + Send + 'static> {
     db: Db,
     load: LoadFn<V>,

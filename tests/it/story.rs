@@ -30,7 +30,7 @@ async fn every_line_the_demo_prints_works() {
         .lines()
         .filter(|line| line.starts_with("grpcurl"))
         .collect();
-    assert_eq!(lines.len(), 26, "{text}");
+    assert_eq!(lines.len(), 30, "{text}");
 
     let mut lead = String::new();
     for (number, line) in lines.iter().enumerate() {
@@ -203,6 +203,12 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
             assert_eq!(lines, expected);
             assert_eq!(entries[1]["claimRunId"], entries[2]["id"]);
             assert_eq!(entries[2]["actor"]["name"], "worker");
+        }
+        28 => assert_eq!(answer["lead"]["state"], "LEAD_STATE_OPEN"),
+        29 => {
+            let found = &answer["duplicates"][0];
+            assert_eq!(found["lead"]["lastName"], "Goncalves");
+            assert_eq!(found["shared"][0], "SHARED_FIELD_PHONE");
         }
         _ => panic!("the story has a line that nobody checks"),
     }

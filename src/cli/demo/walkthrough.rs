@@ -44,9 +44,9 @@ impl Walkthrough {
                 r#"{"order_by":"company"}"#.to_owned(),
             ),
             (
-                "Search for a lead by a part of its name",
+                "Search for a lead by a part of its name; accents make no difference",
                 "LeadService/Search",
-                r#"{"query":"gonç"}"#.to_owned(),
+                r#"{"query":"goncalves"}"#.to_owned(),
             ),
             (
                 "Get one lead",
@@ -180,6 +180,16 @@ impl Walkthrough {
                 "A second later: the worker has claimed and reported its action, and the lead is a client",
                 "OrderService/ListRuns",
                 format!(r#"{{"order_id":"{worked}"}}"#),
+            ),
+            (
+                "A new lead with a phone number that is known, written in another way",
+                "LeadService/Create",
+                r#"{"lead":{"last_name":"Goncalves","phone":"00351-21000000"}}"#.to_owned(),
+            ),
+            (
+                "Which leads look like the client? The new one, because of its phone number",
+                "LeadService/ListDuplicates",
+                format!(r#"{{"id":"{lead}"}}"#),
             ),
         ];
         for (title, rpc, body) in steps {

@@ -89,7 +89,7 @@ impl Leads {
             auth,
             reversal,
             loader: Arc::new(BatchLoader::new(load_many)),
-            references: Arc::new(BatchLoader::new(report::load)),
+            references: Arc::new(BatchLoader::new(report::load).one_at_a_time()),
         }
     }
 

@@ -123,7 +123,7 @@ impl Orders {
     pub fn new(db: Db, leads: Leads) -> Self {
         Self {
             queues: OrderQueues::new(db.clone()),
-            loader: Arc::new(BatchLoader::new(load_many)),
+            loader: Arc::new(BatchLoader::new(load_many).one_at_a_time()),
             leads,
             db,
         }

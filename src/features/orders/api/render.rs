@@ -102,6 +102,17 @@ pub(super) fn reported(
     }
 }
 
+/// Renders the outcome of ReleaseAction.
+pub(super) fn released(
+    fulfilled: Fulfilled,
+    run: fn(ActionRun) -> proto::ActionRun,
+) -> proto::ReleaseActionResponse {
+    proto::ReleaseActionResponse {
+        order: Some(order(fulfilled.order)),
+        run: fulfilled.runs.into_iter().next().map(run),
+    }
+}
+
 /// Renders the outcome of ClaimActions.
 pub(super) fn claimed(claimed: Vec<Claimed>) -> proto::ClaimActionsResponse {
     let run = |claimed: Claimed| proto::ClaimedRun {
