@@ -30,6 +30,7 @@ mod m0021_claims;
 mod m0022_clients;
 mod m0023_outdated_texts;
 mod m0024_search_texts;
+mod m0025_request_ids;
 mod schema;
 pub mod search_index;
 pub mod search_text;
@@ -68,6 +69,7 @@ impl MigratorTrait for Migrator {
             expand(m0022_clients::Migration),
             expand(m0023_outdated_texts::Migration),
             expand(m0024_search_texts::Migration),
+            expand(m0025_request_ids::Migration),
         ]
     }
 }

@@ -27,6 +27,8 @@ pub struct Entry {
     pub actor: Principal,
     /// The RPC that made it.
     pub rpc: String,
+    /// The request id of the call; nil if it had none.
+    pub request_id: Uuid,
     /// The changed fields with their old and new values.
     pub changes: Vec<FieldChange>,
 }
@@ -42,6 +44,7 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: &Change) -> Result<history::A
         actor: Set(to_json(&*call.principal)?),
         rpc: Set(call.rpc.to_owned()),
         changes: Set(to_json(&change.changes)?),
+        request_id: Set(call.request_key.map_or(Uuid::nil(), |key| key.id)),
     })
 }
 
@@ -69,6 +72,7 @@ pub async fn list(
             time: row.time,
             actor: from_json(row.actor)?,
             rpc: row.rpc,
+            request_id: row.request_id,
             changes: from_json(row.changes)?,
         })
     })

@@ -42,6 +42,10 @@ pub fn entry(entry: Entry) -> proto::HistoryEntry {
         time: Some(time(entry.time)),
         actor: Some(principal(entry.actor)),
         rpc: entry.rpc,
+        request_id: match entry.request_id.is_nil() {
+            true => String::new(),
+            false => entry.request_id.to_string(),
+        },
         changes: entry.changes.into_iter().map(change).collect(),
     }
 }

@@ -19,6 +19,8 @@ row_by_position! {
         pub rpc: String,
         #[sea_orm(column_type = "JsonBinary")]
         pub changes: Json,
+        /// Nil if the call had none.
+        pub request_id: Uuid,
     }
 }
 

@@ -164,6 +164,23 @@ async fn page(
 }
 
 on_both! {
+    async fn an_entry_names_the_request_id_of_its_call(h: Harness) {
+        let request_id = Uuid::now_v7().to_string();
+        let request = leadsmith_proto::CreateLeadRequest {
+            lead: Some(complete("")),
+            request_id: request_id.to_uppercase(),
+            ..Default::default()
+        };
+        let created = h.sales.leads().create(request.clone()).await.unwrap().into_inner();
+        // A retry is no other change.
+        assert_eq!(h.sales.leads().create(request).await.unwrap().into_inner(), created);
+        let lead = created.lead.unwrap();
+        h.sales.deactivate(&lead.id).await.unwrap();
+        let entries = h.viewer.history(&lead.id).await;
+        let ids: Vec<&str> = entries.iter().map(|entry| entry.request_id.as_str()).collect();
+        assert_eq!(ids, ["", request_id.as_str()]);
+    }
+
     async fn every_accepted_change_is_one_entry(h: Harness) {
         let life = life(&h).await;
         let entries = h.viewer.history(&life[0].id).await;

@@ -36,6 +36,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         Some("leads_client"),
         Some("lead_search_outdated"),
         None,
+        None,
     ]
 }
 
