@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::ConnectionTrait;
+use sea_orm::sea_query::{Query, UnionType};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
+};
 use uuid::Uuid;
 
 use super::model::{Lead, Shared};
 use super::{Leads, search, store};
 use crate::core::page::PageInput;
+use crate::db::entities::lead::{Column, Entity};
 use crate::db::search::Needles;
-use crate::db::select::Part;
+use crate::db::select::{self, Part};
 use crate::error::Result;
 
 /// Another lead, and what it shares.
@@ -44,34 +49,22 @@ pub async fn list(
     before: Option<i64>,
     limit: u64,
 ) -> Result<Part<Duplicate>> {
-    // The lead itself is found too.
-    let limit_of_each = limit + 1;
     let searched = lead.details.searched();
-    let mut found = Vec::new();
-    let email = lead.details.email_key();
-    if !email.is_empty() {
-        found.push(store::by_email(db, &email, before, limit_of_each).await?);
-    }
-    for parts in [searched.same_phone(), searched.same_name()]
-        .into_iter()
-        .flatten()
-    {
-        let needles = Needles::parts(parts);
-        found.push(search::search(db, &needles, &[], before, limit_of_each).await?);
-    }
-    // Below the last lead of a list that has ended early, leads of this list may be missing.
-    let truncated = found.iter().filter(|part| part.is_truncated);
-    let last = truncated
-        .filter_map(|part| part.rows.last())
-        .map(|lead| lead.seq);
-    let last = last.max();
-    let leads: BTreeMap<i64, Lead> = found
-        .into_iter()
-        .flat_map(|part| part.rows)
-        .filter(|other| other.id != lead.id && last.is_none_or(|last| other.seq >= last))
-        .map(|other| (other.seq, other))
-        .collect();
-    let newest_first = leads.into_values().rev().filter_map(|other| {
+    let parts = [searched.same_phone(), searched.same_name()];
+    let sought = Sought {
+        email: lead.details.email_key(),
+        needles: parts.into_iter().flatten().map(Needles::parts).collect(),
+        before,
+        // The lead itself is found too.
+        limit: limit + 1,
+    };
+    let found = match db.get_database_backend() == DbBackend::Postgres {
+        true => sought.on_postgres(db).await?,
+        false => sought.on_sqlite(db).await?,
+    };
+    let is_truncated = found.is_truncated;
+    let others = found.rows.into_iter().filter(|other| other.id != lead.id);
+    let alike = others.filter_map(|other| {
         let shared = Shared::of(&lead.details, &other.details);
         // None if it was changed between two of the queries.
         (!shared.is_empty()).then_some(Duplicate {
@@ -79,11 +72,75 @@ pub async fn list(
             shared,
         })
     });
-    let mut part = Part::whole(
-        newest_first
-            .take(limit.try_into().unwrap_or(usize::MAX))
-            .collect(),
-    );
-    part.is_truncated = last.is_some();
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut part = Part::whole(alike.take(limit).collect());
+    part.is_truncated = is_truncated;
     Ok(part)
+}
+
+/// What the look-alikes of a lead are found by.
+struct Sought {
+    /// The normalised email; may be empty.
+    email: String,
+    /// Pieces of the search text, each with all that a lead must have.
+    needles: Vec<Needles>,
+    before: Option<i64>,
+    limit: u64,
+}
+
+impl Sought {
+    /// One statement, because each takes PostgreSQL long to plan.
+    async fn on_postgres(&self, db: &impl ConnectionTrait) -> Result<Part<Lead>> {
+        let by_email = (!self.email.is_empty()).then(|| {
+            let found = store::select_by_email(&self.email, self.before, self.limit);
+            found.select_only().column(Column::Seq).into_query()
+        });
+        let by_text = self.needles.iter();
+        let by_text =
+            by_text.map(|needles| search::numbers_found(needles, self.before, self.limit));
+        // In a subquery each, so that each has an order and a limit of its own.
+        let mut all = by_email.into_iter().chain(by_text).map(|found| {
+            let mut numbers = Query::select();
+            numbers.column("seq").from_subquery(found, "found");
+            numbers
+        });
+        let Some(mut numbers) = all.next() else {
+            return Ok(Part::default());
+        };
+        for more in all {
+            numbers.union(UnionType::Distinct, more);
+        }
+        let leads = Entity::find()
+            .filter(Column::Seq.in_subquery(numbers))
+            .order_by_desc(Column::Seq)
+            .limit(self.limit);
+        store::read_page(db, leads.build(DbBackend::Postgres), self.limit).await
+    }
+
+    async fn on_sqlite(&self, db: &impl ConnectionTrait) -> Result<Part<Lead>> {
+        let mut found = Vec::new();
+        if !self.email.is_empty() {
+            let select = store::select_by_email(&self.email, self.before, self.limit);
+            let statement = select.build(DbBackend::Sqlite);
+            let statement = select::by_index(statement, "leads", "leads_email_state");
+            found.push(store::read_page(db, statement, self.limit).await?);
+        }
+        for needles in &self.needles {
+            found.push(search::search(db, needles, &[], self.before, self.limit).await?);
+        }
+        // Below the last lead of a list that has ended early, leads of that list may be missing.
+        let truncated = found.iter().filter(|part| part.is_truncated);
+        let last = truncated
+            .filter_map(|part| part.rows.last())
+            .map(|lead| lead.seq);
+        let last = last.max();
+        let leads = found.into_iter().flat_map(|part| part.rows);
+        let leads: BTreeMap<i64, Lead> = leads
+            .filter(|lead| last.is_none_or(|last| lead.seq >= last))
+            .map(|lead| (lead.seq, lead))
+            .collect();
+        let mut part = Part::whole(leads.into_values().rev().collect());
+        part.is_truncated = last.is_some();
+        Ok(part)
+    }
 }

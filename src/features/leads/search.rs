@@ -178,6 +178,14 @@ pub fn index_statement(
     page_statement(search::contains(needles), states, before, limit)
 }
 
+/// The numbers of the newest leads that PostgreSQL's index finds, in any state.
+pub fn numbers_found(needles: &Needles, before: Option<i64>, limit: u64) -> SelectStatement {
+    let mut found = Query::select();
+    found.expr(search::key()).from("lead_search");
+    restrict(&mut found, search::contains(needles), &[], before, limit);
+    found
+}
+
 /// PostgreSQL's statement that reads only the leads of the page, not all that match.
 fn page_statement(
     condition: Condition,

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, Keyword, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    Statement,
+    Select, Statement,
 };
 use uuid::Uuid;
 
@@ -52,25 +52,18 @@ pub async fn get_page(db: &impl ConnectionTrait, ids: Vec<Uuid>) -> Result<Part<
     read_page(db, select.build(db.get_database_backend()), limit).await
 }
 
-/// Lists the leads with a normalised email, which is not empty, newest first, below the number `before`.
-pub async fn by_email(
-    db: &impl ConnectionTrait,
-    email: &str,
-    before: Option<i64>,
-    limit: u64,
-) -> Result<Part<Lead>> {
-    let mut query = Entity::find()
+/// The leads with a normalised email, which is not empty, newest first, below the number `before`.
+pub fn select_by_email(email: &str, before: Option<i64>, limit: u64) -> Select<Entity> {
+    let query = Entity::find()
         .filter(Column::EmailKey.eq(email))
         // The condition of the partial index.
         .filter(Expr::cust("email_key <> ''"))
         .order_by_desc(Column::Seq)
         .limit(limit);
-    if let Some(before) = before {
-        query = query.filter(Column::Seq.lt(before));
+    match before {
+        Some(before) => query.filter(Column::Seq.lt(before)),
+        None => query,
     }
-    let statement = query.build(db.get_database_backend());
-    let statement = select::by_index(statement, "leads", "leads_email_state");
-    read_page(db, statement, limit).await
 }
 
 impl Record for Lead {
