@@ -12,21 +12,23 @@ use crate::harness::{Backend, Caller, Harness};
 use crate::on_both;
 
 /// The columns that hold the id of a lead, or of a record that may be one.
-const OF_LEADS: [&str; 16] = [
+const OF_LEADS: [&str; 18] = [
     "action_runs.lead_id",
     "events.lead_id",
     "events.subject_id",
     "history.lead_id",
     "history.subject_id",
-    "idempotency_records.client_id",
     "idempotency_records.lead_id",
+    "idempotency_roots.lead_id",
     "leads.conversion_client_id",
     "leads.joined_lead_ids",
     "opportunities.lead_id",
     "orders.client_id",
     "orders.lead_id",
     // Of records that belong to a lead.
+    "action_runs.claim_run_id",
     "action_runs.order_id",
+    "claimable_actions.order_id",
     "leads.conversion_order_id",
     "orders.opportunity_id",
     // Texts by the number of a lead.
@@ -34,10 +36,14 @@ const OF_LEADS: [&str; 16] = [
 ];
 
 /// Ids of other records, and what is no id.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 14] = [
     "api_keys.service_account_id",
+    "claimable_actions.queue_id",
+    "history.request_id",
     "idempotency_records.principal_id",
     "idempotency_records.request_id",
+    "idempotency_roots.principal_id",
+    "idempotency_roots.request_id",
     "leads.owner_id",
     "leads.vat_id",
     "opportunities.owner_id",
