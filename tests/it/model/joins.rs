@@ -57,8 +57,11 @@ pub fn apply(leads: &mut [&mut Expected], step: &Step) -> Result<(), &'static st
         What::Revert => {
             check_etag(step)?;
             leads[lead].go(Transition::RevertConversion)?;
-            // Its order has one action, so it is COMPLETE once that is done.
-            if leads[lead].action_done || leads[client].joins.is_joined {
+            // Each of its orders has one action, so it is COMPLETE once that is finished.
+            if leads[lead].action_done
+                || leads[lead].work.is_finished()
+                || leads[client].joins.is_joined
+            {
                 return Err("CONVERSION_SETTLED");
             }
             revert(leads, lead, client);

@@ -66,6 +66,11 @@ impl ExpectedWork {
         }
     }
 
+    /// Whether the order is COMPLETE.
+    pub fn is_finished(&self) -> bool {
+        [ActionState::Done, ActionState::Skipped].contains(&self.state)
+    }
+
     /// Makes a change, and predicts its result. A claim that gets nothing succeeds.
     pub async fn call(
         &mut self,
@@ -139,8 +144,7 @@ impl ExpectedWork {
             Some((holder, _)) if is_held && holder == caller => Ok(()),
             Some(_) => Err("CLAIM_LOST"),
         };
-        let is_finished = [ActionState::Done, ActionState::Skipped].contains(&self.state);
-        let is_free = match (is_finished, is_held) {
+        let is_free = match (self.is_finished(), is_held) {
             (true, _) => Err("ACTION_DONE"),
             (false, true) => Err("ACTION_CLAIMED"),
             (false, false) => Ok(()),

@@ -239,6 +239,20 @@ pub async fn joining(search: &mut Search, ada: &Caller, password: &str) {
     search.refusal("CURRENT_PASSWORD_INVALID", join(&wrong).await);
     search.answer("joining", join(password).await).unwrap();
     search.answer("repeating", join(&wrong).await).unwrap();
+    // So many wrong passwords would keep her from the calls that follow.
+    let me = ada
+        .auth()
+        .who_am_i(proto::WhoAmIRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    let unlock = proto::UnlockOperatorRequest {
+        id: me.principal.unwrap().id,
+        ..Default::default()
+    };
+    search
+        .answer("unlocking", ada.operators().unlock(unlock).await)
+        .unwrap();
 }
 
 /// Changes of the password that succeed and that fail. Returns the new password.
