@@ -35,6 +35,20 @@ const LIMITS: &[[&str; 5]] = &[
     ],
     [
         FIXED,
+        "ids of a BatchGet",
+        "100, and fewer",
+        "src/features/leads/api/reads.rs",
+        "MAX_BATCH: usize = 100;",
+    ],
+    [
+        FIXED,
+        "leads that List and Search count exactly",
+        "10,000",
+        "src/features/leads/model/listing.rs",
+        "MAX_TOTAL: u64 = 10_000;",
+    ],
+    [
+        FIXED,
         "leads joined to a client",
         "100",
         "src/features/leads/model/conversion.rs",
@@ -46,6 +60,13 @@ const LIMITS: &[[&str; 5]] = &[
         "100",
         "src/features/leads/model/conversion.rs",
         "MAX_REPORTED: usize = 100;",
+    ],
+    [
+        FIXED,
+        "look-alikes in the report of a conversion",
+        "20",
+        "src/features/leads/model/conversion.rs",
+        "MAX_LOOK_ALIKES: u64 = 20;",
     ],
     [
         FIXED,

@@ -163,7 +163,7 @@ on_both_empty! {
         search.refusal("TOKEN_INVALID", other.auth().who_am_i(proto::WhoAmIRequest {}).await);
         let lead = ada.create_lead("Hamilton").await;
         let guess = search.secret("one guess too many");
-        for _ in 0..2 {
+        for _ in 0..4 {
             let answer = send(&ada, email(&lead, "y@example.com", &guess)).await;
             search.answer("guessing", answer).unwrap_err();
         }

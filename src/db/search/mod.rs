@@ -88,23 +88,47 @@ pub fn key() -> Expr {
 
 /// What a search looks for: one part or several parts of a lead's text, in the form of queries.
 #[derive(Clone, Debug, Default)]
-pub struct Needles(Vec<String>);
+pub struct Needles {
+    parts: Vec<String>,
+    /// Whether the parts are long, so that a few of their trigrams find few leads.
+    are_long: bool,
+}
+
+/// How many trigrams of long parts PostgreSQL looks up. More would leave hardly fewer leads, whose texts are compared
+/// anyway, and each is read from the index.
+const TRIGRAMS_OF_LONG: usize = 8;
 
 impl Needles {
     /// The text that a caller searches for; `None` if nothing is left of it, as of accents alone.
     pub fn query(text: &str) -> Option<Self> {
         let query = search_text::query(text);
-        (!query.is_empty()).then(|| Self(vec![query]))
+        (!query.is_empty()).then(|| Self {
+            parts: vec![query],
+            are_long: false,
+        })
     }
 
-    /// Parts of a text that this crate has made, all of which a lead must have.
-    pub fn parts(parts: Vec<String>) -> Self {
-        Self(parts)
+    /// Whole pieces of a text, all of which a lead must have.
+    pub fn pieces(parts: Vec<String>) -> Self {
+        Self {
+            parts,
+            are_long: true,
+        }
+    }
+
+    /// The trigrams that PostgreSQL's index looks up.
+    fn trigrams(&self) -> Vec<i32> {
+        let all: Vec<i32> = self.iter().flat_map(trigrams).collect();
+        let step = match self.are_long {
+            true => all.len().div_ceil(TRIGRAMS_OF_LONG).max(1),
+            false => 1,
+        };
+        all.into_iter().step_by(step).collect()
     }
 
     /// Each part.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.parts.iter().map(String::as_str)
     }
 
     /// The longest part, which the fewest leads are likely to have.
@@ -139,8 +163,10 @@ pub fn text_contains(backend: DbBackend, needles: &Needles) -> Condition {
 /// The condition that the text of a row of `lead_search` on PostgreSQL contains all of `needles`, which the index
 /// must be able to find.
 pub fn contains(needles: &Needles) -> Condition {
-    let numbers = needles.iter().flat_map(trigrams).collect();
-    let indexed = Expr::cust_with_values("\"lead_search\".\"trigrams\" @> $1", [array(numbers)]);
+    let indexed = Expr::cust_with_values(
+        "\"lead_search\".\"trigrams\" @> $1",
+        [array(needles.trigrams())],
+    );
     Condition::all()
         .add(indexed)
         .add(text_contains(DbBackend::Postgres, needles))

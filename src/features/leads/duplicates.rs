@@ -53,7 +53,7 @@ pub async fn list(
     let parts = [searched.same_phone(), searched.same_name()];
     let sought = Sought {
         email: lead.details.email_key(),
-        needles: parts.into_iter().flatten().map(Needles::parts).collect(),
+        needles: parts.into_iter().flatten().map(Needles::pieces).collect(),
         before,
         // The lead itself is found too.
         limit: limit + 1,

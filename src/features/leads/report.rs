@@ -22,6 +22,10 @@ impl Leads {
     }
 }
 
+/// How many leads at a time look-alikes are searched for. With more conversions at a time, all of them would wait for the
+/// searches, each of which takes PostgreSQL some milliseconds.
+const MAX_SEARCHED: usize = 4;
+
 /// Loads it for many leads.
 pub(super) fn load(
     db: Reader,
@@ -29,6 +33,12 @@ pub(super) fn load(
 ) -> BoxFuture<'static, Result<HashMap<Uuid, References>>> {
     Box::pin(async move {
         let mut all = store::references(&db, ids.clone()).await?;
+        if ids.len() > MAX_SEARCHED {
+            for id in ids {
+                all.entry(id).or_default().look_alikes_omitted = true;
+            }
+            return Ok(all);
+        }
         for lead in store::get_many(&db, ids).await? {
             let found = duplicates::list(&db, &lead, None, MAX_LOOK_ALIKES).await?;
             let look_alikes = found.rows.into_iter().map(|found| LookAlike {

@@ -73,7 +73,7 @@ on_both! {
             calls += 1;
         }
         assert!((3..=4).contains(&calls), "{calls} calls");
-        assert_eq!(missing, [nobody.clone()]);
+        assert_eq!(missing, std::slice::from_ref(&nobody));
         found.sort();
         let mut expected: Vec<String> = ids(&leads).into_iter().map(str::to_owned).collect();
         expected.sort();

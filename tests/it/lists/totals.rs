@@ -31,7 +31,7 @@ on_both! {
         let size = |state| match state {
             LeadState::Open => 4,
             LeadState::Deactivated => 3,
-            _ => 2,
+            LeadState::Converted | LeadState::Unspecified => 2,
         };
         for states in choices_of_states() {
             let expected = |states: &[LeadState]| -> Vec<LeadStateTotal> {

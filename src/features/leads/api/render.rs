@@ -179,6 +179,7 @@ pub fn report(report: Report) -> proto::ConversionReport {
         order_ids: ids(report.references.order_ids),
         order_count: report.references.order_count,
         look_alikes: look_alikes.collect(),
+        look_alikes_omitted: report.references.look_alikes_omitted,
     }
 }
 

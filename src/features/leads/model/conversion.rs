@@ -221,6 +221,7 @@ pub struct References {
     pub order_ids: Vec<Uuid>,
     pub order_count: i64,
     pub look_alikes: Vec<LookAlike>,
+    pub look_alikes_omitted: bool,
 }
 
 /// Another lead that looks like a converted one.
