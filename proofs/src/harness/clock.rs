@@ -33,7 +33,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 /// By how much the clock of a process is wrong.
 #[derive(Clone)]
 pub struct WrongClock {
-    library: Arc<TempDir>,
+    folder: Arc<TempDir>,
     seconds: i64,
 }
 
@@ -44,7 +44,7 @@ impl WrongClock {
         let source = folder.path().join("clock.c");
         fs::write(&source, SOURCE)?;
         let clock = Self {
-            library: Arc::new(folder),
+            folder: Arc::new(folder),
             seconds,
         };
         let mut compile = Command::new("cc");
@@ -55,7 +55,7 @@ impl WrongClock {
     }
 
     fn file(&self) -> PathBuf {
-        self.library.path().join("libclock.so")
+        self.folder.path().join("libclock.so")
     }
 
     /// Makes the clock of the process wrong that this command starts.
