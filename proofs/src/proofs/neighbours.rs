@@ -32,9 +32,8 @@ const LARGE_LEADS: usize = 250;
 const LARGE_LISTS: usize = 8;
 /// How much the server's memory may grow during these lists, in MiB. Each response has 3 MiB.
 const MEMORY: f64 = 256.0;
-/// The limit of the write-ahead log, in MiB, and how much must be written to make a violation visible. The server ends
-/// slow queries at 64 MiB, and changes go on for the 3.5 s that this may take, at up to 25 MiB of the log a second.
-const LOG: f64 = 152.0;
+/// The limit of the write-ahead log, in MiB, and how much must be written to make a violation visible.
+const LOG: f64 = 112.0;
 const WRITTEN: f64 = 256.0;
 /// How many times as long this may take on a slow machine.
 const SLOWER: u32 = 5;
