@@ -6,7 +6,7 @@
 //! another process, such as a backup, cannot be ended: while it reads, the log grows, and changes
 //! do not wait for it for long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tokio::time::{MissedTickBehavior, interval};
@@ -27,7 +27,8 @@ const SLOW_QUERY: Duration = Duration::from_secs(1);
 /// How often the length of the log is checked.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// The shortest and the longest pause after the log could not be restarted. Changes do not wait
-/// during a pause.
+/// during a pause. A pause while the log is long ends when it becomes too long, so that its length
+/// does not depend on how much the machine writes during the pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 impl Db {
@@ -37,10 +38,12 @@ impl Db {
             return;
         };
         let mut pause = PAUSES[0];
+        let mut next_wait = Instant::now();
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             let length = file.wal_length();
-            if length <= LONG_WAL {
+            let is_pause = length <= TOO_LONG_WAL && Instant::now() < next_wait;
+            if length <= LONG_WAL || is_pause {
                 continue;
             }
             let checkpointed = match length > TOO_LONG_WAL {
@@ -49,7 +52,7 @@ impl Db {
             };
             match checkpointed {
                 Ok(true) => pause = PAUSES[0],
-                Ok(false) if length <= TOO_LONG_WAL => tokio::time::sleep(PAUSES[0]).await,
+                Ok(false) if length <= TOO_LONG_WAL => next_wait = Instant::now() + PAUSES[0],
                 result => {
                     tracing::warn!(
                         ?result,
