@@ -8,6 +8,7 @@ use std::io::Read as _;
 use anyhow::Result;
 use leadsmith_proto as proto;
 use leadsmith_proto::lead_service_server::{LeadService, LeadServiceServer};
+use leadsmith_proto::opportunity_service_server::{OpportunityService, OpportunityServiceServer};
 use leadsmith_proto::order_service_server::{OrderService, OrderServiceServer};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub struct Replies {
     pub convert: Vec<u8>,
     pub run_action: Vec<u8>,
     pub claim_actions: Vec<u8>,
+    pub update_opportunity: Vec<u8>,
 }
 
 /// Serves until it is killed. The first line of standard output is the address.
@@ -37,7 +39,8 @@ pub async fn serve() -> Result<()> {
         tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
         .add_service(LeadServiceServer::new(echo.clone()))
-        .add_service(OrderServiceServer::new(echo))
+        .add_service(OrderServiceServer::new(echo.clone()))
+        .add_service(OpportunityServiceServer::new(echo))
         .serve_with_incoming(connections)
         .await?;
     Ok(())
@@ -53,6 +56,7 @@ struct Echo {
     convert: proto::ConvertLeadResponse,
     run_action: proto::RunActionResponse,
     claim_actions: proto::ClaimActionsResponse,
+    update_opportunity: proto::UpdateOpportunityResponse,
 }
 
 impl Echo {
@@ -66,6 +70,7 @@ impl Echo {
             convert: Message::decode(&*replies.convert)?,
             run_action: Message::decode(&*replies.run_action)?,
             claim_actions: Message::decode(&*replies.claim_actions)?,
+            update_opportunity: Message::decode(&*replies.update_opportunity)?,
         })
     }
 }
@@ -245,6 +250,58 @@ impl OrderService for Echo {
         &self,
         _: Request<proto::ListOrderHistoryRequest>,
     ) -> Reply<proto::ListOrderHistoryResponse> {
+        Err(not_echoed())
+    }
+}
+
+#[tonic::async_trait]
+impl OpportunityService for Echo {
+    async fn update(
+        &self,
+        _: Request<proto::UpdateOpportunityRequest>,
+    ) -> Reply<proto::UpdateOpportunityResponse> {
+        Ok(Response::new(self.update_opportunity.clone()))
+    }
+
+    async fn create(
+        &self,
+        _: Request<proto::CreateOpportunityRequest>,
+    ) -> Reply<proto::CreateOpportunityResponse> {
+        Err(not_echoed())
+    }
+
+    async fn get(
+        &self,
+        _: Request<proto::GetOpportunityRequest>,
+    ) -> Reply<proto::GetOpportunityResponse> {
+        Err(not_echoed())
+    }
+
+    async fn list(
+        &self,
+        _: Request<proto::ListOpportunitiesRequest>,
+    ) -> Reply<proto::ListOpportunitiesResponse> {
+        Err(not_echoed())
+    }
+
+    async fn close(
+        &self,
+        _: Request<proto::CloseOpportunityRequest>,
+    ) -> Reply<proto::CloseOpportunityResponse> {
+        Err(not_echoed())
+    }
+
+    async fn reopen(
+        &self,
+        _: Request<proto::ReopenOpportunityRequest>,
+    ) -> Reply<proto::ReopenOpportunityResponse> {
+        Err(not_echoed())
+    }
+
+    async fn list_history(
+        &self,
+        _: Request<proto::ListOpportunityHistoryRequest>,
+    ) -> Reply<proto::ListOpportunityHistoryResponse> {
         Err(not_echoed())
     }
 }

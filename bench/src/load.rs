@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
+use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
 use leadsmith_proto::order_service_client::OrderServiceClient;
 use tokio::task::JoinSet;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -27,6 +28,7 @@ const LARGEST_ANSWER: usize = 16 << 20;
 pub struct Caller {
     pub leads: LeadServiceClient<Channel>,
     pub orders: OrderServiceClient<Channel>,
+    pub opportunities: OpportunityServiceClient<Channel>,
     pub auth: AuthServiceClient<Channel>,
     token: Option<MetadataValue<Ascii>>,
     /// Whether responses can be checked. Those of the echo server are always the same.
@@ -48,6 +50,7 @@ impl Caller {
             leads: LeadServiceClient::new(channel.clone())
                 .max_decoding_message_size(LARGEST_ANSWER),
             orders: OrderServiceClient::new(channel.clone()),
+            opportunities: OpportunityServiceClient::new(channel.clone()),
             auth: AuthServiceClient::new(channel),
             token,
             checks,

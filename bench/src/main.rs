@@ -24,7 +24,9 @@ use anyhow::{Result, bail};
 use clap::Parser;
 
 use report::Report;
+use row::Row;
 use setting::{Cli, Command, Setting};
+use storage::Database;
 
 /// The same allocator as in the service. SQLite's C code uses it too.
 #[global_allocator]
@@ -65,6 +67,8 @@ async fn measure(setting: &Setting, command: &Command, report: &mut Report) -> R
         Command::Search,
         Command::Update,
         Command::Convert,
+        Command::Actions,
+        Command::Opportunities,
         Command::Create,
         Command::SignIn,
         Command::Import,
@@ -85,6 +89,8 @@ async fn each(setting: &Setting, command: &Command, report: &mut Report) -> Resu
             Command::Search => workloads::search::measure(setting, database).await,
             Command::Update => workloads::update::measure(setting, database).await,
             Command::Convert => workloads::convert::measure(setting, database).await,
+            Command::Actions => actions(setting, database).await,
+            Command::Opportunities => workloads::opportunity::measure(setting, database).await,
             Command::Create => workloads::create::measure(setting, database).await,
             Command::SignIn => workloads::sign_in::measure(setting, database).await,
             Command::Import => workloads::create::measure_import(setting, database).await,
@@ -98,6 +104,13 @@ async fn each(setting: &Setting, command: &Command, report: &mut Report) -> Resu
         })?;
     }
     Ok(())
+}
+
+async fn actions(setting: &Setting, database: Database) -> Result<Vec<Row>> {
+    Ok(vec![
+        workloads::manual::measure(setting, database).await?,
+        workloads::claim::measure(setting, database).await?,
+    ])
 }
 
 /// How long `all` observes the memory, in minutes.

@@ -41,8 +41,12 @@ pub enum Command {
     Search,
     /// Update of searched fields and of another field: rate and, with one caller, p50
     Update,
-    /// Convert, RunAction of an order's provision-client, and ClaimActions: rate
+    /// Convert, and RunAction of an order's provision-client: rate
     Convert,
+    /// RunAction of a MANUAL action, and ClaimActions: rate
+    Actions,
+    /// Update of an opportunity: rate and, with one caller, p50
+    Opportunities,
     /// Create with request id: rate
     Create,
     /// Sign in: rate compared with argon2 alone, and p99 of Get during sign-ins

@@ -202,6 +202,5 @@ pub async fn measure(setting: &Setting, database: Database) -> Result<Vec<Row>> 
     bed.end().await?;
     storage.remove().await?;
     rows.extend(super::run_action::measure(setting, database).await?);
-    rows.extend(super::claim::measure(setting, database).await?);
     Ok(rows)
 }

@@ -1,12 +1,15 @@
 //! The workloads, one per file: its calls, the checks of their responses, and the work that each database does for
 //! what the call promises.
 
-mod claim;
+pub mod claim;
 pub mod convert;
 pub mod create;
 pub mod get;
 pub mod list;
+pub mod manual;
 pub mod memory;
+pub mod opportunity;
+mod order_action;
 mod run_action;
 pub mod scale;
 pub mod search;

@@ -135,7 +135,7 @@ impl Workload for Update {
 }
 
 /// The work of PostgreSQL, for any field.
-fn script(leads: u64, stored: &Stored) -> Script {
+pub fn script(leads: u64, stored: &Stored) -> Script {
     let statement = format!(
         "{}{}{}\\set digits random(1000000, 9999999)
          WITH changed AS (
@@ -159,9 +159,9 @@ fn script(leads: u64, stored: &Stored) -> Script {
 }
 
 /// The work of SQLite, for any field.
-struct UpdateTask {
-    leads: u64,
-    stored: Stored,
+pub struct UpdateTask {
+    pub leads: u64,
+    pub stored: Stored,
 }
 
 impl Task for UpdateTask {
