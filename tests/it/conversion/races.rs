@@ -63,8 +63,6 @@ async fn race(setup: &Setup, erased: Erased) {
         "CONVERSION_SETTLED",
         "ACTION_DONE",
         "WRITE_CONFLICT",
-        // A machine that is busy with other tests.
-        "DATABASE_UNAVAILABLE",
     ];
     for outcome in calls.join_all().await {
         if let Err(status) = outcome {
