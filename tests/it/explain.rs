@@ -6,6 +6,7 @@ mod opportunity_plans;
 mod plan;
 mod rpcs;
 mod search_plans;
+mod total_plans;
 
 use leadsmith::core::text_enum::TextEnum as _;
 use leadsmith::features::leads::model::LeadState;
@@ -22,6 +23,7 @@ use rpcs::{
     what_takes_too_long_is_ended,
 };
 use search_plans::every_search;
+use total_plans::every_total;
 
 pub use plan::check;
 
@@ -50,6 +52,7 @@ on_both! {
         let mut problems = Vec::new();
         every_list(&db, &mut problems).await;
         every_search(&db, &mut problems).await;
+        every_total(&db, &mut problems).await;
         rare_filters(&db, &mut problems).await;
         common_filters(&db, &mut problems).await;
         every_list_of_opportunities(&db, &mut problems).await;

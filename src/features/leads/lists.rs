@@ -22,7 +22,7 @@ use crate::error::Result;
 use filter::{column, condition, in_states};
 
 pub use filter::{IndexedFilter, between};
-pub use total::{total, total_statement};
+pub use total::{TOTAL_ORDERING, total, total_statement};
 
 /// The maximum number of leads that are found by a filter and sorted. If more match, at least one in 200 of
 /// a million leads matches, and a scan for a page of 50 reads about 10,000.

@@ -23,7 +23,7 @@ use crate::db::select::Part;
 use crate::error::Result;
 
 pub use outdated::make_outdated_again;
-pub use total::total;
+pub use total::{total, total_statement};
 
 /// The numbers of newest leads that PostgreSQL scans before it uses the index: first a number that costs
 /// almost nothing, and then, if that scan shows that many leads match, enough for a page.

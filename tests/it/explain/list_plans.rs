@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::plan::{check, is_later, sqlite_plan};
 use super::{LIMIT, choices_of_states};
 
-fn filter(states: &[LeadState]) -> Filter {
+pub fn filter(states: &[LeadState]) -> Filter {
     Filter {
         states: states.to_vec(),
         owner_id: None,
@@ -80,10 +80,10 @@ pub async fn every_list(db: &DatabaseConnection, problems: &mut Vec<String>) {
 }
 
 /// The name of a filter, and the function that sets it.
-type Named = (&'static str, fn(&mut Filter));
+pub type Named = (&'static str, fn(&mut Filter));
 
 /// Filters that no lead matches, alone and combined with others.
-const RARE: [Named; 7] = [
+pub const RARE: [Named; 7] = [
     ("source", |filter| filter.source = "nobody".into()),
     ("country", |filter| filter.country_code = "FR".into()),
     ("owner", |filter| filter.owner_id = Some(Uuid::nil())),
@@ -130,7 +130,7 @@ pub async fn rare_filters(db: &DatabaseConnection, problems: &mut Vec<String>) {
 }
 
 /// When no lead matches a filter, the filter's own index is used.
-async fn check_rare(
+pub async fn check_rare(
     db: &DatabaseConnection,
     statement: Statement,
     plan: Plan,

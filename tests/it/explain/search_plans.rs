@@ -11,13 +11,13 @@ use super::{LIMIT, choices_of_states};
 use crate::bulk;
 
 /// Texts that one in 10,000 leads contains.
-const SELECTIVE: [&str; 3] = ["zqx", "zqxjk", "zqxjkvwpyfgmcrlaoeui"];
+pub const SELECTIVE: [&str; 3] = ["zqx", "zqxjk", "zqxjkvwpyfgmcrlaoeui"];
 /// Texts that about one in 300 leads and one in 5,000 leads contain.
-const MEDIUM: [&str; 2] = ["pany 111", "name 4321"];
+pub const MEDIUM: [&str; 2] = ["pany 111", "name 4321"];
 
 /// How many rows a search may read: all matches, or enough of them to fill a page. Few of the matches may
 /// be in the requested states: one in a hundred here.
-const SEARCHED: u64 = 6_000;
+pub const SEARCHED: u64 = 6_000;
 
 /// Somewhat more than the number of leads in the rarest state.
 const FEW: u64 = 2_000;

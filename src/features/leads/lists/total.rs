@@ -1,6 +1,6 @@
 //! How many leads match a filter.
 
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use super::{IndexedFilter, List, Plan, by_index, plan};
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::features::leads::model::{Filter, LeadState, MAX_TOTAL, OrderKey, Ordering, Total};
 
 /// The order whose index has the states. The result is the same for every order.
-const ORDERING: Ordering = Ordering {
+pub const TOTAL_ORDERING: Ordering = Ordering {
     key: OrderKey::CreateTime,
     descending: true,
 };
@@ -20,7 +20,7 @@ const ORDERING: Ordering = Ordering {
 /// # Errors
 /// Those of the database.
 pub async fn total(db: &impl ConnectionTrait, filter: &Filter) -> Result<Total> {
-    let plan = plan(db, filter, ORDERING).await?;
+    let plan = plan(db, filter, TOTAL_ORDERING).await?;
     let backend = db.get_database_backend();
     let mut total = Total::default();
     for state in &filter.states {
@@ -42,7 +42,7 @@ pub fn total_statement(
     let list = List {
         backend,
         filter,
-        ordering: ORDERING,
+        ordering: TOTAL_ORDERING,
         plan,
         after: None,
         limit: 0,
@@ -54,6 +54,10 @@ pub fn total_statement(
         .and_where(Expr::col(Column::State).eq(state.as_str()))
         .cond_where(list.conditions())
         .limit(MAX_TOTAL + 1);
+    if matches!(plan, Plan::Order) {
+        // PostgreSQL would scan the table otherwise, and stop late if the state's leads are at its end.
+        matches.order_by(Column::CreateTime, Order::Desc);
+    }
     let mut count = Query::select();
     count
         .expr(Expr::cust("count(*)"))
