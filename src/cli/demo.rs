@@ -21,7 +21,7 @@ use crate::app::{self, App};
 use crate::auth;
 use crate::auth::operators::Operator;
 use crate::auth::tokens::{self, TokenKind};
-use crate::commit::{GroupCommit, Mutation};
+use crate::commit::{GroupCommit, Mutation, Target};
 use crate::config::{
     DatabaseSettings, Limits, ObserveSettings, PasswordSettings, ServeSettings, StartupError,
     TlsSettings, values,
@@ -112,7 +112,7 @@ async fn seed(app: &App) -> Result<(Walkthrough, Worker), StartupError> {
         let lead = seeder.apply("leadsmith.v1.LeadService/Create", leads::create(new));
         created.push(lead.await?);
     }
-    let change = |index: usize| leads::StateChange {
+    let change = |index: usize| Target {
         id: created[index].id,
         etag: String::new(),
         validate_only: false,

@@ -18,7 +18,7 @@ use crate::core::call::{Call, RequestKey};
 use crate::error::{Error, Result};
 
 pub(crate) use mutate::target;
-pub use mutate::{find_and_mutate, mutate, mutate_in_time, prepare_and_mutate};
+pub use mutate::{find_and_mutate, mutate, mutate_in_time, prepare_and_mutate, read_and_mutate};
 
 /// Splits a request into the call, which the admission layer has added, and its message.
 ///

@@ -76,12 +76,34 @@ where
     mutate(commit, call, mutation(Some(time)), render).await
 }
 
-/// [`mutate`] for a change that is prepared by reading its records or verifying a password. It is prepared
-/// only if the call has no stored response, and again if the records have changed in the meantime.
+/// [`mutate`] for a change that is prepared by verifying or hashing a password. It is prepared only if the call has no
+/// stored response, and again if the records have changed in the meantime.
 ///
 /// # Errors
 /// Those of `prepare` and of [`GroupCommit::run`].
 pub async fn prepare_and_mutate<T, R, P>(
+    commit: &GroupCommit,
+    call: &Call,
+    prepare: impl Fn() -> P,
+    render: fn(T) -> R,
+) -> Result<Response<R>, Status>
+where
+    T: 'static,
+    R: Message + Default + 'static,
+    P: Future<Output = Result<Mutation<T>>>,
+{
+    if let Some(stored) = commit.replay(call).await? {
+        return Ok(Response::new(stored));
+    }
+    read_and_mutate(commit, call, prepare, render).await
+}
+
+/// [`mutate`] for a change that is prepared by reading its records, again if they have changed in the meantime. A call
+/// that has a stored response is prepared in vain: few have one, and looking for it first would cost every call a query.
+///
+/// # Errors
+/// Those of `prepare` and of [`GroupCommit::run`].
+pub async fn read_and_mutate<T, R, P>(
     commit: &GroupCommit,
     call: &Call,
     prepare: impl Fn() -> P,
@@ -101,7 +123,7 @@ where
     Ok(Response::new(response))
 }
 
-/// [`prepare_and_mutate`] for a change that may find nothing to do: `prepare` returns none, or the records have changed
+/// [`read_and_mutate`] for a change that may find nothing to do: `prepare` returns none, or the records have changed
 /// in each attempt. Then the response is empty, and nothing is written.
 ///
 /// # Errors
@@ -134,9 +156,6 @@ where
     P: Future<Output = Result<Option<Mutation<T>>>>,
 {
     for _ in 0..MAX_ATTEMPTS {
-        if let Some(stored) = commit.replay(call).await? {
-            return Ok(Some(stored));
-        }
         let mutation = match prepare().await {
             Ok(Some(mutation)) => mutation,
             // What there was to do may have been done by the first call with this request id.

@@ -7,14 +7,14 @@ pub mod render;
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
-use super::{Converted, Leads, NewLead, StateChange, Update, model};
+use super::{Converted, Leads, NewLead, Update, model};
 use crate::commit::GroupCommit;
 use crate::core::violations::{Reason, Violations};
 use crate::db::Db;
 use crate::features::operators::{self, Ownership};
 use crate::grpc::page::PageTokens;
 use crate::grpc::{self, read};
-use crate::grpc::{mutate, prepare_and_mutate, set_request_key};
+use crate::grpc::{mutate, prepare_and_mutate, read_and_mutate, set_request_key};
 use leadsmith_proto::{self as proto, lead_service_server::LeadService};
 
 /// See `lead_service.proto`.
@@ -144,23 +144,16 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::DeactivateLeadResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
-        let request_id = read::request_id(&mut violations, &mut body.request_id);
-        set_request_key(&mut call, request_id, &body);
-        let id = read::id(&mut violations, "id", &body.id);
+        let target = grpc::target!(violations, call, body);
         let reason = read::text(&mut violations, "reason", &body.reason, MAX_REASON);
         violations.finish()?;
         let render = |lead| proto::DeactivateLeadResponse {
             lead: Some(render::lead(lead)),
         };
-        let change = StateChange {
-            id,
-            etag: body.etag,
-            validate_only: body.validate_only,
-        };
         mutate(
             &self.commit,
             call,
-            super::deactivate(change, reason),
+            super::deactivate(target, reason),
             render,
         )
         .await
@@ -172,19 +165,12 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::ReactivateLeadResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
-        let request_id = read::request_id(&mut violations, &mut body.request_id);
-        set_request_key(&mut call, request_id, &body);
-        let id = read::id(&mut violations, "id", &body.id);
+        let target = grpc::target!(violations, call, body);
         violations.finish()?;
         let render = |lead| proto::ReactivateLeadResponse {
             lead: Some(render::lead(lead)),
         };
-        let change = StateChange {
-            id,
-            etag: body.etag,
-            validate_only: body.validate_only,
-        };
-        mutate(&self.commit, call, super::reactivate(change), render).await
+        mutate(&self.commit, call, super::reactivate(target), render).await
     }
 
     async fn convert(
@@ -203,8 +189,12 @@ impl LeadService for LeadApi {
             client: render::client(converted.client),
             report: Some(render::report(converted.report)),
         };
+        let _converting = self.leads.converting();
         let prepare = || self.leads.prepare_convert(&call, convert.clone());
-        prepare_and_mutate(&self.commit, &call, prepare, render).await
+        match convert.verifies_password() {
+            true => prepare_and_mutate(&self.commit, &call, prepare, render).await,
+            false => read_and_mutate(&self.commit, &call, prepare, render).await,
+        }
     }
 
     async fn revert_conversion(
@@ -213,19 +203,12 @@ impl LeadService for LeadApi {
     ) -> Result<Response<proto::RevertConversionResponse>, Status> {
         let (mut call, mut body) = grpc::open(request)?;
         let mut violations = Violations::default();
-        let request_id = read::request_id(&mut violations, &mut body.request_id);
-        set_request_key(&mut call, request_id, &body);
-        let id = read::id(&mut violations, "id", &body.id);
+        let target = grpc::target!(violations, call, body);
         violations.finish()?;
         let render = |lead| proto::RevertConversionResponse {
             lead: Some(render::lead(lead)),
         };
-        let change = StateChange {
-            id,
-            etag: body.etag,
-            validate_only: body.validate_only,
-        };
-        mutate(&self.commit, call, self.leads.revert(change), render).await
+        mutate(&self.commit, call, self.leads.revert(target), render).await
     }
 
     async fn erase(
@@ -235,22 +218,15 @@ impl LeadService for LeadApi {
         let (mut call, mut body) = grpc::open(request)?;
         let password = std::mem::take(&mut body.current_password);
         let mut violations = Violations::default();
-        let request_id = read::request_id(&mut violations, &mut body.request_id);
-        set_request_key(&mut call, request_id, &body);
-        let id = read::id(&mut violations, "id", &body.id);
+        let target = grpc::target!(violations, call, body);
         violations.finish()?;
-        let change = StateChange {
-            id,
-            etag: body.etag,
-            validate_only: body.validate_only,
-        };
         let password: Option<SecretString> = (!password.is_empty()).then(|| password.into());
         let render = |lead| proto::EraseLeadResponse {
             lead: Some(render::lead(lead)),
         };
         let prepare = || {
-            let change = change.clone();
-            self.leads.prepare_erasure(&call, change, password.as_ref())
+            let target = target.clone();
+            self.leads.prepare_erasure(&call, target, password.as_ref())
         };
         prepare_and_mutate(&self.commit, &call, prepare, render).await
     }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::model::{
     Conversion, Effect, Lead, MAX_JOINED_LEADS, Mask, Merge, References, Report, Status, Transition,
 };
-use super::{Leads, StateChange, errors, locked, state_change};
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
+use super::{Leads, errors, locked, state_change};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag};
 use crate::core::call::Call;
 use crate::core::field_change::FieldChange;
 use crate::error::Result;
@@ -20,7 +20,7 @@ use crate::error::Result;
 #[derive(Clone)]
 pub struct Convert {
     /// The lead.
-    pub change: StateChange,
+    pub change: Target,
     /// The client to join it to; `None` for a client of its own.
     pub into: Option<Join>,
 }
@@ -87,6 +87,12 @@ fn changes_email(client: &Lead, merge: &Merge) -> bool {
 }
 
 impl Convert {
+    /// Whether a password is given, which is verified if the client's email would change.
+    pub fn verifies_password(&self) -> bool {
+        let join = self.into.as_ref();
+        join.is_some_and(|join| join.current_password.is_some())
+    }
+
     /// The conversion of an OPEN lead. If it would change the client's email although `may_change_email` is false, the
     /// decision is [`Decision::Stale`].
     pub fn mutation(self, references: References, may_change_email: bool) -> Mutation<Converted> {

@@ -4,8 +4,8 @@
 use secrecy::SecretString;
 
 use super::model::{Lead, Transition};
-use super::{Leads, StateChange, locked, mutation, store};
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
+use super::{Leads, locked, mutation, store};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag};
 use crate::core::call::Call;
 use crate::core::field_change::FieldChange;
 use crate::error::Result;
@@ -21,7 +21,7 @@ impl Leads {
     pub async fn prepare_erasure(
         &self,
         call: &Call,
-        change: StateChange,
+        change: Target,
         current_password: Option<&SecretString>,
     ) -> Result<Mutation<Lead>> {
         check(&change, &self.get(change.id).await?)?;
@@ -31,13 +31,13 @@ impl Leads {
     }
 }
 
-fn check(change: &StateChange, lead: &Lead) -> Result<()> {
+fn check(change: &Target, lead: &Lead) -> Result<()> {
     check_etag(&change.etag, lead.version)?;
     lead.effect(Transition::Erase)?;
     Ok(())
 }
 
-fn decide(unit: &mut UnitOfWork<'_>, change: &StateChange) -> Result<Decision<Lead>> {
+fn decide(unit: &mut UnitOfWork<'_>, change: &Target) -> Result<Decision<Lead>> {
     let lead = locked(unit, change.id)?;
     check(change, lead)?;
     let time = unit.clock.time_after(lead.update_time);

@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::auth::Auth;
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag, history};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag, history};
 use crate::core::field_change::FieldChange;
 use crate::core::page::PageInput;
 use crate::core::text_enum::TextEnum as _;
@@ -38,12 +38,13 @@ use crate::db::select::Part;
 use crate::error::{Error, Result};
 use crate::features::operators::Ownership;
 use model::{
-    Deactivation, Details, Filter, Lead, LeadState, Ordering, Position, References, Status, Total,
-    Transition,
+    Deactivation, Details, Filter, Lead, LeadState, Ordering, Position, Status, Total, Transition,
 };
+use report::Reports;
 
 pub use batch_get::Batch;
 pub use convert::{Convert, Converted, Join, Step, convert, joinable};
+pub use report::Converting;
 pub use revert::Reversal;
 pub use update::Update;
 
@@ -54,7 +55,7 @@ pub struct Leads {
     auth: Arc<Auth>,
     reversal: Reversal,
     loader: Arc<BatchLoader<Lead>>,
-    references: Arc<BatchLoader<References>>,
+    reports: Arc<Reports>,
 }
 
 /// The input of [`create`].
@@ -70,17 +71,6 @@ pub struct NewLead {
     pub validate_only: bool,
 }
 
-/// The input of a change of a lead's state.
-#[derive(Clone)]
-pub struct StateChange {
-    /// The lead.
-    pub id: Uuid,
-    /// The expected etag; empty for any.
-    pub etag: String,
-    /// Validate without changing.
-    pub validate_only: bool,
-}
-
 impl Leads {
     /// Creates the use cases for this database.
     pub fn new(db: Db, auth: Arc<Auth>, reversal: Reversal) -> Self {
@@ -89,7 +79,7 @@ impl Leads {
             auth,
             reversal,
             loader: Arc::new(BatchLoader::new(load_many)),
-            references: Arc::new(BatchLoader::new(report::load).one_at_a_time()),
+            reports: Arc::new(Reports::new()),
         }
     }
 
@@ -237,7 +227,7 @@ pub fn create(new: NewLead) -> Mutation<Lead> {
 }
 
 /// Deactivates an OPEN lead. The reason may be empty.
-pub fn deactivate(change: StateChange, reason: String) -> Mutation<Lead> {
+pub fn deactivate(change: Target, reason: String) -> Mutation<Lead> {
     transition(change, move |unit, lead| {
         lead.effect(Transition::Deactivate)?;
         let time = unit.clock.time_after(lead.update_time);
@@ -256,7 +246,7 @@ pub fn deactivate(change: StateChange, reason: String) -> Mutation<Lead> {
 }
 
 /// Reactivates a DEACTIVATED lead, which becomes OPEN.
-pub fn reactivate(change: StateChange) -> Mutation<Lead> {
+pub fn reactivate(change: Target) -> Mutation<Lead> {
     transition(change, |unit, lead| {
         lead.effect(Transition::Reactivate)?;
         let after = lead.next(Status::Open, unit.clock.time_after(lead.update_time));
@@ -269,7 +259,7 @@ type Next = (Lead, &'static str, Vec<FieldChange>);
 
 /// A transition to another state. Fails with `LEAD_NOT_FOUND`, `ETAG_MISMATCH`, or the error of `next`.
 fn transition(
-    change: StateChange,
+    change: Target,
     next: impl Fn(&UnitOfWork<'_>, &Lead) -> Result<Next, Error> + Send + 'static,
 ) -> Mutation<Lead> {
     mutation(LockSet::default().record::<Lead>(change.id), move |unit| {

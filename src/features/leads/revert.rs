@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::convert::write_client;
 use super::errors::Settled;
 use super::model::{Conversion, Lead, Status, Transition, restored};
-use super::{Leads, StateChange, errors, locked, mutation, state_change};
-use crate::commit::{Change, Decision, LockSet, Mutation, UnitOfWork, check_etag};
+use super::{Leads, errors, locked, mutation, state_change};
+use crate::commit::{Change, Decision, LockSet, Mutation, Target, UnitOfWork, check_etag};
 use crate::core::field_change::FieldChange;
 use crate::error::Result;
 
@@ -38,7 +38,7 @@ impl Leads {
     /// Reverts the conversion of a CONVERTED lead.
     ///
     /// Fails with `LEAD_NOT_FOUND`, `ETAG_MISMATCH`, the refusal of the lead's state, `CONVERSION_SETTLED`.
-    pub fn revert(&self, change: StateChange) -> Mutation<Lead> {
+    pub fn revert(&self, change: Target) -> Mutation<Lead> {
         let rules = self.reversal;
         let locks = LockSet::default().with_attached::<Lead>(change.id);
         mutation(locks, move |unit| rules.decide(unit, &change))
@@ -46,7 +46,7 @@ impl Leads {
 }
 
 impl Reversal {
-    fn decide(self, unit: &mut UnitOfWork<'_>, change: &StateChange) -> Result<Decision<Lead>> {
+    fn decide(self, unit: &mut UnitOfWork<'_>, change: &Target) -> Result<Decision<Lead>> {
         let lead = locked(unit, change.id)?;
         check_etag(&change.etag, lead.version)?;
         lead.effect(Transition::RevertConversion)?;

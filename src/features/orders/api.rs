@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tonic::{Request, Response, Status};
 
-use super::by_hand::{self, Deed, Target};
+use super::by_hand::{self, ByHand, Deed};
 use super::model::{Filter, OrderState};
 use super::{Fulfilled, Orders, RunAction};
 use crate::commit::GroupCommit;
@@ -16,7 +16,7 @@ use crate::core::violations::Violations;
 use crate::features::leads::api::render as leads;
 use crate::grpc::enums::WireEnum as _;
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate_in_time, prepare_and_mutate, read, set_request_key};
+use crate::grpc::{self, mutate_in_time, read, read_and_mutate, set_request_key};
 use leadsmith_proto::{self as proto, order_service_server::OrderService};
 
 /// See `order_service.proto`.
@@ -35,14 +35,8 @@ paged!(ListOrdersRequest, ListRunsRequest, ListOrderHistoryRequest);
 /// because the requests share no type.
 macro_rules! target {
     ($violations:ident, $call:ident, $body:ident, $id:ident, $note:ident) => {{
-        let request_id = read::request_id(&mut $violations, &mut $body.request_id);
-        set_request_key(&mut $call, request_id, &$body);
-        Target {
-            id: read::id(&mut $violations, stringify!($id), &$body.$id),
-            etag: std::mem::take(&mut $body.etag),
-            note: parse::$note(&mut $violations, &$body.$note),
-            validate_only: $body.validate_only,
-        }
+        let target = grpc::target!($violations, $call, $body, $id);
+        (target, parse::$note(&mut $violations, &$body.$note))
     }};
 }
 
@@ -72,15 +66,20 @@ macro_rules! with_run {
 /// Makes a change by hand, and renders what it would be or what it is.
 macro_rules! by_hand {
     ($self:ident, $call:ident, $target:ident, $deed:expr, $with:ident, $response:ident) => {{
-        let render: fn(Fulfilled) -> _ = match $target.validate_only {
+        let (target, note) = $target;
+        let render: fn(Fulfilled) -> _ = match target.validate_only {
             true => $with!($response, render::preview_run),
             false => $with!($response, render::run),
         };
-        let deed = $deed;
+        let by_hand = ByHand {
+            target,
+            deed: $deed,
+            note,
+        };
         mutate_in_time(
             &$self.commit,
             $call,
-            |now| by_hand::change($target.clone(), deed.clone(), now),
+            |now| by_hand::change(by_hand.clone(), now),
             || $self.orders.time(),
             render,
         )
@@ -111,8 +110,9 @@ impl OrderService for OrderApi {
         } else {
             |created| render::created(created, render::order)
         };
+        let _converting = self.orders.converting();
         let prepare = || self.orders.prepare_create(new.clone(), queue_id);
-        prepare_and_mutate(&self.commit, &call, prepare, render).await
+        read_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     async fn get(
@@ -184,13 +184,14 @@ impl OrderService for OrderApi {
             etag: body.etag,
             validate_only: body.validate_only,
         };
+        let _converting = self.orders.converting();
         // The first attempt does without the time, which only a claimed action needs.
         let is_retried = AtomicBool::new(false);
         let prepare = || {
             let is_retried = is_retried.swap(true, Ordering::Relaxed);
             self.orders.prepare_run(input.clone(), is_retried)
         };
-        prepare_and_mutate(&self.commit, &call, prepare, render).await
+        read_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     async fn claim_actions(

@@ -2,28 +2,25 @@
 //! order's ledger, with a reason.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::fulfilment::Fulfilment;
 use super::model::{Action, ActionRun, Order, RunKind};
 use super::{Fulfilled, errors, leads, time_for};
-use crate::commit::{Decision, LockSet, Mutation, check_etag};
+use crate::commit::{Decision, LockSet, Mutation, Target, check_etag};
 use crate::core::field_change::FieldChange;
 use crate::core::violations::{Reason, Violations};
 use crate::error::Result;
 use leads::model::{References, Transition};
 
-/// The order to change.
+/// The input of a change by hand.
 #[derive(Clone, Debug)]
-pub struct Target {
-    /// The order.
-    pub id: Uuid,
-    /// The expected etag; empty for any.
-    pub etag: String,
+pub struct ByHand {
+    /// The order to change.
+    pub target: Target,
+    /// What is done to it.
+    pub deed: Deed,
     /// Why; for a comment, its text. May be empty.
     pub note: String,
-    /// Validate without changing.
-    pub validate_only: bool,
 }
 
 /// What is done to an order. The text is the key of the action or step.
@@ -46,7 +43,8 @@ pub enum Deed {
 /// Fails with `ORDER_NOT_FOUND`, `ACTION_NOT_FOUND`, `ETAG_MISMATCH`; with `LEAD_ERASED`; with the refusal of the
 /// order's state; with `FIELD_INVALID` if the order cannot be moved to the step. It is stale if the action is claimed
 /// and `now`, the time of the database's clock, is unknown.
-pub fn change(target: Target, deed: Deed, now: Option<DateTime<Utc>>) -> Mutation<Fulfilled> {
+pub fn change(by_hand: ByHand, now: Option<DateTime<Utc>>) -> Mutation<Fulfilled> {
+    let ByHand { target, deed, note } = by_hand;
     let locks = LockSet::default().with_root::<Order>(target.id);
     let mutation = Mutation::new(
         locks,
@@ -69,7 +67,7 @@ pub fn change(target: Target, deed: Deed, now: Option<DateTime<Utc>>) -> Mutatio
             deed.apply(&mut fulfilment.order, now)?;
             fulfilment.log_by_hand(unit, deed.kind(), |entry| {
                 deed.describe(entry);
-                entry.note.clone_from(&target.note);
+                entry.note.clone_from(&note);
             });
             if !matches!(deed, Deed::Comment) {
                 fulfilment.run_automatic(unit);
@@ -78,7 +76,7 @@ pub fn change(target: Target, deed: Deed, now: Option<DateTime<Utc>>) -> Mutatio
                 return Ok(Decision::Preview(fulfilment.preview()));
             }
             let more = match deed {
-                Deed::Comment => vec![FieldChange::new("comment", "", &target.note)],
+                Deed::Comment => vec![FieldChange::new("comment", "", &note)],
                 Deed::Skip(_) | Deed::UndoSkip(_) | Deed::Move(_) | Deed::Cancel => Vec::new(),
             };
             let fulfilled = fulfilment.write_by_hand(unit, deed.event(), before, more)?;

@@ -198,6 +198,11 @@ impl Orders {
         found.ok_or_else(|| errors::not_found(id))
     }
 
+    /// See [`Leads::converting`].
+    pub fn converting(&self) -> leads::Converting {
+        self.leads.converting()
+    }
+
     /// What the report of a conversion needs, if a change may convert the lead.
     async fn references(&self, lead_id: Uuid, may_convert: bool) -> Result<References> {
         match may_convert {

@@ -11,7 +11,7 @@ use crate::commit::{GroupCommit, Record as _, Target};
 use crate::core::clock::Clock;
 use crate::core::violations::{Reason, Violations};
 use crate::grpc::page::{PageTokens, paged};
-use crate::grpc::{self, mutate, prepare_and_mutate, read, set_request_key, target};
+use crate::grpc::{self, mutate, read, read_and_mutate, set_request_key, target};
 use leadsmith_proto::{self as proto, service_account_service_server::ServiceAccountService};
 
 /// See `service_account_service.proto`.
@@ -211,7 +211,7 @@ impl ServiceAccountService for ServiceAccountApi {
             key: Some(messages::key(change.key)),
             service_account: Some(messages::account(change.account)),
         };
-        prepare_and_mutate(&self.commit, &call, prepare, render).await
+        read_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     async fn list_history(

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use crate::commit::Target;
 use crate::core::bounded::{Bare, Echo};
 use crate::core::text::{self, Limit};
 use crate::core::violations::{Reason, Violations};
@@ -11,7 +12,7 @@ use crate::features::leads::model::{
     Address, CustomPatch, Details, FIELDS, Field, MAX_CUSTOM_FIELDS, MAX_CUSTOM_KEY,
     MAX_CUSTOM_VALUE, Mask, Patch, email,
 };
-use crate::features::leads::{Convert, Join, StateChange};
+use crate::features::leads::{Convert, Join};
 use crate::grpc::read;
 use leadsmith_proto as proto;
 
@@ -121,7 +122,7 @@ pub fn convert(
         );
     }
     Convert {
-        change: StateChange {
+        change: Target {
             id,
             etag: body.etag,
             validate_only: body.validate_only,

@@ -25,6 +25,19 @@ paged!(
     ListDuplicatesRequest
 );
 
+/// The response of a list: a page of leads, and the totals.
+macro_rules! found {
+    ($response:ident, $page:ident, $total:ident) => {
+        proto::$response {
+            leads: $page.rows,
+            next_page_token: $page.next_page_token,
+            total_size: render::total_size(&$total),
+            total_size_is_bound: $total.is_bound(),
+            state_totals: render::state_totals(&$total),
+        }
+    };
+}
+
 impl LeadApi {
     pub(super) async fn read_get(
         &self,
@@ -59,13 +72,7 @@ impl LeadApi {
             true => self.leads.total(&filter, call.principal.id).await?,
             false => Total::default(),
         };
-        Ok(Response::new(proto::ListLeadsResponse {
-            leads: page.rows,
-            next_page_token: page.next_page_token,
-            total_size: render::total_size(&total),
-            total_size_is_bound: total.is_bound(),
-            state_totals: render::state_totals(&total),
-        }))
+        Ok(Response::new(found!(ListLeadsResponse, page, total)))
     }
 
     pub(super) async fn read_search(
@@ -104,13 +111,7 @@ impl LeadApi {
             }
             false => Total::default(),
         };
-        Ok(Response::new(proto::SearchLeadsResponse {
-            leads: page.rows,
-            next_page_token: page.next_page_token,
-            total_size: render::total_size(&total),
-            total_size_is_bound: total.is_bound(),
-            state_totals: render::state_totals(&total),
-        }))
+        Ok(Response::new(found!(SearchLeadsResponse, page, total)))
     }
 
     pub(super) async fn read_batch_get(

@@ -8,7 +8,7 @@ use crate::features::order_queues::model::DEFAULT_QUEUE;
 use crate::features::orders::Fulfilled;
 use crate::features::orders::claims::{ClaimActions, Claimed, ReleaseAction, ReportAction};
 use crate::features::orders::model::{MAX_LEASE, MIN_LEASE};
-use crate::grpc::{self, find_and_mutate, prepare_and_mutate, read, set_request_key};
+use crate::grpc::{self, find_and_mutate, read, read_and_mutate, set_request_key};
 use leadsmith_proto as proto;
 
 impl OrderApi {
@@ -61,8 +61,9 @@ impl OrderApi {
             report,
             validate_only: body.validate_only,
         };
+        let _converting = self.orders.converting();
         let prepare = || self.orders.prepare_report(&input);
-        prepare_and_mutate(&self.commit, &call, prepare, render).await
+        read_and_mutate(&self.commit, &call, prepare, render).await
     }
 
     pub(super) async fn release(
@@ -86,6 +87,6 @@ impl OrderApi {
             validate_only: body.validate_only,
         };
         let prepare = || self.orders.prepare_release(&input);
-        prepare_and_mutate(&self.commit, &call, prepare, render).await
+        read_and_mutate(&self.commit, &call, prepare, render).await
     }
 }
