@@ -98,10 +98,14 @@ impl TestDatabase {
                     .await
                     .unwrap();
                 admin.close().await.unwrap();
-                let (base, _) = server
+                let (address, settings) = match server.split_once('?') {
+                    Some((address, settings)) => (address, format!("?{settings}")),
+                    None => (server.as_str(), String::new()),
+                };
+                let (base, _) = address
                     .rsplit_once('/')
                     .expect("a URL with a database in it");
-                format!("{base}/{name}")
+                format!("{base}/{name}{settings}")
             }
         };
         Self {

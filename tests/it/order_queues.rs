@@ -47,7 +47,7 @@ pub async fn create(caller: &Caller, queue: OrderQueue) -> Result<OrderQueue, St
     Ok(answer.into_inner().order_queue.unwrap())
 }
 
-async fn get(caller: &Caller, id: &str) -> Result<OrderQueue, Status> {
+pub async fn get(caller: &Caller, id: &str) -> Result<OrderQueue, Status> {
     let request = proto::GetOrderQueueRequest { id: id.into() };
     let answer = caller.queues().get(request).await?;
     Ok(answer.into_inner().order_queue.unwrap())
@@ -98,7 +98,7 @@ async fn unarchive(caller: &Caller, id: &str) -> OrderQueue {
 }
 
 /// The accepted changes, oldest first: the RPC, and each field with its old and new value.
-async fn changes(caller: &Caller, id: &str) -> Vec<(String, Vec<[String; 3]>)> {
+pub async fn changes(caller: &Caller, id: &str) -> Vec<(String, Vec<[String; 3]>)> {
     let request = proto::ListOrderQueueHistoryRequest {
         id: id.into(),
         ..Default::default()

@@ -39,7 +39,7 @@ async fn race(setup: &Setup, erased: Erased) {
         let second = second.clone();
         let admin = h.admin.clone();
         calls.spawn(async move {
-            // The kind of call must not depend on the server, which is chosen by the parity of the index.
+            // The kind of call must not depend on the server, which is chosen by the index modulo 1, 2 or 3.
             match index / 2 % 8 {
                 0..3 => caller.revert(&lead).await.map(|_| ()),
                 3 => caller.convert_into(&lead, &client, &[]).await.map(|_| ()),
@@ -155,6 +155,6 @@ async fn every_outcome_of_a_race_is_explained_on_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_outcome_of_a_race_is_explained_on_postgres_with_two_servers() {
-    races(Setup::open(Backend::Postgres, 2).await).await;
+async fn every_outcome_of_a_race_is_explained_on_postgres_with_three_servers() {
+    races(Setup::open(Backend::Postgres, 3).await).await;
 }

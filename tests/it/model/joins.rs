@@ -3,7 +3,8 @@
 use leadsmith::features::leads::model::{LeadState, Transition};
 use proptest::prelude::*;
 
-use super::{Etag, Expected, Password, SERVICE_ACCOUNT, Step, What, other};
+use super::lead::{Expected, LeadChange, Password};
+use super::{SERVICE_ACCOUNT, Step, other};
 
 /// What the model knows of a lead beside its own fields.
 #[derive(Clone, Debug, Default)]
@@ -41,12 +42,12 @@ impl Overwrite {
     }
 }
 
-/// The model's result of a step: success, or the reason of the error.
-pub fn apply(leads: &mut [&mut Expected], step: &Step) -> Result<(), &'static str> {
+/// The model's result of a change of a lead: success, or the reason of the error.
+pub fn apply(leads: &mut [Expected], step: &Step, change: &LeadChange) -> Result<(), &'static str> {
     let (lead, client) = (step.lead, other(step.lead));
-    match &step.what {
-        What::Join(fields, password) => {
-            check_etag(step)?;
+    match change {
+        LeadChange::Join(fields, password) => {
+            step.etag.check()?;
             leads[lead].go(Transition::Convert)?;
             let is_client = leads[client].state == LeadState::Converted;
             if !is_client || leads[client].joins.is_joined {
@@ -54,34 +55,21 @@ pub fn apply(leads: &mut [&mut Expected], step: &Step) -> Result<(), &'static st
             }
             join(leads, lead, client, *fields, *password, step.caller)
         }
-        What::Revert => {
-            check_etag(step)?;
+        LeadChange::Revert => {
+            step.etag.check()?;
             leads[lead].go(Transition::RevertConversion)?;
-            // Each of its orders has one action, so it is COMPLETE once that is finished.
-            if leads[lead].action_done
-                || leads[lead].work.is_finished()
-                || leads[client].joins.is_joined
-            {
+            if leads[lead].has_complete_order() || leads[client].joins.is_joined {
                 return Err("CONVERSION_SETTLED");
             }
             revert(leads, lead, client);
             Ok(())
         }
-        What::Phone(_)
-        | What::Email(..)
-        | What::Deactivate
-        | What::Reactivate
-        | What::Convert
-        | What::RunAction
-        | What::Sale(_)
-        | What::Work(_) => leads[lead].apply(step),
-    }
-}
-
-fn check_etag(step: &Step) -> Result<(), &'static str> {
-    match step.etag {
-        Etag::Stale => Err("ETAG_MISMATCH"),
-        Etag::None | Etag::Current => Ok(()),
+        LeadChange::Phone(_)
+        | LeadChange::Email(..)
+        | LeadChange::Deactivate
+        | LeadChange::Reactivate
+        | LeadChange::Convert
+        | LeadChange::RunAction => leads[lead].apply(step, change),
     }
 }
 
@@ -92,7 +80,7 @@ fn carried(old: &str, new: &str, named: bool) -> Option<(String, String)> {
 }
 
 fn join(
-    leads: &mut [&mut Expected],
+    leads: &mut [Expected],
     lead: usize,
     client: usize,
     fields: Overwrite,
@@ -130,7 +118,7 @@ fn join(
     Ok(())
 }
 
-fn revert(leads: &mut [&mut Expected], lead: usize, client: usize) {
+fn revert(leads: &mut [Expected], lead: usize, client: usize) {
     let joins = std::mem::take(&mut leads[lead].joins);
     leads[lead].state = LeadState::Open;
     leads[lead].version += 1;

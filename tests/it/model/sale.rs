@@ -17,22 +17,12 @@ const STAGES: [OpportunityStage; 3] = [
 /// The model of an opportunity.
 #[derive(Clone, Debug)]
 pub struct ExpectedSale {
+    pub id: String,
     state: OpportunityState,
     pub version: u64,
     /// The stage while it is open, which it keeps while it is closed.
     stage: OpportunityStage,
     next_step: String,
-}
-
-impl Default for ExpectedSale {
-    fn default() -> Self {
-        Self {
-            state: OpportunityState::Open,
-            version: 1,
-            stage: OpportunityStage::Contact,
-            next_step: String::new(),
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +44,16 @@ pub fn changes() -> impl Strategy<Value = SaleChange> {
 }
 
 impl ExpectedSale {
+    pub fn new(id: String) -> Self {
+        Self {
+            id,
+            state: OpportunityState::Open,
+            version: 1,
+            stage: OpportunityStage::Contact,
+            next_step: String::new(),
+        }
+    }
+
     /// The model's result of a change: success, or the reason of the error.
     pub fn apply(&mut self, change: &SaleChange) -> Result<(), &'static str> {
         match change {

@@ -181,7 +181,7 @@ impl ExpectedWork {
 }
 
 /// The state after a run with this outcome.
-fn after(outcome: RunOutcome) -> ActionState {
+pub fn after(outcome: RunOutcome) -> ActionState {
     match outcome {
         RunOutcome::Failed => ActionState::Failed,
         RunOutcome::Succeeded | RunOutcome::Unspecified => ActionState::Done,
