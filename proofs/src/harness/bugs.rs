@@ -24,13 +24,27 @@ const SELECTOR: &str = "selector";
 
 /// Builds the service with all bugs.
 pub fn build() -> Result<PathBuf> {
+    let (source, folder) = tree()?;
+    builds::build(&source, &folder).context("the service with seeded bugs does not build")
+}
+
+/// Builds the tests of the service with all bugs. Returns their sources and the program that runs them.
+pub fn build_tests() -> Result<(PathBuf, PathBuf)> {
+    let (source, folder) = tree()?;
+    let tests = builds::build_tests(&source, &folder);
+    let tests = tests.context("the tests of the service with seeded bugs do not build")?;
+    Ok((source, tests))
+}
+
+/// Brings the copy of this tree with all bugs up to date. Returns its folder, and the one that it is built into.
+fn tree() -> Result<(PathBuf, PathBuf)> {
     let folder = builds::target()?.join("seeded");
     let patched = patched()?;
     builds::set_version(patched.path(), "0.0.0-seeded")?;
     // Only files that differ are written, so that cargo rebuilds only those.
     let source = folder.join("tree");
     mirror(patched.path(), &source)?;
-    builds::build(&source, &folder).context("the service with seeded bugs does not build")
+    Ok((source, folder))
 }
 
 /// A copy of this tree with all bugs applied.

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod consistency;
 pub mod context;
 pub mod database;
+pub mod linear;
 pub mod neighbour;
 pub mod patroni;
 pub mod previous;

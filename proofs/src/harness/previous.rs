@@ -24,7 +24,7 @@ pub fn program() -> Result<(String, Program)> {
         return Ok((path.display().to_string(), Program::at(path)));
     }
     let folder = builds::target()?.join("before").join(RELEASED);
-    let mut path = folder.join("release/leadsmith");
+    let mut path = builds::program_in(&folder)?;
     if !path.exists() {
         let source = tempfile::tempdir()?;
         let archive = source.path().join("source.tar");

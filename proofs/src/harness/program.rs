@@ -27,7 +27,7 @@ pub fn free_port() -> Result<u16> {
     ports.find(free).context("no port is free")
 }
 
-/// A release build of the service, with a seeded bug or without.
+/// A build of the service, with a seeded bug or without.
 #[derive(Clone)]
 pub struct Program {
     path: PathBuf,
@@ -61,6 +61,11 @@ impl Program {
             bug,
             ..self.clone()
         }
+    }
+
+    /// The active bug.
+    pub fn bug(&self) -> Option<Bug> {
+        self.bug
     }
 
     /// The same build with a system clock that is wrong.

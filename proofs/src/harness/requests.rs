@@ -1,15 +1,16 @@
 //! Request messages for every RPC that changes data, each with a request id.
 
+mod orders;
+
 use leadsmith_proto::{
-    ActionType, ClaimActionsRequest, CloseOpportunityRequest, ConvertLeadRequest,
-    CreateLeadRequest, CreateOpportunityRequest, CreateOrderRequest, DeactivateLeadRequest,
-    EraseLeadRequest, Lead, Opportunity, OpportunityOutcome, Order, OrderAction,
-    ReactivateLeadRequest, ReleaseActionRequest, ReopenOpportunityRequest, ReportActionRequest,
-    RevertConversionRequest, RunActionRequest, RunOutcome, UpdateLeadRequest,
+    CloseOpportunityRequest, ConvertLeadRequest, CreateLeadRequest, CreateOpportunityRequest,
+    DeactivateLeadRequest, EraseLeadRequest, Lead, Opportunity, OpportunityOutcome,
+    ReactivateLeadRequest, ReopenOpportunityRequest, RevertConversionRequest, UpdateLeadRequest,
     UpdateOpportunityRequest,
 };
 
 use super::context::PASSWORD;
+pub use orders::*;
 
 pub fn create(last_name: &str, request_id: String) -> CreateLeadRequest {
     let lead = Some(Lead {
@@ -83,6 +84,14 @@ pub fn convert(id: &str, request_id: String) -> ConvertLeadRequest {
     }
 }
 
+/// Joins a lead to a client.
+pub fn convert_into(id: &str, client_id: &str, request_id: String) -> ConvertLeadRequest {
+    ConvertLeadRequest {
+        client_id: client_id.to_owned(),
+        ..convert(id, request_id)
+    }
+}
+
 pub fn revert_conversion(id: &str, request_id: String) -> RevertConversionRequest {
     RevertConversionRequest {
         id: id.to_owned(),
@@ -143,70 +152,6 @@ pub fn close(id: &str, outcome: OpportunityOutcome, request_id: String) -> Close
 pub fn reopen(id: &str, request_id: String) -> ReopenOpportunityRequest {
     ReopenOpportunityRequest {
         id: id.to_owned(),
-        request_id,
-        ..Default::default()
-    }
-}
-
-/// An order with the single action provision-client.
-pub fn order(lead_id: &str, request_id: String) -> CreateOrderRequest {
-    let order = Some(Order {
-        lead_id: lead_id.to_owned(),
-        ..Default::default()
-    });
-    CreateOrderRequest {
-        order,
-        request_id,
-        ..Default::default()
-    }
-}
-
-/// Runs the action provision-client.
-pub fn run(order_id: &str, request_id: String) -> RunActionRequest {
-    RunActionRequest {
-        order_id: order_id.to_owned(),
-        action: "provision-client".to_owned(),
-        request_id,
-        ..Default::default()
-    }
-}
-
-/// An order with the single EXTERNAL action `install`.
-pub fn order_to_install(lead_id: &str, request_id: String) -> CreateOrderRequest {
-    let mut request = order(lead_id, request_id);
-    let install = OrderAction {
-        key: "install".to_owned(),
-        r#type: ActionType::External.into(),
-        ..Default::default()
-    };
-    request.order.get_or_insert_default().actions = vec![install];
-    request
-}
-
-/// Claims up to `max` actions `install` for so many seconds.
-pub fn claim(max: i32, seconds: i64, request_id: String) -> ClaimActionsRequest {
-    ClaimActionsRequest {
-        actions: vec!["install".to_owned()],
-        max,
-        lease: Some(prost_types::Duration { seconds, nanos: 0 }),
-        request_id,
-        ..Default::default()
-    }
-}
-
-/// Reports that a claimed action succeeded.
-pub fn report(run_id: &str, request_id: String) -> ReportActionRequest {
-    ReportActionRequest {
-        run_id: run_id.to_owned(),
-        outcome: RunOutcome::Succeeded.into(),
-        request_id,
-        ..Default::default()
-    }
-}
-
-pub fn release(run_id: &str, request_id: String) -> ReleaseActionRequest {
-    ReleaseActionRequest {
-        run_id: run_id.to_owned(),
         request_id,
         ..Default::default()
     }

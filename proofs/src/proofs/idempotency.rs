@@ -2,21 +2,22 @@
 //! replica was killed and restarted, each replica gets the same request again, a request with another body, and
 //! one from another principal. Shown to fail by `answer-not-kept`.
 
+mod rpcs;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use leadsmith_proto::OpportunityOutcome;
-use prost::Message as _;
 use tokio::task::JoinSet;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::harness::client::{Caller, reason};
+use crate::harness::consistency;
 use crate::harness::context::{Context, Fixture, PASSWORD};
 use crate::harness::program::Serving;
 use crate::harness::report::Findings;
-use crate::harness::{consistency, requests};
+use rpcs::{By, RPCS, Rpc, Target};
 
 const TIMES: usize = 64;
 /// How often a call is retried after an error that allows it.
@@ -28,94 +29,14 @@ const RETRYABLE: &[&str] = &[
     "SERVER_OVERLOADED",
     "PASSWORD_ATTEMPTS_EXCEEDED",
 ];
-/// Operators that may erase leads.
+/// Operators that may erase leads and change queues.
 const ADMINS: [&str; 2] = ["adam", "eve"];
 /// The number of rows in all tables that a change can write to.
 const EFFECTS: &str = "SELECT (SELECT count(*) FROM leads) + (SELECT count(*) FROM opportunities) \
                        + (SELECT count(*) FROM orders) + (SELECT count(*) FROM action_runs) \
+                       + (SELECT count(*) FROM order_queues) \
                        + (SELECT count(*) FROM history) + (SELECT count(*) FROM events) \
                        + (SELECT count(*) FROM idempotency_records)";
-
-/// An RPC and its request for a target.
-struct Rpc {
-    name: &'static str,
-    /// Whether the request contains an operator's own password.
-    password: bool,
-    request: Request,
-}
-
-/// The target of a call: the name for a new record, or an existing lead with an order or an opportunity.
-#[derive(Default)]
-struct Target {
-    name: String,
-    lead: String,
-    order: String,
-    opportunity: String,
-}
-
-type Request = fn(&Target, String) -> Vec<u8>;
-
-const fn rpc(name: &'static str, request: Request) -> Rpc {
-    Rpc {
-        name,
-        password: false,
-        request,
-    }
-}
-
-const fn with_password(name: &'static str, request: Request) -> Rpc {
-    Rpc {
-        name,
-        password: true,
-        request,
-    }
-}
-
-const RPCS: &[Rpc] = &[
-    rpc("LeadService/Create", |of, id| {
-        requests::create(&of.name, id).encode_to_vec()
-    }),
-    rpc("LeadService/Update", |of, id| {
-        requests::update(&of.lead, "1", id).encode_to_vec()
-    }),
-    with_password("LeadService/Update", |of, id| {
-        let email = format!("{}@example.com", of.lead);
-        requests::update_email(&of.lead, &email, id).encode_to_vec()
-    }),
-    rpc("LeadService/Deactivate", |of, id| {
-        requests::deactivate(&of.lead, id).encode_to_vec()
-    }),
-    rpc("LeadService/Reactivate", |of, id| {
-        requests::reactivate(&of.lead, id).encode_to_vec()
-    }),
-    rpc("LeadService/Convert", |of, id| {
-        requests::convert(&of.lead, id).encode_to_vec()
-    }),
-    rpc("LeadService/RevertConversion", |of, id| {
-        requests::revert_conversion(&of.lead, id).encode_to_vec()
-    }),
-    with_password("LeadService/Erase", |of, id| {
-        requests::erase(&of.lead, id).encode_to_vec()
-    }),
-    rpc("OpportunityService/Create", |of, id| {
-        requests::opportunity(&of.lead, &of.name, id).encode_to_vec()
-    }),
-    rpc("OpportunityService/Update", |of, id| {
-        requests::next_step(&of.opportunity, "1", id).encode_to_vec()
-    }),
-    rpc("OpportunityService/Close", |of, id| {
-        requests::close(&of.opportunity, OpportunityOutcome::Lost, id).encode_to_vec()
-    }),
-    rpc("OpportunityService/Reopen", |of, id| {
-        requests::reopen(&of.opportunity, id).encode_to_vec()
-    }),
-    rpc("OrderService/Create", |of, id| {
-        requests::order(&of.lead, id).encode_to_vec()
-    }),
-    rpc("OrderService/RunAction", |of, id| {
-        requests::run(&of.order, id).encode_to_vec()
-    }),
-];
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
@@ -203,16 +124,23 @@ impl<'a> Scenario<'a> {
         principals: &'a Principals,
         server: &Serving,
     ) -> Result<Self> {
-        let sales = principals.sales[0].at(&server.address).await?;
-        let of = |whose| prepare(rpc, &sales, format!("{whose} {id}"));
-        let (target, another, theirs) = (of("ours"), of("another"), of("theirs"));
-        let (target, another, theirs) = (target.await?, another.await?, theirs.await?);
+        let admin = principals.admins[0].at(&server.address).await?;
+        let [ours, theirs] = &principals.sales;
+        let (ours, theirs) = (
+            ours.at(&server.address).await?,
+            theirs.at(&server.address).await?,
+        );
+        // Only who claimed an action can report it.
+        let of = |whose, sales| rpc.prepare(sales, &admin, format!("{whose} {id}"));
+        let target = of("ours", &ours).await?;
+        let another = of("another", &ours).await?;
+        let theirs = of("theirs", &theirs).await?;
         Ok(Self {
             rpc,
             id,
-            callers: match rpc.password {
-                true => &principals.admins,
-                false => &principals.sales,
+            callers: match rpc.by {
+                By::Sales => &principals.sales,
+                By::Admins => &principals.admins,
             },
             target,
             another,
@@ -322,37 +250,6 @@ impl<'a> Scenario<'a> {
         }
         Ok(())
     }
-}
-
-/// Creates the target that the RPC needs.
-async fn prepare(rpc: &Rpc, caller: &Caller, name: String) -> Result<Target> {
-    let lead = caller.create(&format!("For {name}"), "").await?.id;
-    let order = match rpc.name {
-        "OrderService/RunAction" => caller.order(&lead).await?,
-        _ => String::new(),
-    };
-    if rpc.name == "LeadService/Reactivate" {
-        caller.deactivate(&lead).await?;
-    }
-    if rpc.name == "LeadService/RevertConversion" {
-        caller.convert(&lead).await?;
-    }
-    let opportunity = match rpc.name {
-        "OpportunityService/Update" | "OpportunityService/Close" | "OpportunityService/Reopen" => {
-            caller.opportunity(&lead, &name).await?
-        }
-        _ => String::new(),
-    };
-    if rpc.name == "OpportunityService/Reopen" {
-        let close = requests::close(&opportunity, OpportunityOutcome::Won, String::new());
-        caller.opportunities().close(caller.request(close)).await?;
-    }
-    Ok(Target {
-        name,
-        lead,
-        order,
-        opportunity,
-    })
 }
 
 /// Returns the response and the number of retries.

@@ -32,6 +32,7 @@ mod pool;
 mod revoke;
 mod secrets;
 mod strangers;
+mod suite;
 mod sync;
 mod timing;
 mod tls;
@@ -100,6 +101,21 @@ pub const PROOFS: &[Proof] = &[
         databases: BOTH,
         bugs: &[("revert-keeps-client", BOTH)],
         run: |context| Box::pin(histories::run(context)),
+    },
+    Proof {
+        name: "tests",
+        promise: "Lookups find exactly what they should, and random calls do what a small model of the records says",
+        databases: BOTH,
+        bugs: &[
+            ("query-not-folded", BOTH),
+            ("phone-not-compared", BOTH),
+            ("missing-shifts", BOTH),
+            ("deactivated-uncounted", BOTH),
+            ("skip-frees-all", BOTH),
+            ("archived-takes-orders", BOTH),
+            ("revert-keeps-client", BOTH),
+        ],
+        run: |context| Box::pin(suite::run(context)),
     },
     Proof {
         name: "claims",

@@ -7,6 +7,7 @@ use anyhow::Result;
 use sea_orm::prelude::{DateTimeUtc, Uuid};
 
 use super::{Shared, lock};
+use crate::harness::consistency;
 use crate::harness::database::Database;
 use crate::harness::report::Findings;
 
@@ -15,16 +16,6 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "orders that are not COMPLETE",
         "SELECT count(*) FROM orders WHERE state <> 'COMPLETE'",
-    ),
-    (
-        "orders without exactly one history row per version",
-        "SELECT count(*) FROM orders o WHERE o.version <> \
-         (SELECT count(*) FROM history h WHERE h.subject_id = o.id)",
-    ),
-    (
-        "orders without exactly one event per version",
-        "SELECT count(*) FROM orders o WHERE o.version <> \
-         (SELECT count(*) FROM events e WHERE e.subject_id = o.id)",
     ),
     (
         "orders without exactly one entry of the ledger per change",
@@ -53,6 +44,7 @@ pub(super) async fn check(
     shared: &Shared,
     findings: &mut Findings,
 ) -> Result<()> {
+    consistency::check_orders(database, findings).await?;
     let db = database.connect().await?;
     for (what, sql) in CHECKS {
         let count = db.count(sql).await?;

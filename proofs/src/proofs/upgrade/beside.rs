@@ -4,6 +4,10 @@
 //! previous one serves on the new schema as after a rollback, then this one again. The calls continue throughout. No
 //! acknowledged change may be lost or made twice, calls may fail only while servers start or stop, and this version
 //! returns the stored response to a request id of the previous version, byte for byte.
+//!
+//! Both versions create orders with EXTERNAL actions and change them by hand. Once every server has this version, callers
+//! also use what the previous one does not know: workers claim and report the actions that either version left open, each
+//! of which must be found once, and leads are joined to clients, and conversions of either version are reverted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,6 +79,7 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
         }
     };
     load.servers_changing(false);
+    load.every_server_is_new();
     let until_new = load.seen().changes.len();
     tokio::time::sleep(time).await;
     load.stop();
@@ -92,6 +97,7 @@ pub async fn run(context: &Context<'_>, findings: &mut Findings) -> Result<()> {
     );
     let by_new = load.seen().changes.len() - until_new;
     findings.fact("changes by this version", by_new);
+    load.finish_work(&mut context.random(2)).await;
     check(&load, &fixture, findings).await?;
     replay(&load, by_old, &fixture, &new, findings).await
 }
@@ -121,6 +127,7 @@ async fn end(load: &Load, servers: Vec<Serving>, findings: &mut Findings) -> Res
 async fn check(load: &Load, fixture: &Fixture, findings: &mut Findings) -> Result<()> {
     let present = leads(&fixture.database).await?;
     consistency::check(&fixture.database, findings).await?;
+    consistency::check_orders(&fixture.database, findings).await?;
     let seen = load.seen();
     seen.broken.iter().for_each(|why| findings.broke(why));
     for (id, lead) in &seen.leads {
@@ -137,6 +144,19 @@ async fn check(load: &Load, fixture: &Fixture, findings: &mut Findings) -> Resul
             present.len()
         )
     });
+    let forgotten = seen.open.difference(&seen.reported).count();
+    let surplus = seen.reported.difference(&seen.open).count();
+    findings.expect(forgotten == 0 && surplus == 0, || {
+        format!(
+            "{forgotten} actions were not found by workers, and {surplus} that were not left open"
+        )
+    });
+    findings.expect(seen.reverted > 0 && seen.joined > 0, || {
+        "no conversion was reverted, or no lead joined".to_owned()
+    });
+    findings.fact("actions that workers have reported", seen.reported.len());
+    findings.fact("leads joined to clients, and separated", seen.joined);
+    findings.fact("conversions reverted", seen.reverted);
     for (reason, count) in &seen.retries {
         let reason = if reason.is_empty() {
             "no reason"

@@ -1,7 +1,7 @@
 //! Callers that take leads through their whole life cycle on whichever servers are running, and retry failed calls
 //! with the same request id.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -46,6 +46,13 @@ pub struct Seen {
     pub changes: Vec<Acknowledged>,
     /// The newest acknowledged version of each lead.
     pub leads: HashMap<Uuid, Lead>,
+    /// Orders with an EXTERNAL action that was left open, and those of which a worker has reported it.
+    pub open: BTreeSet<String>,
+    pub reported: BTreeSet<String>,
+    /// Converted leads whose conversions can be reverted, oldest first.
+    pub revertible: VecDeque<String>,
+    pub reverted: usize,
+    pub joined: usize,
     /// The number of retries, by the reason of the error.
     pub retries: BTreeMap<String, usize>,
     pub broken: Vec<String>,
@@ -59,6 +66,8 @@ pub struct Load {
     next: AtomicUsize,
     /// Whether servers are starting or stopping now, so that a call may fail.
     servers_changing: AtomicBool,
+    /// Whether every server has this version, so that callers may use what the previous one does not know.
+    all_new: AtomicBool,
     stop: AtomicBool,
     seen: Mutex<Seen>,
 }
@@ -87,6 +96,11 @@ impl Load {
         self.servers_changing.store(is, Ordering::SeqCst);
     }
 
+    /// Lets callers use what the previous version does not know.
+    pub fn every_server_is_new(&self) {
+        self.all_new.store(true, Ordering::SeqCst);
+    }
+
     pub fn open(&self, server: u32, caller: Caller) {
         lock(&self.servers).push((server, caller));
     }
@@ -99,7 +113,7 @@ impl Load {
         lock(&self.seen)
     }
 
-    fn broke(&self, why: String) {
+    pub(super) fn broke(&self, why: String) {
         self.seen().broken.push(why);
     }
 
@@ -112,7 +126,7 @@ impl Load {
     }
 
     /// Makes a call and retries it as the documentation requires. An error that nothing explains is recorded.
-    async fn call(&self, rpc: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) async fn call(&self, rpc: &str, body: &[u8]) -> Result<Vec<u8>, String> {
         for _ in 0..REPEATS {
             let Some(caller) = self.caller() else {
                 tokio::time::sleep(PAUSE).await;
@@ -138,7 +152,7 @@ impl Load {
     }
 
     /// Makes a change and records it.
-    async fn change<R: Message + Default>(
+    pub(super) async fn change<R: Message + Default>(
         &self,
         rpc: &'static str,
         request: impl Message,
@@ -155,7 +169,7 @@ impl Load {
     }
 
     /// Records the current state of a lead.
-    fn note(&self, lead: Option<Lead>) -> Result<Lead, String> {
+    pub(super) fn note(&self, lead: Option<Lead>) -> Result<Lead, String> {
         let lead = lead.ok_or("a response has no lead")?;
         let id = lead.id.parse().map_err(|_| "a lead has no id")?;
         self.seen().leads.insert(id, lead.clone());
@@ -174,7 +188,7 @@ impl Load {
     }
 
     /// Creates a lead, changes it, deactivates and reactivates every third one, and converts it, directly or
-    /// through its order.
+    /// through its order. Most have another order with work for people or workers.
     async fn run_life_cycle(
         &self,
         name: String,
@@ -210,6 +224,11 @@ impl Load {
             ..Default::default()
         };
         self.call("LeadService/List", &list.encode_to_vec()).await?;
+        match number % 4 {
+            0 | 2 => self.do_by_hand(&id, number / 2, &mut request_id).await?,
+            1 => self.leave_to_workers(&id, &mut request_id).await?,
+            _ => {}
+        }
         let converted = if number.is_multiple_of(2) {
             let request = requests::run(&order_id, request_id());
             let done: proto::RunActionResponse =
@@ -221,11 +240,22 @@ impl Load {
                 self.change("LeadService/Convert", request).await?;
             done.lead
         };
-        self.look(&self.note(converted)?).await
+        self.look(&self.note(converted)?).await?;
+        if number % 4 == 3 {
+            // None of its orders is COMPLETE.
+            self.seen().revertible.push_back(id);
+        }
+        if self.all_new.load(Ordering::SeqCst) {
+            self.work_as_worker(1, requests::INSTALL, &mut request_id)
+                .await?;
+            self.revert_and_convert(&mut request_id).await?;
+            self.join_and_revert(&name, &mut request_id).await?;
+        }
+        Ok(())
     }
 
     /// Checks that a lead is as last acknowledged, whichever server responds.
-    async fn look(&self, wanted: &Lead) -> Result<(), String> {
+    pub(super) async fn look(&self, wanted: &Lead) -> Result<(), String> {
         let get = proto::GetLeadRequest {
             id: wanted.id.clone(),
         };

@@ -8,6 +8,7 @@
 mod beside;
 mod load;
 mod together;
+mod work;
 
 use anyhow::Result;
 
