@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::builds::{self, ROOT};
+use super::builds::{self, ROOT, Tests};
 use super::cluster::run;
 
 /// The name of a bug: the file name of its patch, without the extension.
@@ -28,12 +28,12 @@ pub fn build() -> Result<PathBuf> {
     builds::build(&source, &folder).context("the service with seeded bugs does not build")
 }
 
-/// Builds the tests of the service with all bugs. Returns their sources and the program that runs them.
-pub fn build_tests() -> Result<(PathBuf, PathBuf)> {
+/// Builds the tests of the service with all bugs.
+pub fn build_tests() -> Result<Tests> {
     let (source, folder) = tree()?;
-    let tests = builds::build_tests(&source, &folder);
-    let tests = tests.context("the tests of the service with seeded bugs do not build")?;
-    Ok((source, tests))
+    let program = builds::build_tests(&source, &folder);
+    let program = program.context("the tests of the service with seeded bugs do not build")?;
+    Ok(Tests { source, program })
 }
 
 /// Brings the copy of this tree with all bugs up to date. Returns its folder, and the one that it is built into.

@@ -13,6 +13,14 @@ pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The line of Cargo.toml and Cargo.lock that contains the packages' version.
 const VERSION: &str = "version = \"0.1.0\"";
 
+/// A build of the service's tests.
+#[derive(Clone)]
+pub struct Tests {
+    /// The tree that it was built from.
+    pub source: PathBuf,
+    pub program: PathBuf,
+}
+
 /// The target folder in which this program was built, and the folder of its profile in it.
 fn folders() -> Result<(PathBuf, String)> {
     let program = std::env::current_exe()?;

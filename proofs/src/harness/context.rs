@@ -1,11 +1,13 @@
 //! The inputs of a proof: the program, a new database, accounts, and a random generator.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Result;
 
-use super::bugs::Bug;
+use super::bugs::{self, Bug};
+use super::builds::{self, ROOT, Tests};
 use super::client::Caller;
 use super::cluster::Cluster;
 use super::database::{Database, Kind};
@@ -18,6 +20,8 @@ pub struct Setting {
     program: Program,
     /// Started at first use.
     cluster: Mutex<Option<Arc<Cluster>>>,
+    /// Built at first use.
+    tests: OnceLock<Tests>,
     /// Numbers the databases.
     next: AtomicU64,
 }
@@ -29,6 +33,7 @@ impl Setting {
             long,
             program: Program::build(seeded)?,
             cluster: Mutex::default(),
+            tests: OnceLock::new(),
             next: AtomicU64::new(0),
         })
     }
@@ -68,6 +73,22 @@ impl<'a> Context<'a> {
             kind: self.kind,
             program,
         }
+    }
+
+    /// The service's tests, of the same build as the service.
+    pub fn tests(&self) -> Result<Tests> {
+        if let Some(tests) = self.setting.tests.get() {
+            return Ok(tests.clone());
+        }
+        let tests = match self.program.bug() {
+            Some(_) => bugs::build_tests()?,
+            None => {
+                let source = Path::new(ROOT).to_path_buf();
+                let program = builds::build_tests(&source, &builds::target()?)?;
+                Tests { source, program }
+            }
+        };
+        Ok(self.setting.tests.get_or_init(|| tests).clone())
     }
 
     /// A size that depends on the form, short or long.

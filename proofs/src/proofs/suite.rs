@@ -2,14 +2,12 @@
 //! compares random calls on leads, opportunities, orders and queues with a small model. Each is shown to fail by the bugs
 //! in [`TESTS`]. The long form tries 2,000 histories of the model.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::process::Command;
 
-use crate::harness::bugs::{self, Bug, VARIABLE};
-use crate::harness::builds::{self, ROOT};
+use crate::harness::bugs::{Bug, VARIABLE};
 use crate::harness::context::Context;
 use crate::harness::database::Kind;
 use crate::harness::report::Findings;
@@ -40,6 +38,8 @@ const TESTS: &[(Bug, &str)] = &[
 
 /// The number of histories in the short and in the long form. With a bug, the first that shows it is the last.
 const HISTORIES: [u32; 2] = [40, 2_000];
+/// What a test prints that found something else than it should.
+const COMPARED: &str = "left == right";
 /// Of the output of a test that failed, this many characters are printed.
 const PRINTED: usize = 2_000;
 
@@ -66,7 +66,12 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         let line = |outcome: &str| format!("test {name} ... {outcome}");
         let has = |outcome: &str| output.lines().any(|found| found == line(outcome));
         ensure!(has("ok") || has("FAILED"), "{name} did not run: {output}");
-        findings.expect(has("ok"), || failure(&output, name));
+        if has("FAILED") {
+            let failure = failure(&output, name);
+            // A test may also fail because the machine is too busy. That does not show the bug.
+            ensure!(bug.is_none() || failure.contains(COMPARED), "{failure}");
+            findings.broke(failure);
+        }
     }
     findings.fact("tests", names.len());
     findings.fact("histories of the model", histories);
@@ -75,20 +80,13 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
 
 /// Runs these tests, of the build with the bugs if one of them is active, and returns the output.
 async fn run_tests(context: &Context<'_>, names: &[String], histories: u32) -> Result<String> {
-    let (source, tests) = match context.program.bug() {
-        Some(_) => bugs::build_tests()?,
-        None => {
-            let source = Path::new(ROOT).to_path_buf();
-            let tests = builds::build_tests(&source, &builds::target()?)?;
-            (source, tests)
-        }
-    };
-    let mut command = Command::new(tests);
+    let tests = context.tests()?;
+    let mut command = Command::new(tests.program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADSMITH_")) {
         command.env_remove(name);
     }
     command
-        .current_dir(source.join("tests"))
+        .current_dir(tests.source.join("tests"))
         .env("LEADSMITH_TEST_HISTORIES", histories.to_string())
         .arg("--exact")
         .args(names)
