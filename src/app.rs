@@ -18,8 +18,12 @@ use crate::auth::passwords::Passwords;
 use crate::commit::{GroupCommit, Record as _};
 use crate::config::{Limits, ServeSettings, StartupError};
 use crate::core::clock::Clock;
+use crate::db::event_log::EventLog;
 use crate::db::{Db, connect, migrate};
 use crate::features::clients::{Clients, api::ClientApi};
+use crate::features::events;
+use crate::features::events::api::EventApi;
+use crate::features::events::hub::Hub;
 use crate::features::leads::{Leads, Reversal, api::LeadApi};
 use crate::features::operators::{Operators, api::OperatorApi};
 use crate::features::opportunities::{Opportunities, api::OpportunityApi};
@@ -30,6 +34,7 @@ use crate::features::service_accounts::{ServiceAccounts, api::ServiceAccountApi}
 use crate::features::sessions::api::AuthApi;
 use crate::features::{self};
 use crate::grpc::page::PageTokens;
+use crate::grpc::watch_token::WatchTokens;
 use crate::jobs::retention::{self, RetentionPolicy};
 use crate::jobs::{last_use, search_texts};
 use crate::server::tls::Tls;
@@ -53,6 +58,8 @@ pub struct App {
     pub page_tokens: PageTokens,
     /// The use cases of leads.
     pub leads: Leads,
+    /// What the streams of events share.
+    events: Arc<Hub<proto::ChangeEvent>>,
 }
 
 /// A running application.
@@ -82,8 +89,12 @@ impl App {
         let db = connect::open(url, &settings.limits, clock.clone()).await?;
         let passwords = Passwords::with_min_length(settings.passwords.min_password_length);
         let auth = Arc::new(Auth::new(db.clone(), clock.clone(), passwords));
+        let log = EventLog::new(db.clone());
+        log.identify().await?;
+        let key = db.shared_key("page-tokens").await?;
+        let watch_tokens = WatchTokens::new(&key, log.clone());
         Ok(Self {
-            page_tokens: PageTokens::new(db.shared_key("page-tokens").await?),
+            page_tokens: PageTokens::new(key, watch_tokens.clone()),
             commit: GroupCommit::new(&db, &settings.limits, features::RECORDS).observed_by({
                 let auth = Arc::clone(&auth);
                 move |kind, id| {
@@ -101,6 +112,13 @@ impl App {
                 },
             ),
             auth,
+            events: Hub::new(
+                log,
+                watch_tokens,
+                clock.clone(),
+                &settings.limits,
+                events::api::render::event,
+            ),
             clock,
             db,
         })
@@ -182,6 +200,12 @@ impl App {
                     queues: OrderQueues::new(db()),
                     commit: self.commit.clone(),
                     page_tokens: self.page_tokens.clone(),
+                }
+            ))
+            .add_service(service!(
+                proto::event_service_server::EventServiceServer<_>,
+                EventApi {
+                    hub: Arc::clone(&self.events),
                 }
             ))
             .add_service(service!(

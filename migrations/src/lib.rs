@@ -31,6 +31,7 @@ mod m0022_clients;
 mod m0023_outdated_texts;
 mod m0024_search_texts;
 mod m0025_request_ids;
+mod m0026_event_log;
 mod schema;
 pub mod search_index;
 pub mod search_text;
@@ -70,6 +71,7 @@ impl MigratorTrait for Migrator {
             expand(m0023_outdated_texts::Migration),
             expand(m0024_search_texts::Migration),
             expand(m0025_request_ids::Migration),
+            expand(m0026_event_log::Migration),
         ]
     }
 }

@@ -18,6 +18,7 @@ pub mod peer;
 pub mod policy;
 pub mod reservation;
 pub mod sessions;
+pub mod stream;
 pub mod tokens;
 
 mod identity;

@@ -24,6 +24,9 @@ const VIEWER: Access = Access::AtLeast(Role::Viewer);
 const SALES: Access = Access::AtLeast(Role::Sales);
 const ADMIN: Access = Access::AtLeast(Role::Admin);
 
+/// The RPC whose response is a stream without an end.
+pub const WATCH: &str = "leadsmith.v1.EventService/Watch";
+
 /// Every RPC that the server serves.
 pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.LeadService/Create", SALES),
@@ -70,6 +73,8 @@ pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.OrderQueueService/Archive", ADMIN),
     ("leadsmith.v1.OrderQueueService/Unarchive", ADMIN),
     ("leadsmith.v1.OrderQueueService/ListHistory", VIEWER),
+    // Events of operators and service accounts are left out for other roles than ADMIN.
+    (WATCH, VIEWER),
     ("leadsmith.v1.AuthService/SignIn", OPEN),
     ("leadsmith.v1.AuthService/SignOut", AUTHENTICATED),
     ("leadsmith.v1.AuthService/WhoAmI", AUTHENTICATED),

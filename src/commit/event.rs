@@ -1,5 +1,5 @@
 //! The outbox: one event for each accepted change, for external consumers. `seq` is the order in which
-//! events were written.
+//! events were written; the order in which they are read is that of `db::event_log`.
 //!
 //! An event contains the whole record when it is created or erased, and otherwise the fields that changed,
 //! with old and new values. So its size is in proportion to the change, and each version of a record can be
@@ -26,6 +26,8 @@ pub(super) fn to_row(tx: &Tx, call: &Call, change: Change) -> Result<event::Acti
         time: Set(change.time),
         actor: Set(to_json(&*call.principal)?),
         record: Set(change.payload.into_json()),
+        // The database's default is the id of the transaction.
+        transaction_id: NotSet,
     })
 }
 

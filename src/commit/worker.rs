@@ -187,6 +187,9 @@ impl Worker {
     /// Sends the responses of a committed batch. If personal data was erased, the responses are sent after
     /// SQLite's files are scrubbed. Changes that met a lock are deferred.
     fn finish(&self, changes: Vec<Queued>, outcome: &BatchOutcome, span: &Span) {
+        if outcome.is_written {
+            self.db.events_committed();
+        }
         let (mut decided, mut deferred) = (Vec::new(), Vec::new());
         let mut outcomes = outcome.changes.iter();
         for change in changes {

@@ -42,6 +42,9 @@ const MAX_CONNECTIONS: usize = 4_000;
 const MAX_CONNECTIONS_PER_ADDRESS: usize = 1_000;
 const UNREAD_BYTES_PER_PRINCIPAL: usize = 32 << 20;
 const UNREAD_BYTES: usize = 128 << 20;
+const MAX_WATCHES: usize = 1_000;
+const MAX_WATCHES_PER_PRINCIPAL: usize = 200;
+const WATCH_BUFFER: usize = 64 << 20;
 const DEFAULT_DEADLINE: Seconds = seconds!(10);
 const MAX_DEADLINE: Seconds = seconds!(60);
 const DRAIN: Seconds = seconds!(25);
@@ -115,6 +118,34 @@ pub struct Limits {
         value_name = "BYTES"
     )]
     pub unread_bytes: usize,
+    /// Concurrent streams of EventService.Watch, 1 to 1000000; more fail with WATCH_LIMIT
+    #[arg(
+        long,
+        env = "LEADSMITH_MAX_WATCHES",
+        default_value_t = MAX_WATCHES,
+        value_parser = values::number::<usize>(1..=1_000_000),
+        value_name = "N"
+    )]
+    pub max_watches: usize,
+    /// Concurrent streams of EventService.Watch for each operator or service account, 1 to 1000000
+    #[arg(
+        long,
+        env = "LEADSMITH_MAX_WATCHES_PER_PRINCIPAL",
+        default_value_t = MAX_WATCHES_PER_PRINCIPAL,
+        value_parser = values::number::<usize>(1..=1_000_000),
+        value_name = "N"
+    )]
+    pub max_watches_per_principal: usize,
+    /// Bytes of recent events that are kept in memory for the streams of EventService.Watch, 1048576 to
+    /// 1073741824; a stream whose client is further behind ends with WATCH_TOO_SLOW
+    #[arg(
+        long,
+        env = "LEADSMITH_WATCH_BUFFER",
+        default_value_t = WATCH_BUFFER,
+        value_parser = values::number::<usize>(1 << 20..=1 << 30),
+        value_name = "BYTES"
+    )]
+    pub watch_buffer: usize,
     /// Seconds that a call without a deadline may take, 0.01 to 3600 as all times here
     #[arg(
         long,
@@ -237,6 +268,9 @@ impl Default for Limits {
             max_connections_per_address: MAX_CONNECTIONS_PER_ADDRESS,
             unread_bytes_per_principal: UNREAD_BYTES_PER_PRINCIPAL,
             unread_bytes: UNREAD_BYTES,
+            max_watches: MAX_WATCHES,
+            max_watches_per_principal: MAX_WATCHES_PER_PRINCIPAL,
+            watch_buffer: WATCH_BUFFER,
             default_deadline: DEFAULT_DEADLINE.duration,
             max_deadline: MAX_DEADLINE.duration,
             drain: DRAIN.duration,
@@ -279,6 +313,12 @@ impl Limits {
                 self.unread_bytes_per_principal.to_string(),
             ),
             ("unread-bytes", self.unread_bytes.to_string()),
+            ("max-watches", self.max_watches.to_string()),
+            (
+                "max-watches-per-principal",
+                self.max_watches_per_principal.to_string(),
+            ),
+            ("watch-buffer", self.watch_buffer.to_string()),
             ("default-deadline", in_seconds(self.default_deadline)),
             ("max-deadline", in_seconds(self.max_deadline)),
             ("drain", in_seconds(self.drain)),

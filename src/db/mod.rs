@@ -18,6 +18,7 @@ pub mod connect;
 mod connect_failure;
 mod connection;
 pub mod entities;
+pub mod event_log;
 pub mod failover;
 pub mod json;
 mod keys;
@@ -50,7 +51,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -89,6 +90,8 @@ pub struct Db {
     file: Option<Arc<open_file::OpenFile>>,
     /// How long the writer waits for a lock that another process holds; only on SQLite.
     write_wait: Duration,
+    /// Notified after each commit that wrote events.
+    event_commits: Arc<Notify>,
 }
 
 /// The connections of a [`Db`].
@@ -132,6 +135,7 @@ impl Db {
             scrub_state: Arc::default(),
             file: file.map(Arc::new),
             write_wait,
+            event_commits: Arc::default(),
         }
     }
 

@@ -26,6 +26,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The maximum number of bytes of a metadata value.
 const MAX_VALUE: usize = 256;
+/// The maximum number of bytes of a token in the metadata.
+const MAX_TOKEN: usize = 1_024;
 /// The maximum number of bytes of a list of keys in the metadata.
 const MAX_LIST: usize = 768;
 /// The maximum number of bytes of a precondition's subject.
@@ -95,6 +97,15 @@ impl Error {
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Display) -> Self {
         self.0.metadata.push((key, bounded(value, MAX_VALUE)));
+        self
+    }
+
+    /// Adds a token, whole. A token that is too long for the headers of an error is left out.
+    #[must_use]
+    pub fn with_token(mut self, key: &'static str, token: String) -> Self {
+        if token.len() <= MAX_TOKEN {
+            self.0.metadata.push((key, token));
+        }
         self
     }
 

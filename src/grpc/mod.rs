@@ -8,6 +8,8 @@ mod mutate;
 pub mod page;
 pub mod read;
 pub mod render;
+mod seal;
+pub mod watch_token;
 
 use prost::Message;
 use sha2::{Digest, Sha256};

@@ -1,17 +1,14 @@
 //! Pagination of lists. A page token contains the position of the next page as the keys of the last row, so
 //! that a late page costs about as much as the first. It is signed together with the call that it belongs
-//! to, so that it cannot be altered or sent with another call. All replicas share the signing key. This is
-//! our own code because no maintained library signs cursors.
+//! to, so that it cannot be altered or sent with another call.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
 use serde::{Serialize, de::DeserializeOwned};
-use sha2::Sha256;
 use tonic::Code;
 use uuid::Uuid;
 
+use super::seal::Seal;
+use super::watch_token::WatchTokens;
 use crate::core::call::Call;
 use crate::core::page::PageInput;
 use crate::core::violations::{Reason, Violations};
@@ -20,8 +17,6 @@ use crate::error::{Error, ErrorReason, Result};
 
 const DEFAULT_SIZE: u64 = 50;
 const MAX_SIZE: u64 = 1_000;
-/// HMAC-SHA-256, truncated to 128 bits.
-const TAG_LENGTH: usize = 16;
 /// The maximum number of bytes of a page, below the default limit of 4 MiB of gRPC clients.
 pub const MAX_PAGE_BYTES: usize = 3 << 20;
 /// Longer tokens cannot be valid: a key is at most 200 characters of at most 4 bytes each, in JSON.
@@ -66,6 +61,7 @@ pub(crate) use paged;
 #[derive(Clone)]
 pub struct PageTokens {
     key: [u8; 32],
+    watch: WatchTokens,
 }
 
 impl std::fmt::Debug for PageTokens {
@@ -76,8 +72,8 @@ impl std::fmt::Debug for PageTokens {
 
 impl PageTokens {
     /// Uses the key that all replicas share.
-    pub fn new(key: [u8; 32]) -> Self {
-        Self { key }
+    pub fn new(key: [u8; 32], watch: WatchTokens) -> Self {
+        Self { key, watch }
     }
 
     /// Reads the requested page. Takes the page fields out of the request, because the token is bound to
@@ -94,62 +90,15 @@ impl PageTokens {
             scope: self.scope(call, request),
             size: size(violations, page_size),
             token,
+            watch: self.watch.clone(),
         }
     }
 
     /// The scope of a token: the caller, the RPC, the filters and the order.
-    fn scope(&self, call: &Call, bare: &impl Message) -> Scope {
-        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length");
-        mac.update(call.rpc.as_bytes());
-        mac.update(&[0]);
-        mac.update(call.principal.id.as_bytes());
-        mac.update(&bare.encode_to_vec());
-        mac.update(&[0]);
-        Scope(mac)
-    }
-}
-
-/// The call that a token is bound to.
-#[derive(Clone)]
-struct Scope(Hmac<Sha256>);
-
-impl Scope {
-    /// The token of the page after `cursor`.
-    fn sign(&self, cursor: &impl Serialize) -> Result<String> {
-        let mut token = serde_json::to_vec(cursor).map_err(Error::internal)?;
-        let mut mac = self.0.clone();
-        mac.update(&token);
-        token.extend_from_slice(&mac.finalize().into_bytes()[..TAG_LENGTH]);
-        Ok(URL_SAFE_NO_PAD.encode(token))
-    }
-
-    /// The cursor in a token; `None` for the first page, which has no token.
-    ///
-    /// # Errors
-    /// `PAGE_TOKEN_INVALID` if the token was altered or belongs to another call.
-    fn open<C: DeserializeOwned>(&self, token: &str) -> Result<Option<C>> {
-        if token.is_empty() {
-            return Ok(None);
-        }
-        if token.len() > MAX_TOKEN_LENGTH {
-            return Err(page_token_invalid());
-        }
-        let bytes = URL_SAFE_NO_PAD
-            .decode(token)
-            .map_err(|_| page_token_invalid())?;
-        let split = bytes
-            .len()
-            .checked_sub(TAG_LENGTH)
-            .ok_or_else(page_token_invalid)?;
-        let (cursor, tag) = bytes.split_at(split);
-        let mut mac = self.0.clone();
-        mac.update(cursor);
-        mac.verify_truncated_left(tag)
-            .map_err(|_| page_token_invalid())?;
-        serde_json::from_slice(cursor)
-            .map(Some)
-            .map_err(|_| page_token_invalid())
+    fn scope(&self, call: &Call, bare: &impl Message) -> Seal {
+        let (principal, bare) = (call.principal.id, bare.encode_to_vec());
+        let purpose = [call.rpc.as_bytes(), &[0], principal.as_bytes(), &bare, &[0]];
+        Seal::new(&self.key, &purpose)
     }
 }
 
@@ -175,9 +124,10 @@ pub struct Page<R> {
 /// A requested page.
 pub struct PageRequest {
     principal: Uuid,
-    scope: Scope,
+    scope: Seal,
     size: u64,
     token: String,
+    watch: WatchTokens,
 }
 
 impl PageRequest {
@@ -188,9 +138,41 @@ impl PageRequest {
     pub fn input<C: DeserializeOwned>(&self) -> Result<PageInput<C>> {
         Ok(PageInput {
             principal: self.principal,
-            after: self.scope.open(&self.token)?,
+            after: self.cursor()?,
             limit: self.size + 1,
         })
+    }
+
+    /// The cursor in the token; `None` for the first page, which has no token.
+    ///
+    /// # Errors
+    /// `PAGE_TOKEN_INVALID` if the token was altered or belongs to another call.
+    fn cursor<C: DeserializeOwned>(&self) -> Result<Option<C>> {
+        if self.token.is_empty() {
+            return Ok(None);
+        }
+        let cursor = self.scope.open(&self.token, MAX_TOKEN_LENGTH);
+        let cursor = cursor.ok_or_else(page_token_invalid)?;
+        let cursor = serde_json::from_slice(&cursor);
+        cursor.map(Some).map_err(|_| page_token_invalid())
+    }
+
+    /// The token of the page after `cursor`.
+    fn token_after(&self, cursor: &impl Serialize) -> Result<String> {
+        let cursor = serde_json::to_vec(cursor).map_err(Error::internal)?;
+        Ok(self.scope.seal(cursor))
+    }
+
+    /// The token from which every change follows that the pages do not show; empty if this is not the first page.
+    /// Must be called before the first page is read.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn watch_token(&self) -> Result<String> {
+        match self.token.is_empty() {
+            true => self.watch.recent().await,
+            false => Ok(String::new()),
+        }
     }
 
     /// Makes the page. If rows are very large, the page ends early, so that the response is never too large
@@ -211,7 +193,7 @@ impl PageRequest {
             bytes += row.encoded_len();
             let full = page.len() == size || bytes > MAX_PAGE_BYTES;
             if let (true, Some(last)) = (full, &last) {
-                let next_page_token = self.scope.sign(last)?;
+                let next_page_token = self.token_after(last)?;
                 return Ok(Page {
                     rows: page,
                     next_page_token,
@@ -221,7 +203,7 @@ impl PageRequest {
             last = Some(position);
         }
         let next_page_token = match last {
-            Some(last) if part.is_truncated => self.scope.sign(&last)?,
+            Some(last) if part.is_truncated => self.token_after(&last)?,
             _ => String::new(),
         };
         Ok(Page {

@@ -19,10 +19,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use sea_orm::sea_query::{DeleteStatement, Expr, ExprTrait, LockBehavior, LockType, Order, Query};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IdenStatic, Iterable, QueryFilter, QueryOrder,
-    QuerySelect,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IdenStatic, Iterable, QueryFilter};
 use tokio_util::task::AbortOnDropHandle;
 
 use clock_trust::{ClockTrust, MAX_CLOCK_SKEW};
@@ -31,14 +28,12 @@ use crate::auth::SESSION_LIFETIME;
 use crate::auth::attempts::WINDOW;
 use crate::config::Limits;
 use crate::core::clock::Clock;
-use crate::db::entities::{event, idempotency_record, password_attempt, session};
-use crate::db::{Db, LockWait, Tx, Verdict};
+use crate::db::entities::{idempotency_record, password_attempt, session};
+use crate::db::{Db, LockWait, Tx, Verdict, event_log};
 use crate::error::{Error, Result};
 
 /// The maximum number of rows that one transaction deletes.
 const BATCH_ROWS: u64 = 1_000;
-/// How many events one query reads to find old ones.
-const SCAN_ROWS: u64 = 10_000;
 /// The pause between two transactions, in which other writers can proceed.
 const BATCH_PAUSE: Duration = Duration::from_millis(100);
 /// The name of the lock that the deleting replica holds.
@@ -152,11 +147,12 @@ async fn purge(db: &Db, clock: &Clock, policy: &RetentionPolicy) -> Result<Purge
         delete_in_batches(db, move || oldest::<password_attempt::Entity>(column, now)).await?;
     let events = policy.events.and_then(|age| now.checked_sub_signed(age));
     if let Some(time) = events {
-        while let Some(last) = last_event(db, time, now).await? {
-            let deleted = delete_in_batches(db, move || first_events(last)).await?;
+        let latest = now + MAX_CLOCK_SKEW;
+        while let Some(last) = event_log::last_event_before(db, time, latest).await? {
+            let deleted = delete_events(db, last).await?;
             stats.events += deleted;
             if deleted == 0 {
-                // Another replica holds the lock.
+                // Another replica holds the lock, or a transaction is running that is as old as these events.
                 break;
             }
         }
@@ -198,12 +194,34 @@ async fn clamp_future_times(db: &Db, now: DateTime<Utc>) -> Result<()> {
 
 /// Deletes batches until no row is left, or another replica holds the lock.
 async fn delete_in_batches(db: &Db, batch: impl Fn() -> DeleteStatement) -> Result<u64> {
+    repeat(|| {
+        let statement = batch();
+        db.write(move |tx| Box::pin(async move { delete(tx, &statement).await }))
+    })
+    .await
+}
+
+/// Deletes the events up to this one, as [`delete_in_batches`].
+async fn delete_events(db: &Db, last: i64) -> Result<u64> {
+    repeat(|| {
+        db.write(move |tx| {
+            Box::pin(async move {
+                if !try_lock(tx).await? {
+                    return Ok(Verdict::Done(0));
+                }
+                let deleted = event_log::delete_first(tx, last, BATCH_ROWS).await?;
+                Ok(Verdict::Done(deleted))
+            })
+        })
+    })
+    .await
+}
+
+/// Runs batches, which return how many rows they have deleted, until one is not full.
+async fn repeat<F: Future<Output = Result<u64>>>(batch: impl Fn() -> F) -> Result<u64> {
     let mut total = 0;
     loop {
-        let statement = batch();
-        let deleted = db
-            .write(move |tx| Box::pin(async move { delete(tx, &statement).await }))
-            .await?;
+        let deleted = batch().await?;
         total += deleted;
         if deleted < BATCH_ROWS {
             return Ok(total);
@@ -243,48 +261,5 @@ fn oldest<E: EntityTrait>(column: E::Column, time: DateTime<Utc>) -> DeleteState
     Query::delete()
         .from_table(E::default())
         .and_where(Expr::tuple(keys().map(Expr::col)).in_subquery(found))
-        .take()
-}
-
-/// The sequence number of the last event before `time`, among the first events. Events are in the order in which
-/// they were written, so every event before it is at least as old, whatever time it has. So no index by time is
-/// needed. If all events of a page have a time in the future, they say nothing about the events after them, and
-/// the next page is read.
-async fn last_event(db: &Db, time: DateTime<Utc>, now: DateTime<Utc>) -> Result<Option<i64>> {
-    let mut after = 0;
-    loop {
-        let events: Vec<(i64, DateTime<Utc>)> = event::Entity::find()
-            .select_only()
-            .columns([event::Column::Seq, event::Column::Time])
-            .filter(event::Column::Seq.gt(after))
-            .order_by_asc(event::Column::Seq)
-            .limit(SCAN_ROWS)
-            .into_tuple()
-            .all(db.read())
-            .await?;
-        let old = events.iter().rev().find(|(_, written)| *written < time);
-        if let Some((seq, _)) = old {
-            return Ok(Some(*seq));
-        }
-        let in_future = |(_, written): &(i64, DateTime<Utc>)| *written > now + MAX_CLOCK_SKEW;
-        match events.last() {
-            Some((last, _)) if events.iter().all(in_future) => after = *last,
-            _ => return Ok(None),
-        }
-    }
-}
-
-/// Deletes one batch of the events up to `last`, the oldest first.
-fn first_events(last: i64) -> DeleteStatement {
-    let first = Query::select()
-        .column(event::Column::Seq)
-        .from(event::Entity)
-        .and_where(Expr::col(event::Column::Seq).lte(last))
-        .order_by(event::Column::Seq, Order::Asc)
-        .limit(BATCH_ROWS)
-        .take();
-    Query::delete()
-        .from_table(event::Entity)
-        .and_where(Expr::col(event::Column::Seq).in_subquery(first))
         .take()
 }

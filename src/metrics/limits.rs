@@ -19,6 +19,8 @@ pub enum Limit {
     AnonymousCalls,
     /// Streams of health and reflection.
     PublicStreams,
+    /// Streams of events, in all and of one principal.
+    Watches,
     /// Calls whose token is looked up.
     TokenLookups,
     /// Bytes of responses that their clients have not read.
@@ -34,13 +36,14 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Connections,
         Self::Calls,
         Self::CallsOfPrincipal,
         Self::CallRate,
         Self::AnonymousCalls,
         Self::PublicStreams,
+        Self::Watches,
         Self::TokenLookups,
         Self::UnreadBytes,
         Self::QueuedChanges,
@@ -58,6 +61,7 @@ impl Limit {
             Self::CallRate => "call_rate",
             Self::AnonymousCalls => "anonymous_calls",
             Self::PublicStreams => "public_streams",
+            Self::Watches => "watches",
             Self::TokenLookups => "token_lookups",
             Self::UnreadBytes => "unread_bytes",
             Self::QueuedChanges => "queued_changes",

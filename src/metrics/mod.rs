@@ -74,6 +74,12 @@ pub struct Metrics {
     pub password_hash_seconds: Histogram,
     /// How long a password waited for a processor core.
     pub password_wait_seconds: Histogram,
+    /// Events that were sent to the streams of EventService.Watch.
+    pub events_delivered: IntCounter,
+    /// How long after an event was written a stream got it, for events that are new to the server.
+    pub event_delay_seconds: Histogram,
+    /// Streams of EventService.Watch that ended, by cause.
+    pub watches_ended: IntCounterVec,
     /// When the retention job last ended without an error, in seconds since 1970.
     pub retention_last_success: IntGauge,
     /// Runs of the retention job that failed.
@@ -210,6 +216,20 @@ impl Metrics {
                 "leadsmith_password_wait_seconds",
                 "How long a password waited for a processor core before it was hashed",
                 &SECONDS,
+            )?,
+            events_delivered: new.counter(
+                "leadsmith_events_delivered_total",
+                "Events that were sent to streams of EventService.Watch",
+            )?,
+            event_delay_seconds: new.histogram(
+                "leadsmith_event_delay_seconds",
+                "How long after an event's time the server had it ready for the streams of EventService.Watch",
+                &SECONDS,
+            )?,
+            watches_ended: new.counters(
+                "leadsmith_watches_ended_total",
+                "Streams of EventService.Watch that the server ended, by cause (complete or the reason of the error)",
+                &["cause"],
             )?,
             retention_last_success: new.gauge(
                 "leadsmith_retention_last_success_timestamp_seconds",

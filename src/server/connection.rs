@@ -25,6 +25,10 @@ use crate::auth::peer::Peer;
 /// How long a client may take for the TLS handshake, and then again for the HTTP/2 preface.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long before the connection is closed at the latest its streams end. By then the client was asked to leave, so
+/// that it begins the next stream on another connection.
+const STREAM_END: Duration = Duration::from_secs(45);
+
 /// The socket, with or without TLS.
 pub enum Transport {
     Plain(TcpStream),
@@ -36,6 +40,8 @@ pub enum Transport {
 pub struct ConnectInfo {
     pub peer: Peer,
     pub unread: Arc<UnreadResponses>,
+    /// When a stream has to end, so that the connection can be closed.
+    pub stream_end: Instant,
 }
 
 /// The time limits of a connection.
@@ -86,6 +92,7 @@ impl Connection {
             info: ConnectInfo {
                 peer,
                 unread: Arc::default(),
+                stream_end: timeouts.end.checked_sub(STREAM_END).unwrap_or(timeouts.end),
             },
             preface: Some((PREFACE, Box::pin(tokio::time::sleep(HANDSHAKE_TIMEOUT)))),
             unread_checks: tokio::time::interval_at(Instant::now() + interval, interval),

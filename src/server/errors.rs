@@ -70,6 +70,15 @@ pub(super) fn rate_limited(retry_after: Duration) -> Error {
     Error::new(Code::ResourceExhausted, ErrorReason::RateLimited, message).retry_after(retry_after)
 }
 
+/// As many streams are open as are allowed, of this principal or of all. `limit` is that of a principal.
+pub(super) fn watch_limit(limit: usize) -> Error {
+    let message = "As many streams of EventService.Watch are open as the server allows, of this principal or of all \
+                   together. End other streams, or retry in a second.";
+    Error::new(Code::ResourceExhausted, ErrorReason::WatchLimit, message)
+        .with("limit", limit)
+        .retry_after(Duration::from_secs(1))
+}
+
 pub(super) fn deadline_exceeded() -> Error {
     let message = "The call took longer than its deadline, and a change may still have been made. Retry with the \
                    same request_id: a change is not made again.";

@@ -234,6 +234,7 @@ impl ServerHandle {
         self.health.set(false).await;
         tokio::time::sleep(NOT_SERVING_NOTICE).await;
         self.stop_accepting.cancel();
+        self.admission.stop_streams();
         // Sending fails only when the server has already ended.
         let _ = self.stop.send(());
         let outcome = tokio::select! {

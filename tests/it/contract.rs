@@ -44,7 +44,7 @@ fn only_reads(method: &MethodDescriptor) -> bool {
     let name = method.name();
     name.starts_with("Get")
         || name.starts_with("List")
-        || ["BatchGet", "Search", "WhoAmI"].contains(&name)
+        || ["BatchGet", "Search", "Watch", "WhoAmI"].contains(&name)
 }
 
 #[test]

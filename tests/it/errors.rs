@@ -1,6 +1,7 @@
 //! Every error as the caller receives it: a snapshot of the whole status for each reason.
 
 mod bounds;
+mod events;
 mod people;
 mod provoke;
 mod raw;
@@ -19,6 +20,14 @@ fn check(name: &str, status: &Status) {
     let mut text = whole(status);
     if reason(status) == "INTERNAL" {
         text = text.replace(&metadata(status, "error_id"), "[error_id]");
+    }
+    for (of, key) in [
+        ("RESUME_TOKEN_EXPIRED", "earliest_token"),
+        ("WATCH_TOO_SLOW", "resume_token"),
+    ] {
+        if reason(status) == of {
+            text = text.replace(&metadata(status, key), &format!("[{key}]"));
+        }
     }
     if reason(status) == "ACTION_CLAIMED" {
         text = text.replace(&metadata(status, "expire_time"), "[expire_time]");

@@ -28,6 +28,7 @@ mod crash;
 mod deploy;
 mod documents;
 mod errors;
+mod events;
 mod explain;
 mod failover;
 mod files;

@@ -43,7 +43,8 @@ fn promised(rpc: &str) -> Access {
         ("AuthService", _) => Access::Principal,
         ("OperatorService", "Get" | "List") => Access::AtLeast(Role::Viewer),
         ("OperatorService" | "ServiceAccountService", _) => Access::AtLeast(Role::Admin),
-        ("DashboardService", _)
+        ("EventService", "Watch")
+        | ("DashboardService", _)
         | (
             _,
             "Get" | "BatchGet" | "List" | "ListDuplicates" | "Search" | "ListHistory" | "ListRuns",

@@ -112,7 +112,7 @@ fn access(rpc: &str) -> Option<Access> {
         ("AuthService", _) => Access::Token,
         ("OperatorService", "Get" | "List") => Access::Viewer,
         ("OperatorService" | "ServiceAccountService", _) | (_, "Erase") => Access::Admin,
-        ("DashboardService", _) => Access::Viewer,
+        ("EventService" | "DashboardService", _) => Access::Viewer,
         (
             _,
             "Get" | "BatchGet" | "List" | "ListDuplicates" | "Search" | "ListHistory" | "ListRuns",

@@ -8,7 +8,7 @@ pub mod store;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::core::call::{Principal, PrincipalKind};
@@ -16,7 +16,7 @@ use crate::core::role::Role;
 use crate::core::text;
 
 /// The stored hash of a password, a PHC string.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct PasswordHash(pub String);
 
 impl fmt::Debug for PasswordHash {
@@ -26,7 +26,7 @@ impl fmt::Debug for PasswordHash {
 }
 
 /// A person who signs in with a username and a password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operator {
     /// A UUIDv7.
     pub id: Uuid,

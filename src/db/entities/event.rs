@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-/// A change that is published to other systems, with the complete record after the change.
+/// A change that is published to other systems.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "events")]
 pub struct Model {
@@ -16,6 +16,8 @@ pub struct Model {
     pub actor: Json,
     #[sea_orm(column_type = "JsonBinary")]
     pub record: Json,
+    /// The transaction that wrote it; 0 for rows from before the column, and after a restore. Not used on SQLite.
+    pub transaction_id: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -58,12 +58,14 @@ impl ClientService for ClientApi {
             ),
         };
         violations.finish()?;
+        let watch_token = page.watch_token().await?;
         let rows = self.clients.list(&filter, page.input()?).await?;
         let render = |lead| render::client(lead).unwrap_or_default();
         let page = page.build(rows, position, render)?;
         Ok(Response::new(proto::ListClientsResponse {
             clients: page.rows,
             next_page_token: page.next_page_token,
+            watch_token,
         }))
     }
 }

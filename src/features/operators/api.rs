@@ -129,6 +129,7 @@ impl OperatorService for OperatorApi {
         let mut violations = Violations::default();
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         violations.finish()?;
+        let watch_token = page.watch_token().await?;
         let rows = self.operators.list(body.enabled, page.input()?).await?;
         let page = match call.role {
             Role::Admin => {
@@ -149,6 +150,7 @@ impl OperatorService for OperatorApi {
         Ok(Response::new(proto::ListOperatorsResponse {
             operators: page.rows,
             next_page_token: page.next_page_token,
+            watch_token,
         }))
     }
 

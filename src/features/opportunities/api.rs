@@ -113,11 +113,13 @@ impl OpportunityService for OpportunityApi {
             ),
         };
         violations.finish()?;
+        let watch_token = page.watch_token().await?;
         let rows = self.opportunities.list(&filter, page.input()?).await?;
         let page = page.build(rows, |last| last.opportunity.seq, render::view)?;
         Ok(Response::new(proto::ListOpportunitiesResponse {
             opportunities: page.rows,
             next_page_token: page.next_page_token,
+            watch_token,
         }))
     }
 

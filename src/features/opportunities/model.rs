@@ -119,7 +119,7 @@ pub struct Close {
 }
 
 /// A possible sale.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opportunity {
     /// A UUIDv7.
     pub id: Uuid,

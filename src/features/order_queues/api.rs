@@ -80,11 +80,13 @@ impl OrderQueueService for OrderQueueApi {
         let mut violations = Violations::default();
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         violations.finish()?;
+        let watch_token = page.watch_token().await?;
         let rows = self.queues.list(body.include_archived, page.input()?);
         let page = page.build(rows.await?, |last| last.id, render::queue)?;
         Ok(Response::new(proto::ListOrderQueuesResponse {
             order_queues: page.rows,
             next_page_token: page.next_page_token,
+            watch_token,
         }))
     }
 

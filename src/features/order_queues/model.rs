@@ -119,7 +119,7 @@ pub fn find_cycle(templates: &[Template]) -> Option<Vec<String>> {
 }
 
 /// A template of orders.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderQueue {
     /// A UUIDv7.
     pub id: Uuid,

@@ -2,7 +2,7 @@
 
 mod claims;
 mod parse;
-mod render;
+pub mod render;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -152,11 +152,13 @@ impl OrderService for OrderApi {
             states,
         };
         violations.finish()?;
+        let watch_token = page.watch_token().await?;
         let rows = self.orders.list(&filter, page.input()?).await?;
         let page = page.build(rows, |last| last.seq, render::order)?;
         Ok(Response::new(proto::ListOrdersResponse {
             orders: page.rows,
             next_page_token: page.next_page_token,
+            watch_token,
         }))
     }
 

@@ -43,7 +43,7 @@ pub struct Item {
 }
 
 /// A sale to a lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// A UUIDv7.
     pub id: Uuid,

@@ -1,6 +1,6 @@
 //! `ServiceAccountService`: conversion between messages and domain types.
 
-mod messages;
+pub mod messages;
 
 use tonic::{Request, Response, Status};
 
@@ -87,11 +87,13 @@ impl ServiceAccountService for ServiceAccountApi {
         let mut violations = Violations::default();
         let page = self.page_tokens.page(&mut violations, &call, &mut body);
         violations.finish()?;
+        let watch_token = page.watch_token().await?;
         let rows = self.accounts.list(page.input()?).await?;
         let page = page.build(rows, |last| last.id, messages::account)?;
         Ok(Response::new(proto::ListServiceAccountsResponse {
             service_accounts: page.rows,
             next_page_token: page.next_page_token,
+            watch_token,
         }))
     }
 

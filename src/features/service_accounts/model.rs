@@ -1,7 +1,7 @@
 //! The service account and its keys. Must not depend on messages or on the database.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::core::field_change::FieldChange;
@@ -16,7 +16,7 @@ pub const CERTIFICATE_RULE: &str = "DNS:NAME or URI:NAME, as in the certificate'
                                     200 visible ASCII characters, without *";
 
 /// A backend service that calls with an API key or a client certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceAccount {
     /// A UUIDv7.
     pub id: Uuid,

@@ -91,19 +91,20 @@ impl CallLog {
                 false => CallNotes::default(),
             },
             end: None,
+            is_stream: false,
         }
     }
 }
 
 /// The line of a call. It is written when this is dropped: also a call whose client has disconnected gets one.
 pub struct CallLine<'a> {
-    log: &'a CallLog,
-    rpc: Rpc,
+    pub(super) log: &'a CallLog,
+    pub(super) rpc: Rpc,
     /// Whether the line is written at debug if there is nothing special about the call.
     is_quiet: bool,
     started: Instant,
-    peer: Option<IpAddr>,
-    trace_id: Option<TraceId>,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) trace_id: Option<TraceId>,
     /// Its span in the trace.
     pub span: Span,
     /// The caller, once it is authenticated.
@@ -111,6 +112,8 @@ pub struct CallLine<'a> {
     pub notes: CallNotes,
     /// The code, and the status where it is an error. None until the call has ended.
     end: Option<(Code, Option<Status>)>,
+    /// The call has become a stream, which has a line of its own.
+    pub(super) is_stream: bool,
 }
 
 impl CallLine<'_> {
@@ -158,6 +161,9 @@ macro_rules! write_line {
 
 impl Drop for CallLine<'_> {
     fn drop(&mut self) {
+        if self.is_stream {
+            return self.end_span(Code::Ok, None);
+        }
         let elapsed = self.started.elapsed();
         let line = self;
         let code = line.end.as_ref().map_or(Code::Cancelled, |(code, _)| *code);

@@ -13,6 +13,7 @@ mod call_line;
 mod caller;
 mod public;
 mod stream_line;
+mod watch;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -85,6 +87,11 @@ struct Admission {
     public_stream_limit: Arc<KeyedConcurrencyLimit<IpAddr>>,
     /// A principal that does not read its responses must not use up the capacity of the others.
     per_principal_limit: Arc<KeyedConcurrencyLimit<Uuid>>,
+    /// For streams that need a token.
+    watch_limit: Arc<KeyedConcurrencyLimit<Uuid>>,
+    max_watches_per_principal: usize,
+    /// Ends these streams when the server stops.
+    stop_streams: CancellationToken,
     rate_limit: PrincipalRateLimit,
     lookups: Arc<Lookups>,
     unread_bytes: Arc<UnreadBytes>,
@@ -127,6 +134,12 @@ impl AdmissionLayer {
                 limits.max_connections_per_address,
             ),
             per_principal_limit: KeyedConcurrencyLimit::new(max_calls, (max_calls * 3).div_ceil(4)),
+            watch_limit: KeyedConcurrencyLimit::new(
+                limits.max_watches,
+                limits.max_watches_per_principal,
+            ),
+            max_watches_per_principal: limits.max_watches_per_principal,
+            stop_streams: CancellationToken::new(),
             rate_limit: PrincipalRateLimit::new(limits.calls_per_second),
             unread_bytes: UnreadBytes::new(limits.unread_bytes, limits.unread_bytes_per_principal),
             responses: Arc::default(),
@@ -148,10 +161,17 @@ impl AdmissionLayer {
         ] {
             limits.set(limit, keyed.in_use(), keyed.max_total());
         }
+        let watches = &admission.watch_limit;
+        limits.set(Limit::Watches, watches.in_use(), watches.max_total());
         let lookups = &admission.lookups;
         limits.set(Limit::TokenLookups, lookups.waiting(), admission.max_calls);
         let (bytes, all) = admission.unread_bytes.usage();
         limits.set(Limit::UnreadBytes, bytes, all);
+    }
+
+    /// Ends the streams that have no end of their own.
+    pub fn stop_streams(&self) {
+        self.0.stop_streams.cancel();
     }
 
     /// The outage of the database that the calls experience.
@@ -225,11 +245,13 @@ where
 }
 
 impl Admission {
-    /// The number of calls in progress, and how many of them only wait until their response is sent.
+    /// The number of calls in progress, and how many of them only wait until their response is sent, to which streams
+    /// belong.
     fn in_progress(&self) -> (usize, usize) {
         let calls = self.max_calls - self.call_limit.available_permits() + SIGN_OUT_RESERVE
             - self.sign_out_reserve.available_permits()
             + self.anonymous_limit.in_use()
+            + self.watch_limit.in_use()
             + self.lookups.waiting();
         (calls, Arc::strong_count(&self.responses) - 1)
     }
@@ -269,6 +291,13 @@ impl Admission {
         }
         if method.is_some_and(|(rpc, _)| rpc == HEALTH_CHECK) {
             return self.check_health(request, connection, inner, line).await;
+        }
+        if let Some(method) = method
+            && method.0 == policy::WATCH
+        {
+            return self
+                .serve_watch(method, request, connection, address, inner, line)
+                .await;
         }
         let deadline = self.deadline(request.headers());
         let unread = connection

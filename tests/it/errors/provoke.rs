@@ -135,6 +135,9 @@ pub async fn provoke(h: &Harness, reason: ErrorReason) -> Result<Status, &'stati
         | R::DuplicateServiceAccount
         | R::DuplicateCertificateName
         | R::ApiKeyNotFound => super::people::provoke(h, reason).await,
+        R::ResumeTokenInvalid | R::ResumeTokenExpired | R::WatchTooSlow | R::WatchLimit => {
+            super::events::provoke(h, reason).await
+        }
         R::OrderNotFound
         | R::ActionNotFound
         | R::ActionPrerequisite

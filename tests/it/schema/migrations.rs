@@ -37,6 +37,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         Some("lead_search_outdated"),
         None,
         None,
+        on(Backend::Postgres, "events_transaction").or(Some("event_log")),
     ]
 }
 

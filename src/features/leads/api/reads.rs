@@ -25,15 +25,16 @@ paged!(
     ListDuplicatesRequest
 );
 
-/// The response of a list: a page of leads, and the totals.
+/// The response of a list: a page of leads, the totals, and fields that not all of them have.
 macro_rules! found {
-    ($response:ident, $page:ident, $total:ident) => {
+    ($response:ident, $page:ident, $total:ident $(, $more:ident)?) => {
         proto::$response {
             leads: $page.rows,
             next_page_token: $page.next_page_token,
             total_size: render::total_size(&$total),
             total_size_is_bound: $total.is_bound(),
             state_totals: render::state_totals(&$total),
+            $($more,)?
         }
     };
 }
@@ -66,13 +67,19 @@ impl LeadApi {
         let ordering = ordering(&mut violations, &body.order_by);
         let filter = filter(&mut violations, states, body);
         violations.finish()?;
+        let watch_token = page.watch_token().await?;
         let rows = self.leads.list(&filter, ordering, page.input()?).await?;
         let page = page.build(rows, |last| ordering.position(last), render::lead)?;
         let total = match with_total {
             true => self.leads.total(&filter, call.principal.id).await?,
             false => Total::default(),
         };
-        Ok(Response::new(found!(ListLeadsResponse, page, total)))
+        Ok(Response::new(found!(
+            ListLeadsResponse,
+            page,
+            total,
+            watch_token
+        )))
     }
 
     pub(super) async fn read_search(

@@ -186,7 +186,7 @@ impl Status {
 }
 
 /// A lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lead {
     /// Its id, which never changes.
     pub id: Uuid,

@@ -1,7 +1,7 @@
 //! Renders opportunities.
 
 use crate::core::etag::etag;
-use crate::features::opportunities::model::{OpportunityState, Outcome, Stage, View};
+use crate::features::opportunities::model::{Opportunity, OpportunityState, Outcome, Stage, View};
 use crate::grpc::enums::{WireEnum as _, wire_enum};
 use crate::grpc::money;
 use crate::grpc::render::{principal, time};
@@ -9,7 +9,15 @@ use leadsmith_proto as proto;
 
 /// Renders an opportunity with its lead's name and state.
 pub fn view(view: View) -> proto::Opportunity {
-    let opportunity = view.opportunity;
+    proto::Opportunity {
+        lead_display_name: view.lead_display_name,
+        lead_state: view.lead_state.to_wire(),
+        ..opportunity(view.opportunity)
+    }
+}
+
+/// Renders an opportunity without its lead's name and state.
+pub fn opportunity(opportunity: Opportunity) -> proto::Opportunity {
     let details = opportunity.details;
     proto::Opportunity {
         id: opportunity.id.to_string(),
@@ -35,8 +43,8 @@ pub fn view(view: View) -> proto::Opportunity {
         etag: etag(opportunity.version),
         create_time: Some(time(opportunity.create_time)),
         update_time: Some(time(opportunity.update_time)),
-        lead_display_name: view.lead_display_name,
-        lead_state: view.lead_state.to_wire(),
+        lead_display_name: String::new(),
+        lead_state: 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The editable fields of an opportunity, and how an update changes them.
 
 use chrono::NaiveDate;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::core::field_change::FieldChange;
 use crate::core::money::Money;
@@ -49,7 +49,7 @@ text_enum! {
 }
 
 /// The editable fields of an opportunity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "opportunity_service.proto describes them")]
 pub struct Details {
     pub name: String,

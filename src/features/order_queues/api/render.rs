@@ -7,7 +7,7 @@ use crate::grpc::render::time;
 use leadsmith_proto as proto;
 
 /// Renders a queue.
-pub(super) fn queue(queue: OrderQueue) -> proto::OrderQueue {
+pub fn queue(queue: OrderQueue) -> proto::OrderQueue {
     proto::OrderQueue {
         id: queue.id.to_string(),
         name: queue.name,

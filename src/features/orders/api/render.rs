@@ -42,7 +42,7 @@ pub(super) fn run_action(
 }
 
 /// Renders an order.
-pub(super) fn order(order: Order) -> proto::Order {
+pub fn order(order: Order) -> proto::Order {
     let etag = order.etag();
     let item = |item: Item| proto::OrderItem {
         description: item.description,

@@ -1,7 +1,7 @@
 //! The actions of an order and their runs.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::claim::Claim;
@@ -65,7 +65,7 @@ text_enum! {
 }
 
 /// A piece of work of an order, identified by its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "order_service.proto describes them")]
 pub struct Action {
     pub key: String,

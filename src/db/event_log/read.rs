@@ -1,0 +1,323 @@
+//! Reads a page of events after a position.
+//!
+//! One statement reads the snapshot, what retention has deleted and the events, so that a deletion or a restore between
+//! a check and the read cannot be missed.
+
+use std::sync::Arc;
+
+use sea_orm::sea_query::{ArrayType, Value};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
+use uuid::Uuid;
+
+use super::position::{Cover, Deleted, EventRef, Position, Window};
+use super::{EventLog, LogPosition, Lost, Page, StoredEvent};
+use crate::db::json::from_json;
+use crate::error::{Error, Result};
+
+/// The columns of an event, for the part of the statements that both databases share.
+const COLUMNS: &str =
+    "seq, id, lead_id, type, subject_id, version, time, actor, record, transaction_id";
+
+/// What every statement returns in each row beside an event, which may be missing.
+const HEADER: &str = "l.incarnation, l.deleted_seq, l.deleted_transaction, \
+     (SELECT id FROM events WHERE seq = $1) AS newest_id";
+
+/// The joins that complete an event `e`, whose RPC is in the history.
+const REST: &str = "e.seq, e.id, e.lead_id, e.type, e.subject_id, e.version, e.time, e.actor, \
+     e.record, e.transaction_id, h.rpc, h.request_id";
+const HISTORY: &str =
+    "LEFT JOIN history h ON h.subject_id = e.subject_id AND h.version = e.version";
+
+/// What a statement says about the log.
+pub(super) struct Header {
+    pub incarnation: Uuid,
+    pub deleted: Deleted,
+}
+
+impl Header {
+    pub(super) fn of(row: &QueryResult) -> Result<Self, DbErr> {
+        Ok(Self {
+            incarnation: row.try_get("", "incarnation")?,
+            deleted: Deleted {
+                seq: row.try_get("", "deleted_seq")?,
+                transaction: row.try_get("", "deleted_transaction")?,
+            },
+        })
+    }
+}
+
+/// The rows of a statement: the event of each, and what they say about the log.
+struct Found {
+    events: Vec<StoredEvent>,
+    /// The snapshot of the statement, on PostgreSQL.
+    snapshot: Option<Cover>,
+    deleted: Deleted,
+}
+
+impl EventLog {
+    /// Reads at most `limit` events after a position.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`; the inner error if the log cannot be read from there.
+    pub async fn read(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
+        match self.db.backend() {
+            DbBackend::Postgres => self.read_postgres(from, limit).await,
+            DbBackend::Sqlite | _ => self.read_sqlite(from, limit).await,
+        }
+    }
+
+    async fn read_sqlite(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
+        let sql = format!(
+            "SELECT {HEADER}, {REST} FROM event_log l LEFT JOIN (SELECT {COLUMNS} FROM events \
+             WHERE seq >= $2 ORDER BY seq LIMIT $3) e ON TRUE {HISTORY} ORDER BY e.seq"
+        );
+        let position = &from.position;
+        let values = [
+            newest_seq(position),
+            position.read.bound.into(),
+            (limit + 1).into(),
+        ];
+        let mut found = match self.find(from, sql, values).await? {
+            Ok(found) => found,
+            Err(lost) => return Ok(Err(lost)),
+        };
+        let is_complete = keep_first(&mut found.events, limit);
+        // Each page is a window of its own: the events are numbered in the order of their commits.
+        let bound = found.events.last().map_or(0, |last| last.place.seq + 1);
+        let end = Arc::new(Cover::below(bound.max(position.read.bound)));
+        Ok(Ok(page(position, found, &end, true, is_complete)))
+    }
+
+    async fn read_postgres(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
+        let position = &from.position;
+        let Some(window) = position.window.clone() else {
+            return self.read_new_window(from, limit).await;
+        };
+        let sql = format!(
+            "SELECT {HEADER}, NULL::text AS snapshot, {REST} FROM event_log l \
+             LEFT JOIN (SELECT {COLUMNS} FROM events WHERE seq > $2 \
+             AND transaction_id < $3 AND transaction_id <> ALL ($4) \
+             AND (transaction_id >= $5 OR transaction_id = ANY ($6)) \
+             ORDER BY seq LIMIT $7) e ON TRUE {HISTORY} ORDER BY e.seq"
+        );
+        let values = [
+            newest_seq(position),
+            window.after.into(),
+            window.end.bound.into(),
+            ids(&window.end),
+            position.read.bound.into(),
+            ids(&position.read),
+            (limit + 1).into(),
+        ];
+        let mut found = match self.find(from, sql, values).await? {
+            Ok(found) => found,
+            Err(lost) => return Ok(Err(lost)),
+        };
+        let is_complete = keep_first(&mut found.events, limit);
+        // Others may have been committed after the window's snapshot.
+        Ok(Ok(page(position, found, &window.end, is_complete, false)))
+    }
+
+    /// Reads the window that begins now. Its first events are found by their transactions, so that the cost does not
+    /// depend on the size of the log. If there are more than `limit`, they are read by their numbers in pages.
+    async fn read_new_window(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
+        let position = &from.position;
+        let by_transaction = "ORDER BY transaction_id, seq LIMIT $3";
+        let mut events =
+            format!("(SELECT {COLUMNS} FROM events WHERE transaction_id >= $2 {by_transaction})");
+        let mut values = vec![
+            newest_seq(position),
+            position.read.bound.into(),
+            (limit + 1).into(),
+        ];
+        if !position.read.unfinished.is_empty() {
+            events.push_str(&format!(
+                " UNION ALL (SELECT {COLUMNS} FROM events WHERE transaction_id = ANY ($4) \
+                 {by_transaction})"
+            ));
+            values.push(ids(&position.read));
+        }
+        let sql = format!(
+            "SELECT {HEADER}, s.snapshot, {REST} \
+             FROM (SELECT pg_current_snapshot()::text AS snapshot) s CROSS JOIN event_log l \
+             LEFT JOIN ({events}) e ON TRUE {HISTORY} ORDER BY e.seq"
+        );
+        let found = match self.find(from, sql, values).await? {
+            Ok(found) => found,
+            Err(lost) => return Ok(Err(lost)),
+        };
+        let end = Arc::new(found.snapshot.clone().unwrap_or_default());
+        if found.events.len() as u64 <= limit {
+            return Ok(Ok(page(position, found, &end, true, true)));
+        }
+        let after = self.first_seq(position).await? - 1;
+        let in_parts = LogPosition {
+            incarnation: from.incarnation,
+            position: Position {
+                window: Some(Window { end, after }),
+                ..position.clone()
+            },
+        };
+        Box::pin(self.read_postgres(&in_parts, limit)).await
+    }
+
+    /// The lowest number of an event that is not read. Before a page by numbers, so that it does not begin at the
+    /// beginning of the log.
+    async fn first_seq(&self, position: &Position) -> Result<i64> {
+        // OFFSET keeps PostgreSQL from reading the log in the order of the numbers until one fits.
+        let sql = "SELECT min(seq) FROM (SELECT seq FROM events WHERE transaction_id >= $1 \
+                   OR transaction_id = ANY ($2) OFFSET 0) AS unread";
+        let values = [position.read.bound.into(), ids(&position.read)];
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+        let row = self.db.read().query_one_raw(statement).await?;
+        let first: Option<Option<i64>> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+        Ok(first.flatten().unwrap_or(1))
+    }
+
+    /// Runs a statement whose rows have a header and maybe an event, and checks that the log can be read from this
+    /// position.
+    async fn find(
+        &self,
+        from: &LogPosition,
+        sql: String,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Result<Found, Lost>> {
+        let statement = Statement::from_sql_and_values(self.db.backend(), sql, values);
+        let rows = self.db.read().query_all_raw(statement).await?;
+        let first = rows.first();
+        let first = first.ok_or_else(|| Error::internal("the row of event_log is missing"))?;
+        let header = Header::of(first)?;
+        let deleted = header.deleted;
+        if header.incarnation != from.incarnation {
+            return Ok(Err(Lost::Replaced));
+        }
+        if let Some(newest) = from.position.newest
+            && newest.seq > deleted.seq
+            && first.try_get::<Option<Uuid>>("", "newest_id")? != Some(newest.id)
+        {
+            return Ok(Err(Lost::Replaced));
+        }
+        if from.position.is_expired(deleted) {
+            return Ok(Err(Lost::Deleted));
+        }
+        let snapshot = match self.db.backend() {
+            DbBackend::Postgres => {
+                let text: Option<String> = first.try_get("", "snapshot")?;
+                text.map(|text| parse_snapshot(&text)).transpose()?
+            }
+            DbBackend::Sqlite | _ => None,
+        };
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if row.try_get::<Option<i64>>("", "seq")?.is_some() {
+                events.push(event(row, self.db.backend())?);
+            }
+        }
+        Ok(Ok(Found {
+            events,
+            snapshot,
+            deleted,
+        }))
+    }
+}
+
+/// Drops what exceeds `limit`. Returns whether nothing does.
+fn keep_first(events: &mut Vec<StoredEvent>, limit: u64) -> bool {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_all = events.len() <= limit;
+    events.truncate(limit);
+    is_all
+}
+
+fn page(
+    position: &Position,
+    found: Found,
+    end: &Arc<Cover>,
+    is_window_complete: bool,
+    is_complete: bool,
+) -> Page {
+    let places: Vec<EventRef> = found.events.iter().map(|event| event.place).collect();
+    let (positions, after) = position.advance(&places, end, found.deleted, is_window_complete);
+    Page {
+        events: found.events.into_iter().zip(positions).collect(),
+        position: after,
+        is_complete,
+    }
+}
+
+fn event(row: &QueryResult, backend: DbBackend) -> Result<StoredEvent> {
+    let seq = row.try_get("", "seq")?;
+    let transaction = match backend {
+        DbBackend::Postgres => row.try_get("", "transaction_id")?,
+        DbBackend::Sqlite | _ => seq,
+    };
+    Ok(StoredEvent {
+        place: EventRef {
+            transaction,
+            seq,
+            id: row.try_get("", "id")?,
+        },
+        lead_id: row.try_get("", "lead_id")?,
+        r#type: row.try_get("", "type")?,
+        subject_id: row.try_get("", "subject_id")?,
+        version: row.try_get("", "version")?,
+        time: row.try_get("", "time")?,
+        actor: from_json(row.try_get("", "actor")?)?,
+        // The history row is written in the same transaction.
+        rpc: row
+            .try_get::<Option<String>>("", "rpc")?
+            .unwrap_or_default(),
+        request_id: row
+            .try_get::<Option<Uuid>>("", "request_id")?
+            .unwrap_or_default(),
+        content: row.try_get("", "record")?,
+    })
+}
+
+/// The number of the newest event that was read, which must still exist.
+fn newest_seq(position: &Position) -> Value {
+    position.newest.map_or(0, |newest| newest.seq).into()
+}
+
+/// The unfinished transactions as an array.
+fn ids(cover: &Cover) -> Value {
+    let ids = cover.unfinished.iter().copied().map(Value::from).collect();
+    Value::Array(ArrayType::BigInt, Some(Box::new(ids)))
+}
+
+/// Parses a snapshot in PostgreSQL's form: `10:20:10,14,15`, which are the lowest id in progress, the next id, and the
+/// ids in progress.
+///
+/// # Errors
+/// `INTERNAL` for another form.
+pub(super) fn parse_snapshot(text: &str) -> Result<Cover> {
+    let broken = || Error::internal(format!("a snapshot of an unknown form: {text}"));
+    let mut parts = text.splitn(3, ':').skip(1);
+    let bound = parts.next().and_then(|bound| bound.parse().ok());
+    let unfinished = parts.next().unwrap_or_default().split(',');
+    let unfinished = unfinished.filter(|id| !id.is_empty());
+    Ok(Cover {
+        bound: bound.ok_or_else(broken)?,
+        unfinished: unfinished
+            .map(|id| id.parse().map_err(|_| broken()))
+            .collect::<Result<_>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_read_from_its_text() {
+        assert_eq!(parse_snapshot("7:7:").unwrap(), Cover::below(7));
+        let expected = Cover {
+            bound: 20,
+            unfinished: BTreeSet::from([10, 14, 15]),
+        };
+        assert_eq!(parse_snapshot("10:20:10,14,15").unwrap(), expected);
+        assert!(parse_snapshot("nonsense").is_err());
+    }
+}

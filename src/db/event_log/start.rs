@@ -1,0 +1,119 @@
+//! The positions at which a reader can begin.
+
+use chrono::{DateTime, Duration, Utc};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use uuid::Uuid;
+
+use super::position::{Cover, EventRef, Position};
+use super::read::{Header, parse_snapshot};
+use super::{EventLog, LogPosition};
+use crate::error::{Error, Result};
+
+/// How far the times of two events may differ from their order: twice the maximum difference of two clocks.
+const SLACK: Duration = Duration::minutes(2);
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Before the first event that is still stored.
+    Earliest,
+    /// After everything that is committed now.
+    Now,
+    /// Before the first event of this time or later. Earlier events may follow, which the reader must filter out.
+    Time(DateTime<Utc>),
+}
+
+impl EventLog {
+    /// The position for a start.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn begin(&self, start: Start) -> Result<LogPosition> {
+        // Before the snapshot: a later event is after it anyway.
+        let bound = match start {
+            Start::Time(time) => self.last_before(time - SLACK).await?,
+            Start::Earliest | Start::Now => 0,
+        };
+        let postgres = self.db.backend() == DbBackend::Postgres;
+        let sql = match postgres {
+            true => {
+                "SELECT l.incarnation, l.deleted_seq, l.deleted_transaction, \
+                 pg_current_snapshot()::text AS snapshot, n.transaction_id, n.seq, n.id \
+                 FROM event_log l LEFT JOIN LATERAL (SELECT transaction_id, seq, id FROM events \
+                 ORDER BY transaction_id DESC, seq DESC LIMIT 1) n ON TRUE"
+            }
+            false => {
+                "SELECT l.incarnation, l.deleted_seq, l.deleted_transaction, \
+                 n.seq AS transaction_id, n.seq, n.id FROM event_log l \
+                 LEFT JOIN (SELECT seq, id FROM events ORDER BY seq DESC LIMIT 1) n ON TRUE"
+            }
+        };
+        let statement = Statement::from_string(self.db.backend(), sql);
+        let row = self.db.read().query_one_raw(statement).await?;
+        let row = row.ok_or_else(|| Error::internal("the row of event_log is missing"))?;
+        let header = Header::of(&row)?;
+        let newest = match row.try_get::<Option<i64>>("", "seq")? {
+            Some(seq) => Some(EventRef {
+                transaction: row.try_get("", "transaction_id")?,
+                seq,
+                id: row.try_get::<Uuid>("", "id")?,
+            }),
+            None => None,
+        };
+        let snapshot = match postgres {
+            true => Some(parse_snapshot(&row.try_get::<String>("", "snapshot")?)?),
+            false => None,
+        };
+        let after = bound.max(header.deleted.seq);
+        let position = match (start, snapshot) {
+            (Start::Now, snapshot) => {
+                let all = snapshot.unwrap_or(Cover::below(i64::MAX));
+                Position::at(&all, newest, header.deleted)
+            }
+            (Start::Earliest | Start::Time(_), Some(snapshot)) => Position::before(snapshot, after),
+            (Start::Earliest | Start::Time(_), None) => Position::after_seq(after),
+        };
+        Ok(LogPosition {
+            incarnation: header.incarnation,
+            position,
+        })
+    }
+
+    /// The number of an event before which every event is older than `time`, if clocks differ by no more than half of
+    /// [`SLACK`]; 0 if there is none. Found by bisection, because events have no index by time.
+    async fn last_before(&self, time: DateTime<Utc>) -> Result<i64> {
+        let (mut low, mut high) = match (
+            self.at("seq > $1 ORDER BY seq", 0).await?,
+            self.newest().await?,
+        ) {
+            (Some((first, _)), Some((last, _))) => (first - 1, last),
+            _ => return Ok(0),
+        };
+        let mut found = 0;
+        // The events up to `low` are older, those after `high` are not.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.at("seq > $1 ORDER BY seq", middle).await? {
+                Some((seq, written)) if written < time => {
+                    found = seq;
+                    low = seq;
+                }
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(found)
+    }
+
+    async fn newest(&self) -> Result<Option<(i64, DateTime<Utc>)>> {
+        self.at("seq > $1 ORDER BY seq DESC", 0).await
+    }
+
+    /// The number and the time of the first event that fits.
+    async fn at(&self, which: &str, seq: i64) -> Result<Option<(i64, DateTime<Utc>)>> {
+        let sql = format!("SELECT seq, time FROM events WHERE {which} LIMIT 1");
+        let statement = Statement::from_sql_and_values(self.db.backend(), sql, [seq.into()]);
+        let row = self.db.read().query_one_raw(statement).await?;
+        let event = row.map(|row| Ok((row.try_get("", "seq")?, row.try_get("", "time")?)));
+        event.transpose()
+    }
+}

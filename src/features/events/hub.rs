@@ -1,0 +1,298 @@
+//! The shared reader of the event log: one for each server, however many streams there are. It runs only while there are
+//! streams, and reads what is new into a [`Ring`] from which all streams are served.
+//!
+//! It is woken by the commits of this process. Commits of other processes are found by reading every `POLL_INTERVAL`:
+//! PostgreSQL's NOTIFY would take a lock in every transaction that sends it, and would need a session of its own.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Semaphore, watch};
+use uuid::Uuid;
+
+use super::model::{Event, Facts, Filter};
+use super::rebuild::Rebuilder;
+use super::ring::{Item, Next, Ring};
+use crate::config::Limits;
+use crate::core::clock::Clock;
+use crate::db::event_log::position::Position;
+use crate::db::event_log::{EventLog, LogPosition, Lost, Page, Start};
+use crate::error::Result;
+use crate::grpc::watch_token::WatchTokens;
+
+/// How often the log is read for the commits of other processes.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The pause after the log could not be read.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// How many events the shared reader reads at once.
+const PAGE: u64 = 128;
+/// How many streams read the log at the same time, to reach the shared reader.
+const CATCHING_UP: usize = 4;
+/// How many bytes of records the shared reader remembers.
+const KNOWN_BYTES: u64 = 8 << 20;
+/// How many bytes an event occupies beside its message.
+const OVERHEAD: usize = 512;
+
+/// Makes the message of an event, and says how many bytes it has.
+pub type Render<M> = fn(Event) -> (M, usize);
+
+/// What the streams of a server share.
+pub struct Hub<M> {
+    pub(super) log: EventLog,
+    pub(super) tokens: WatchTokens,
+    pub(super) catching_up: Semaphore,
+    clock: Clock,
+    render: Render<M>,
+    max_size: usize,
+    state: Mutex<State<M>>,
+    /// Changes when there is something new for the streams.
+    changes: watch::Sender<()>,
+}
+
+struct State<M> {
+    streams: usize,
+    is_reading: bool,
+    /// None until the reader has begun.
+    shared: Option<Shared<M>>,
+    /// How often a ring was begun. A stream's place is a place in one ring.
+    rings: u64,
+}
+
+struct Shared<M> {
+    incarnation: Uuid,
+    ring: Ring<M>,
+}
+
+/// The place of a stream in a ring.
+#[derive(Debug)]
+pub struct Place {
+    ring: u64,
+    next: u64,
+}
+
+/// Counts a stream until it is dropped.
+pub struct Registration<M: Send + Sync + 'static>(pub(super) Arc<Hub<M>>);
+
+impl<M: Send + Sync + 'static> Drop for Registration<M> {
+    fn drop(&mut self) {
+        self.0.lock().streams -= 1;
+    }
+}
+
+impl<M: Send + Sync + 'static> Hub<M> {
+    /// A hub without streams.
+    pub fn new(
+        log: EventLog,
+        tokens: WatchTokens,
+        clock: Clock,
+        limits: &Limits,
+        render: Render<M>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            tokens,
+            clock,
+            render,
+            catching_up: Semaphore::new(CATCHING_UP),
+            max_size: limits.watch_buffer,
+            state: Mutex::new(State {
+                streams: 0,
+                is_reading: false,
+                shared: None,
+                rings: 0,
+            }),
+            changes: watch::Sender::new(()),
+        })
+    }
+
+    /// Counts a stream, and starts the reader if it does not run.
+    pub(super) fn register(self: &Arc<Self>) -> Registration<M> {
+        let mut state = self.lock();
+        state.streams += 1;
+        if !state.is_reading {
+            state.is_reading = true;
+            tokio::spawn(Arc::clone(self).follow());
+        }
+        drop(state);
+        Registration(Arc::clone(self))
+    }
+
+    /// Notified when there is something new.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The place in the ring of a stream that has read up to this position. None if it has to read more of the log first.
+    pub(super) fn place_after(&self, from: &LogPosition) -> Option<Place> {
+        let state = self.lock();
+        let shared = state.shared.as_ref()?;
+        if shared.incarnation != from.incarnation {
+            return None;
+        }
+        let next = shared.ring.place_after(&from.position)?;
+        Some(Place {
+            ring: state.rings,
+            next,
+        })
+    }
+
+    /// What a stream finds at its place. None if there is another ring now, or none: the stream has to read the log.
+    pub(super) fn next(
+        &self,
+        place: &mut Place,
+        filter: &Filter,
+        read: Option<&Position>,
+    ) -> Option<Next<M>> {
+        let state = self.lock();
+        let shared = state
+            .shared
+            .as_ref()
+            .filter(|_| state.rings == place.ring)?;
+        Some(shared.ring.next(&mut place.next, filter, read))
+    }
+
+    /// Follows the log as long as there are streams.
+    async fn follow(self: Arc<Self>) {
+        let rebuilder = Rebuilder::new(self.log.db().clone(), KNOWN_BYTES);
+        while !self.is_finished() {
+            let begun = match self.log.identify().await {
+                Ok(()) => self.log.begin(Start::Now).await,
+                Err(error) => Err(error),
+            };
+            let lost = match begun {
+                Ok(begun) => {
+                    self.begin_ring(&begun);
+                    self.follow_from(begun, &rebuilder).await
+                }
+                Err(error) => {
+                    tracing::debug!(error = error.detail(), "the event log cannot be read");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    continue;
+                }
+            };
+            if let Some(lost) = lost {
+                tracing::warn!(?lost, "the event log has lost events that were not read");
+                self.lock().shared = None;
+                self.changes.send_replace(());
+            }
+        }
+    }
+
+    /// Whether there are no streams. If so, the next one starts another reader.
+    fn is_finished(&self) -> bool {
+        let mut state = self.lock();
+        if state.streams > 0 {
+            return false;
+        }
+        state.is_reading = false;
+        state.shared = None;
+        true
+    }
+
+    fn begin_ring(&self, begun: &LogPosition) {
+        let mut state = self.lock();
+        state.rings += 1;
+        state.shared = Some(Shared {
+            incarnation: begun.incarnation,
+            ring: Ring::new(begun.position.clone(), self.max_size),
+        });
+        drop(state);
+        self.changes.send_replace(());
+    }
+
+    /// Returns why the log cannot be followed any more; `None` if there are no streams.
+    async fn follow_from(&self, mut at: LogPosition, rebuilder: &Rebuilder) -> Option<Lost> {
+        loop {
+            if self.lock().streams == 0 {
+                return None;
+            }
+            let read = match self.log.read(&at, PAGE).await {
+                Ok(Ok(page)) => {
+                    let (end, is_complete) = (page.position.clone(), page.is_complete);
+                    let items = self.items(at.incarnation, page, rebuilder).await;
+                    items.map(|items| (items, end, is_complete))
+                }
+                Ok(Err(lost)) => return Some(lost),
+                Err(error) => Err(error),
+            };
+            let is_complete = match read {
+                Ok((items, end, is_complete)) => {
+                    at.position = end.clone();
+                    self.publish(items, end);
+                    is_complete
+                }
+                Err(error) => {
+                    tracing::debug!(error = error.detail(), "the event log cannot be read");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    continue;
+                }
+            };
+            if is_complete {
+                tokio::select! {
+                    () = self.log.db().next_event_commit() => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
+                }
+            }
+        }
+    }
+
+    fn publish(&self, items: Vec<Item<M>>, end: Position) {
+        let is_new = !items.is_empty();
+        let now = self.clock.now();
+        let metrics = self.log.db().metrics();
+        for facts in items.iter().filter_map(|item| item.facts.as_ref()) {
+            metrics
+                .event_delay_seconds
+                .observe(seconds(now, facts.time));
+        }
+        if let Some(shared) = self.lock().shared.as_mut() {
+            shared.ring.push(items, end);
+        }
+        if is_new {
+            self.changes.send_replace(());
+        }
+    }
+
+    /// The events of a page, ready to be sent.
+    pub(super) async fn items(
+        &self,
+        incarnation: Uuid,
+        page: Page,
+        rebuilder: &Rebuilder,
+    ) -> Result<Vec<Item<M>>> {
+        let (stored, positions): (Vec<_>, Vec<_>) = page.events.into_iter().unzip();
+        let places: Vec<_> = stored.iter().map(|event| event.place).collect();
+        let events = rebuilder.complete(stored).await?;
+        let items = events.into_iter().zip(places).zip(positions);
+        let items = items.map(|((event, place), position)| {
+            let facts = event.as_ref().map(|event| Facts {
+                r#type: event.r#type.clone(),
+                subject: event.subject,
+                root_id: event.root_id,
+                time: event.time,
+            });
+            let (message, size) = event.map(self.render).unzip();
+            Item {
+                place,
+                token: self.tokens.issue(incarnation, &position, None),
+                position,
+                facts,
+                message: message.map(Arc::new),
+                size: size.unwrap_or_default() + OVERHEAD,
+            }
+        });
+        Ok(items.collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The time from `then` to `now`; 0 if the clock that wrote `then` is ahead.
+fn seconds(now: DateTime<Utc>, then: DateTime<Utc>) -> f64 {
+    (now - then).to_std().unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,203 @@
+//! Completes stored events with the record before and after. Most events store only what changed, so the record is
+//! computed: from the version before, if it is known, and otherwise from the current record, by undoing what was changed
+//! later.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt as _, stream};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::model::{Event, Subject, Values};
+use super::store;
+use super::versions::{Content, redo, size, undo};
+use crate::core::text_enum::TextEnum as _;
+use crate::db::Db;
+use crate::db::event_log::StoredEvent;
+use crate::error::Result;
+
+/// How many events one query reads to undo changes.
+const UNDO_ROWS: u64 = 100;
+/// How many records are read at the same time.
+const CONCURRENT: usize = 4;
+
+/// A version of a record.
+type Version = (i64, Value);
+
+#[derive(Clone)]
+struct BySize;
+
+impl Weighter<Uuid, Version> for BySize {
+    fn weight(&self, _: &Uuid, (_, record): &Version) -> u64 {
+        size(record) as u64
+    }
+}
+
+/// Completes events, in their order.
+pub struct Rebuilder {
+    db: Db,
+    /// The last versions of the records that were seen.
+    known: Cache<Uuid, Version, BySize>,
+}
+
+impl Rebuilder {
+    /// It remembers records of about this many bytes.
+    pub fn new(db: Db, bytes: u64) -> Self {
+        Self {
+            db,
+            known: Cache::with_weighter(1_000, bytes, BySize),
+        }
+    }
+
+    /// Completes events. Those of one record are in the order of its versions. An event whose kind is not known is left
+    /// out: it was written by a later version of this program.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn complete(&self, stored: Vec<StoredEvent>) -> Result<Vec<Option<Event>>> {
+        let mut versions = self.versions(&stored).await?;
+        let mut events = Vec::with_capacity(stored.len());
+        for stored in stored {
+            let Some(subject) = Subject::of_type(&stored.r#type) else {
+                events.push(None);
+                continue;
+            };
+            let known = match Content::of(&stored.content, subject.as_str()) {
+                Content::Nothing => None,
+                Content::Whole(_) | Content::Changed(_) => versions.remove(&stored.subject_id),
+            };
+            let values = values(subject, &stored, known);
+            if let Some(after) = &values.after {
+                versions.insert(stored.subject_id, (stored.version, after.clone()));
+            }
+            events.push(Some(event(subject, stored, values)));
+        }
+        for (id, version) in versions {
+            self.known.insert(id, version);
+        }
+        Ok(events)
+    }
+
+    /// For each record the version before the first of these events, or after it, where it can be known.
+    async fn versions(&self, stored: &[StoredEvent]) -> Result<HashMap<Uuid, Version>> {
+        let mut known: HashMap<Uuid, Version> = HashMap::new();
+        // The first event of each record that has values, unless it has them all.
+        let mut first: HashMap<Uuid, Option<(Subject, i64)>> = HashMap::new();
+        for event in stored {
+            let Some(subject) = Subject::of_type(&event.r#type) else {
+                continue;
+            };
+            match Content::of(&event.content, subject.as_str()) {
+                Content::Nothing => {}
+                Content::Whole(_) => _ = first.entry(event.subject_id).or_insert(None),
+                Content::Changed(_) => {
+                    let version = Some((subject, event.version));
+                    first.entry(event.subject_id).or_insert(version);
+                }
+            }
+        }
+        let mut unknown = Vec::new();
+        for (id, changed) in first {
+            let Some((subject, version)) = changed else {
+                continue;
+            };
+            match self.known.get(&id) {
+                Some(before) if before.0 == version - 1 => _ = known.insert(id, before),
+                Some(_) | None => unknown.push((subject, id, version)),
+            }
+        }
+        let mut found = stream::iter(unknown)
+            .map(|(subject, id, version)| async move {
+                let record = at_version(&self.db, subject, id, version).await;
+                record.map(|record| (id, version, record))
+            })
+            .buffer_unordered(CONCURRENT);
+        while let Some(found) = found.next().await {
+            let (id, version, record) = found?;
+            known.extend(record.map(|record| (id, (version, record))));
+        }
+        Ok(known)
+    }
+}
+
+/// The record before and after an event. `known` is the version before it or after it.
+fn values(subject: Subject, stored: &StoredEvent, known: Option<Version>) -> Values {
+    let before = |known: Version| (known.0 == stored.version - 1).then_some(known.1);
+    let unavailable = Values {
+        is_unavailable: true,
+        ..Values::default()
+    };
+    match Content::of(&stored.content, subject.as_str()) {
+        // A whole record that is not new was erased by the change, and the version before it with it.
+        Content::Whole(after) => Values {
+            before: None,
+            after: Some(after.clone()),
+            is_unavailable: stored.version > 1,
+        },
+        Content::Changed(differences) => {
+            let both = known.and_then(|known| match known.0 == stored.version {
+                true => {
+                    let (after, mut before) = (known.1.clone(), known.1);
+                    undo(&mut before, differences).map(|()| (before, after))
+                }
+                false => {
+                    let before = before(known)?;
+                    let mut after = before.clone();
+                    redo(&mut after, differences).map(|()| (before, after))
+                }
+            });
+            match both {
+                Some((before, after)) => Values {
+                    before: Some(before),
+                    after: Some(after),
+                    is_unavailable: false,
+                },
+                None => unavailable,
+            }
+        }
+        Content::Nothing => unavailable,
+    }
+}
+
+/// A record as it was at a version: as it is now, without the later changes. `None` if one of them was erased.
+async fn at_version(db: &Db, subject: Subject, id: Uuid, version: i64) -> Result<Option<Value>> {
+    let Some((mut at, mut record)) = store::current(db, subject, id).await? else {
+        return Ok(None);
+    };
+    while at > version {
+        let contents = store::contents(db, id, version, at, UNDO_ROWS).await?;
+        if contents.is_empty() {
+            return Ok(None);
+        }
+        for (of, content) in contents {
+            let is_undone = of == at
+                && match Content::of(&content, subject.as_str()) {
+                    Content::Changed(differences) => undo(&mut record, differences).is_some(),
+                    Content::Whole(_) | Content::Nothing => false,
+                };
+            if !is_undone {
+                return Ok(None);
+            }
+            at -= 1;
+        }
+    }
+    Ok((at == version).then_some(record))
+}
+
+fn event(subject: Subject, stored: StoredEvent, values: Values) -> Event {
+    Event {
+        id: stored.place.id,
+        r#type: stored.r#type,
+        subject,
+        subject_id: stored.subject_id,
+        root_id: stored.lead_id,
+        version: stored.version,
+        time: stored.time,
+        actor: stored.actor,
+        rpc: stored.rpc,
+        request_id: stored.request_id,
+        values,
+    }
+}

@@ -1,0 +1,38 @@
+//! Errors of streams of events.
+
+use leadsmith_proto::{self as proto, ErrorReason};
+use sea_orm::ConnectionTrait;
+use tonic::Status;
+
+use crate::events::lifetime::slow_stream;
+use crate::events::{from_now, from_token, refused};
+use crate::harness::Harness;
+
+pub async fn provoke(h: &Harness, reason: ErrorReason) -> Status {
+    match reason {
+        ErrorReason::ResumeTokenInvalid => refused(&h.viewer, from_token("x")).await,
+        ErrorReason::ResumeTokenExpired => {
+            h.sales.create_lead("Hopper").await;
+            let mut leads = h.viewer.leads();
+            let list = leads.list(proto::ListLeadsRequest::default()).await;
+            let token = list.unwrap().into_inner().watch_token;
+            // As after a restore of an earlier state.
+            let db = h.database.connect().await;
+            db.execute_unprepared("DELETE FROM events").await.unwrap();
+            refused(&h.viewer, from_token(&token)).await
+        }
+        ErrorReason::WatchTooSlow => slow_stream(h).await.status,
+        ErrorReason::WatchLimit => {
+            let server = h
+                .another_server(|settings| settings.limits.max_watches_per_principal = 1)
+                .await;
+            let viewer = h.viewer.at(&server);
+            let open = viewer.events().watch(from_now()).await.unwrap();
+            let status = refused(&viewer, from_now()).await;
+            drop(open);
+            server.stop().await.unwrap();
+            status
+        }
+        other => panic!("{other:?} is no reason of a stream"),
+    }
+}
