@@ -27,6 +27,10 @@ const REST: &str = "e.seq, e.id, e.lead_id, e.type, e.subject_id, e.version, e.t
      e.record, e.transaction_id, h.rpc, h.request_id";
 const HISTORY: &str =
     "LEFT JOIN history h ON h.subject_id = e.subject_id AND h.version = e.version";
+/// LATERAL with a LIMIT makes PostgreSQL look up each row by the index, also if it has planned the statement while the
+/// table was small.
+const HISTORY_ON_POSTGRES: &str = "LEFT JOIN LATERAL (SELECT rpc, request_id FROM history \
+     WHERE subject_id = e.subject_id AND version = e.version LIMIT 1) h ON TRUE";
 
 /// What a statement says about the log.
 pub(super) struct Header {
@@ -98,7 +102,7 @@ impl EventLog {
              LEFT JOIN (SELECT {COLUMNS} FROM events WHERE seq > $2 \
              AND transaction_id < $3 AND transaction_id <> ALL ($4) \
              AND (transaction_id >= $5 OR transaction_id = ANY ($6)) \
-             ORDER BY seq LIMIT $7) e ON TRUE {HISTORY} ORDER BY e.seq"
+             ORDER BY seq LIMIT $7) e ON TRUE {HISTORY_ON_POSTGRES} ORDER BY e.seq"
         );
         let values = [
             newest_seq(position),
@@ -140,7 +144,7 @@ impl EventLog {
         let sql = format!(
             "SELECT {HEADER}, s.snapshot, {REST} \
              FROM (SELECT pg_current_snapshot()::text AS snapshot) s CROSS JOIN event_log l \
-             LEFT JOIN ({events}) e ON TRUE {HISTORY} ORDER BY e.seq"
+             LEFT JOIN ({events}) e ON TRUE {HISTORY_ON_POSTGRES} ORDER BY e.seq"
         );
         let found = match self.find(from, sql, values).await? {
             Ok(found) => found,

@@ -29,6 +29,9 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
         ("max-connections-per-address", "14", "14"),
         ("unread-bytes-per-principal", "5000000", "5000000"),
         ("unread-bytes", "6000000", "6000000"),
+        ("max-watches", "21", "21"),
+        ("max-watches-per-principal", "22", "22"),
+        ("watch-buffer", "7000000", "7000000"),
         ("default-deadline", "0.5", "0.5 s"),
         ("max-deadline", "70", "70 s"),
         ("drain", "3", "3 s"),
@@ -52,7 +55,8 @@ async fn a_setting_of_the_environment_counts_and_a_flag_counts_more() {
          --tls-client-ca a.pem --tls-client-certificates optional --migrate false --log-reads 0.25 --admin-listen 127.0.0.1:4712 \
          --traces-endpoint https://collector:4317 --traces-sample 0.5 --min-password-length 8 --max-calls 7 \
          --calls-per-second 12 --max-connections 13 --max-connections-per-address 14 \
-         --unread-bytes-per-principal 5000000 --unread-bytes 6000000 --default-deadline 0.5 \
+         --unread-bytes-per-principal 5000000 --unread-bytes 6000000 --max-watches 21 \
+         --max-watches-per-principal 22 --watch-buffer 7000000 --default-deadline 0.5 \
          --max-deadline 70 --drain 3 --postgres-connections 9 --sqlite-readers 8 \
          --connection-wait 2.5 --sqlite-write-wait 6 --statement-time 11 --keep-request-ids 30 \
          --keep-events 90 --revert-period 14 --retention-interval 60",
@@ -218,6 +222,9 @@ async fn a_number_out_of_its_range_is_refused_with_the_range() {
         ("max-connections-per-address", 1, 1_000_000),
         ("unread-bytes-per-principal", 4 << 20, 1 << 30),
         ("unread-bytes", 4 << 20, 1 << 30),
+        ("max-watches", 1, 1_000_000),
+        ("max-watches-per-principal", 1, 1_000_000),
+        ("watch-buffer", 1 << 20, 1 << 30),
         ("postgres-connections", 1, 10_000),
         ("sqlite-readers", 1, 256),
         ("keep-request-ids", 24, 876_000),
@@ -301,7 +308,7 @@ async fn the_largest_settings_serve() {
     let url = format!("sqlite:{}", folder.path().join("x.db").display());
     let most = "serve --max-calls 1000000 --calls-per-second 1000000 --max-connections 1000000 \
                 --max-connections-per-address 1000000 --unread-bytes-per-principal 1073741824 \
-                --unread-bytes 1073741824 --sqlite-readers 256 --keep-request-ids 876000 --keep-events 36500 --revert-period 36500 --retention-interval 0.01 --default-deadline 3600 \
+                --unread-bytes 1073741824 --max-watches 1000000 --max-watches-per-principal 1000000 --watch-buffer 1073741824 --sqlite-readers 256 --keep-request-ids 876000 --keep-events 36500 --revert-period 36500 --retention-interval 0.01 --default-deadline 3600 \
                 --max-deadline 3600 --drain 3600 --connection-wait 3600 --sqlite-write-wait 3600 \
                 --statement-time 3600";
     let mut server = leadsmith(most).database(&url).serve().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use leadsmith::core::role::Role;
 use leadsmith_proto::watch_events_request::Begin;
 use leadsmith_proto::{self as proto};
 use sea_orm::ConnectionTrait;
@@ -79,8 +80,10 @@ on_both! {
     }
 
     async fn a_token_that_retention_has_passed_is_refused_with_the_earliest(h: Harness) {
-        h.sales.create_lead("Old").await;
-        let mut stream = watch(&h.viewer, of_leads(from_earliest())).await;
+        // Sessions would expire.
+        let caller = h.service_account("crm", Role::Sales).await;
+        caller.create_lead("Old").await;
+        let mut stream = watch(&caller, of_leads(from_earliest())).await;
         let start = stream.token.clone();
         stream.event().await;
         let read = stream.token.clone();
@@ -89,17 +92,17 @@ on_both! {
             settings.limits.keep_events = 2;
         }).await;
         h.clock.advance(chrono::Duration::hours(49));
-        let kept = h.sales.create_lead("New").await;
+        let kept = caller.create_lead("New").await;
         eventually("the old ones go", async || {
             h.count("SELECT count(*) FROM events").await == 1
         }).await;
         server.stop().await.unwrap();
-        let status = refused(&h.viewer, of_leads(from_token(&start))).await;
+        let status = refused(&caller, of_leads(from_token(&start))).await;
         assert_eq!(reason(&status), "RESUME_TOKEN_EXPIRED");
         assert_eq!(metadata(&status, "cause"), "RETENTION");
         let earliest = metadata(&status, "earliest_token");
         for request in [from_token(&earliest), from_token(&read), from_earliest()] {
-            let mut stream = watch(&h.viewer, of_leads(request)).await;
+            let mut stream = watch(&caller, of_leads(request)).await;
             assert_eq!(stream.event().await.subject_id, kept.id);
         }
         assert_eq!(stream.event().await.subject_id, kept.id, "it was open all the time");

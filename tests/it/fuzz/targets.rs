@@ -13,7 +13,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use leadsmith::app::App;
 use leadsmith::auth::passwords::Passwords;
-use leadsmith::auth::policy::RPCS;
+use leadsmith::auth::policy::{RPCS, WATCH};
 use leadsmith::cli::console::Console;
 use leadsmith::config::TlsSettings;
 use leadsmith::config::{
@@ -332,7 +332,13 @@ impl Fuzz {
         request.headers_mut().insert("content-type", kind);
         let mut service = self.service.clone();
         let Ok(response) = service.ready().await.unwrap().call(request).await;
-        let (head, body) = response.into_parts();
+        let (head, mut body) = response.into_parts();
+        if rpc == WATCH && !head.headers.contains_key("grpc-status") {
+            // A stream without an end: its first message is enough.
+            let first = body.frame().await.unwrap().unwrap();
+            let first = first.into_data().unwrap_or_default();
+            return (Status::new(Code::Ok, ""), first);
+        }
         let body = body.collect().await.unwrap();
         let trailers = body.trailers().cloned().unwrap_or_default();
         let told = match head.headers.contains_key("grpc-status") {
