@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sea_orm::DbBackend;
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -102,6 +103,10 @@ impl EventLog {
             db,
             recent: Arc::default(),
         }
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.db.backend() == DbBackend::Postgres
     }
 
     /// The database.

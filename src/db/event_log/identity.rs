@@ -19,7 +19,7 @@ impl EventLog {
     /// # Errors
     /// `DATABASE_UNAVAILABLE`.
     pub async fn identify(&self) -> Result<()> {
-        if self.db.backend() != DbBackend::Postgres {
+        if !self.is_postgres() {
             return Ok(());
         }
         let sql = format!("SELECT ({IDENTITY}) = cluster FROM event_log");

@@ -64,9 +64,9 @@ impl EventLog {
     /// # Errors
     /// `DATABASE_UNAVAILABLE`; the inner error if the log cannot be read from there.
     pub async fn read(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
-        match self.db.backend() {
-            DbBackend::Postgres => self.read_postgres(from, limit).await,
-            DbBackend::Sqlite | _ => self.read_sqlite(from, limit).await,
+        match self.is_postgres() {
+            true => self.read_postgres(from, limit).await,
+            false => self.read_sqlite(from, limit).await,
         }
     }
 
@@ -86,10 +86,20 @@ impl EventLog {
             Err(lost) => return Ok(Err(lost)),
         };
         let is_complete = keep_first(&mut found.events, limit);
-        // Each page is a window of its own: the events are numbered in the order of their commits.
-        let bound = found.events.last().map_or(0, |last| last.place.seq + 1);
-        let end = Arc::new(Cover::below(bound.max(position.read.bound)));
-        Ok(Ok(page(position, found, &end, true, is_complete)))
+        // The events are numbered in the order of their commits, so a number is a position.
+        let positions: Vec<Position> = found
+            .events
+            .iter()
+            .map(|event| Position {
+                newest: Some(event.place),
+                ..Position::after_seq(event.place.seq)
+            })
+            .collect();
+        Ok(Ok(Page {
+            position: positions.last().unwrap_or(position).clone(),
+            events: found.events.into_iter().zip(positions).collect(),
+            is_complete,
+        }))
     }
 
     async fn read_postgres(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
@@ -204,17 +214,17 @@ impl EventLog {
         if from.position.is_expired(deleted) {
             return Ok(Err(Lost::Deleted));
         }
-        let snapshot = match self.db.backend() {
-            DbBackend::Postgres => {
+        let snapshot = match self.is_postgres() {
+            true => {
                 let text: Option<String> = first.try_get("", "snapshot")?;
                 text.map(|text| parse_snapshot(&text)).transpose()?
             }
-            DbBackend::Sqlite | _ => None,
+            false => None,
         };
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             if row.try_get::<Option<i64>>("", "seq")?.is_some() {
-                events.push(event(row, self.db.backend())?);
+                events.push(event(row, self.is_postgres())?);
             }
         }
         Ok(Ok(Found {
@@ -249,11 +259,11 @@ fn page(
     }
 }
 
-fn event(row: &QueryResult, backend: DbBackend) -> Result<StoredEvent> {
+fn event(row: &QueryResult, is_postgres: bool) -> Result<StoredEvent> {
     let seq = row.try_get("", "seq")?;
-    let transaction = match backend {
-        DbBackend::Postgres => row.try_get("", "transaction_id")?,
-        DbBackend::Sqlite | _ => seq,
+    let transaction = match is_postgres {
+        true => row.try_get("", "transaction_id")?,
+        false => seq,
     };
     Ok(StoredEvent {
         place: EventRef {

@@ -50,12 +50,12 @@ pub async fn last_event_before(
 /// As [`Db::write`].
 pub async fn delete_first(tx: &Tx, last: i64, limit: u64) -> Result<u64> {
     let backend = tx.get_database_backend();
-    let (transaction, ended) = match backend {
-        DbBackend::Postgres => (
+    let (transaction, ended) = match backend == DbBackend::Postgres {
+        true => (
             "transaction_id",
             "AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
         ),
-        DbBackend::Sqlite | _ => ("seq", ""),
+        false => ("seq", ""),
     };
     let sql = format!(
         "SELECT max(seq), max(t) FROM (SELECT seq, {transaction} AS t FROM events \

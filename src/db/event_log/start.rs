@@ -1,7 +1,7 @@
 //! The positions at which a reader can begin.
 
 use chrono::{DateTime, Duration, Utc};
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use sea_orm::{ConnectionTrait as _, Statement};
 use uuid::Uuid;
 
 use super::position::{Cover, EventRef, Position};
@@ -34,8 +34,7 @@ impl EventLog {
             Start::Time(time) => self.last_before(time - SLACK).await?,
             Start::Earliest | Start::Now => 0,
         };
-        let postgres = self.db.backend() == DbBackend::Postgres;
-        let sql = match postgres {
+        let sql = match self.is_postgres() {
             true => {
                 "SELECT l.incarnation, l.deleted_seq, l.deleted_transaction, \
                  pg_current_snapshot()::text AS snapshot, n.transaction_id, n.seq, n.id \
@@ -60,7 +59,7 @@ impl EventLog {
             }),
             None => None,
         };
-        let snapshot = match postgres {
+        let snapshot = match self.is_postgres() {
             true => Some(parse_snapshot(&row.try_get::<String>("", "snapshot")?)?),
             false => None,
         };

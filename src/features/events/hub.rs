@@ -30,7 +30,7 @@ const PAGE: u64 = 128;
 /// How many streams read the log at the same time, to reach the shared reader.
 const CATCHING_UP: usize = 4;
 /// How many bytes of records the shared reader remembers.
-const KNOWN_BYTES: u64 = 8 << 20;
+const KNOWN_BYTES: usize = 8 << 20;
 /// How many bytes an event occupies beside its message.
 const OVERHEAD: usize = 512;
 
@@ -77,6 +77,20 @@ pub struct Registration<M: Send + Sync + 'static>(pub(super) Arc<Hub<M>>);
 impl<M: Send + Sync + 'static> Drop for Registration<M> {
     fn drop(&mut self) {
         self.0.lock().streams -= 1;
+    }
+}
+
+/// The running reader. After a panic, which is logged where it happens, the next stream starts another one; until then the
+/// streams read the log by themselves.
+struct Reading<M: Send + Sync + 'static>(Arc<Hub<M>>);
+
+impl<M: Send + Sync + 'static> Drop for Reading<M> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.0.lock();
+            state.is_reading = false;
+            state.shared = None;
+        }
     }
 }
 
@@ -154,6 +168,7 @@ impl<M: Send + Sync + 'static> Hub<M> {
 
     /// Follows the log as long as there are streams.
     async fn follow(self: Arc<Self>) {
+        let _guard = Reading(Arc::clone(&self));
         let rebuilder = Rebuilder::new(self.log.db().clone(), KNOWN_BYTES);
         while !self.is_finished() {
             let begun = match self.log.identify().await {

@@ -20,6 +20,8 @@ use crate::error::Result;
 
 /// How many events one query reads to undo changes.
 const UNDO_ROWS: u64 = 100;
+/// About how many bytes a record occupies.
+const RECORD_BYTES: usize = 4 << 10;
 /// How many records are read at the same time.
 const CONCURRENT: usize = 4;
 
@@ -44,10 +46,10 @@ pub struct Rebuilder {
 
 impl Rebuilder {
     /// It remembers records of about this many bytes.
-    pub fn new(db: Db, bytes: u64) -> Self {
+    pub fn new(db: Db, bytes: usize) -> Self {
         Self {
             db,
-            known: Cache::with_weighter(1_000, bytes, BySize),
+            known: Cache::with_weighter(bytes / RECORD_BYTES + 1, bytes as u64, BySize),
         }
     }
 

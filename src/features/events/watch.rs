@@ -26,7 +26,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many events a stream reads of the log at once.
 const PAGE: u64 = 64;
 /// How many bytes of records a stream remembers while it reads the log.
-const KNOWN_BYTES: u64 = 512 << 10;
+const KNOWN_BYTES: usize = 512 << 10;
 /// How long a stream waits for the shared reader before it reads the log again.
 const WAIT_FOR_READER: Duration = Duration::from_millis(100);
 /// How often a start is tried again that retention has overtaken.
