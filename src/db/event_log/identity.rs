@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// The database among all databases: its cluster and its id there. A failover keeps both.
 const IDENTITY: &str = "SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || \
      (SELECT oid FROM pg_database WHERE datname = current_database())::text";
+/// The same where an administrator has withdrawn the right to read the cluster's identity from everybody.
+const IDENTITY_IN_CLUSTER: &str =
+    "SELECT '/' || (SELECT oid FROM pg_database WHERE datname = current_database())::text";
 
 impl EventLog {
     /// Makes another log of it if the database was restored into another one. Called when the server starts, and before
@@ -22,25 +25,35 @@ impl EventLog {
         if !self.is_postgres() {
             return Ok(());
         }
-        let sql = format!("SELECT ({IDENTITY}) = cluster FROM event_log");
-        let statement = Statement::from_string(DbBackend::Postgres, sql);
-        let row = self.db.read().query_one_raw(statement).await?;
-        let is_same: Option<bool> = row.map(|row| row.try_get_by_index(0)).transpose()?;
-        if is_same == Some(true) {
+        // Not in one statement: PostgreSQL checks the right also where the function is not called.
+        let right = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')";
+        let identity = match self.is_true(right.to_owned()).await? {
+            true => IDENTITY,
+            false => IDENTITY_IN_CLUSTER,
+        };
+        let is_same = format!("SELECT ({identity}) = cluster FROM event_log");
+        if self.is_true(is_same).await? {
             return Ok(());
         }
-        let write = self.db.write_with_retry(|tx| {
+        let write = self.db.write_with_retry(move |tx| {
             Box::pin(async move {
-                identify(tx).await?;
+                identify(tx, identity).await?;
                 Ok(Verdict::Done(()))
             })
         });
         write.await
     }
+
+    async fn is_true(&self, sql: String) -> Result<bool> {
+        let statement = Statement::from_string(DbBackend::Postgres, sql);
+        let row = self.db.read().query_one_raw(statement).await?;
+        let value: Option<bool> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+        Ok(value == Some(true))
+    }
 }
 
-async fn identify(tx: &Tx) -> Result<()> {
-    let sql = format!("SELECT cluster, ({IDENTITY}) AS identity FROM event_log FOR UPDATE");
+async fn identify(tx: &Tx, identity: &str) -> Result<()> {
+    let sql = format!("SELECT cluster, ({identity}) AS identity FROM event_log FOR UPDATE");
     let row = tx
         .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
         .await?;
