@@ -112,6 +112,13 @@ const LIMITS: &[[&str; 5]] = &[
     ],
     [
         FIXED,
+        "streams of events",
+        "`--max-watches`, and `--max-watches-per-principal`",
+        "src/server/admission/mod.rs",
+        "limits.max_watches_per_principal",
+    ],
+    [
+        FIXED,
         "streams of health and reflection",
         "`--max-connections`, and `--max-connections-per-address`",
         "src/server/admission/mod.rs",

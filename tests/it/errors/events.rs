@@ -1,5 +1,6 @@
 //! Errors of streams of events.
 
+use leadsmith::core::role::Role;
 use leadsmith_proto::{self as proto, ErrorReason};
 use sea_orm::ConnectionTrait;
 use tonic::Status;
@@ -9,26 +10,29 @@ use crate::events::{from_now, from_token, refused};
 use crate::harness::Harness;
 
 pub async fn provoke(h: &Harness, reason: ErrorReason) -> Status {
+    // Sessions of the operators were ended by other errors.
+    let account = format!("watcher-{}", i32::from(reason));
+    let caller = h.service_account(&account, Role::Sales).await;
     match reason {
-        ErrorReason::ResumeTokenInvalid => refused(&h.viewer, from_token("x")).await,
+        ErrorReason::ResumeTokenInvalid => refused(&caller, from_token("x")).await,
         ErrorReason::ResumeTokenExpired => {
-            h.sales.create_lead("Hopper").await;
-            let mut leads = h.viewer.leads();
+            caller.create_lead("Hopper").await;
+            let mut leads = caller.leads();
             let list = leads.list(proto::ListLeadsRequest::default()).await;
             let token = list.unwrap().into_inner().watch_token;
             // As after a restore of an earlier state.
             let db = h.database.connect().await;
             db.execute_unprepared("DELETE FROM events").await.unwrap();
-            refused(&h.viewer, from_token(&token)).await
+            refused(&caller, from_token(&token)).await
         }
-        ErrorReason::WatchTooSlow => slow_stream(h).await.status,
+        ErrorReason::WatchTooSlow => slow_stream(h, &caller).await.status,
         ErrorReason::WatchLimit => {
             let server = h
                 .another_server(|settings| settings.limits.max_watches_per_principal = 1)
                 .await;
-            let viewer = h.viewer.at(&server);
-            let open = viewer.events().watch(from_now()).await.unwrap();
-            let status = refused(&viewer, from_now()).await;
+            let caller = caller.at(&server);
+            let open = caller.events().watch(from_now()).await.unwrap();
+            let status = refused(&caller, from_now()).await;
             drop(open);
             server.stop().await.unwrap();
             status

@@ -72,7 +72,7 @@ on_both! {
     }
 
     async fn a_slow_reader_is_told_where_to_resume(h: Harness) {
-        let slow = slow_stream(&h).await;
+        let slow = slow_stream(&h, &h.sales).await;
         assert_eq!(reason(&slow.status), "WATCH_TOO_SLOW");
         assert_eq!(slow.status.code(), Code::ResourceExhausted);
         assert_eq!(metadata(&slow.status, "resume_token"), slow.token);
@@ -121,7 +121,7 @@ pub struct SlowStream {
 }
 
 /// On a server that keeps few events in memory.
-pub async fn slow_stream(h: &Harness) -> SlowStream {
+pub async fn slow_stream(h: &Harness, caller: &Caller) -> SlowStream {
     let server = h
         .another_server(|settings| settings.limits.watch_buffer = 100_000)
         .await;
@@ -132,17 +132,17 @@ pub async fn slow_stream(h: &Harness) -> SlowStream {
         .connect_lazy();
     let slow = Caller {
         channel,
-        ..h.viewer.clone()
+        ..caller.clone()
     };
     let opened = slow.events().watch(of_leads(from_now())).await.unwrap();
     let mut stream = opened.into_inner();
     let mut created = Vec::new();
     for _ in 0..60 {
-        created.push(h.sales.create(large()).await.unwrap().id);
+        created.push(caller.create(large()).await.unwrap().id);
     }
     // Until the server has seen the last one.
-    let mut other = watch(&h.viewer.at(&server), of_leads(from_now())).await;
-    created.push(h.sales.create_lead("Last").await.id);
+    let mut other = watch(&caller.at(&server), of_leads(from_now())).await;
+    created.push(caller.create_lead("Last").await.id);
     other.event().await;
     // Other calls on the connection go on.
     slow.get(&created[0]).await;

@@ -139,7 +139,12 @@ on_both_empty! {
         let db = database.connect().await;
         let entities = entities(db.get_database_backend());
         let mut named: BTreeSet<String> = entities.iter().map(|e| e.name.clone()).collect();
-        let without = ["seaql_migrations", "schema_compatibility", "lead_search"];
+        let without = [
+            "seaql_migrations",
+            "schema_compatibility",
+            "lead_search",
+            "event_log",
+        ];
         named.extend(without.map(str::to_owned));
         if database.backend == Backend::Sqlite {
             named.extend(["search_index".to_owned(), "search_pending".to_owned()]);
