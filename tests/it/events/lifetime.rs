@@ -8,7 +8,7 @@ use leadsmith_proto::{self as proto, Lead};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-use super::{from_now, from_token, of_leads, refused, watch};
+use super::{Stream, from_now, from_token, of_leads, refused, watch};
 use crate::harness::{Caller, Harness, metadata, reason};
 use crate::on_both;
 
@@ -135,8 +135,16 @@ pub async fn slow_stream(h: &Harness, caller: &Caller) -> SlowStream {
         ..caller.clone()
     };
     let opened = slow.events().watch(of_leads(from_now())).await.unwrap();
-    let mut stream = opened.into_inner();
-    let mut created = Vec::new();
+    let mut stream = Stream {
+        messages: opened.into_inner(),
+        token: String::new(),
+    };
+    // Until it follows the present: before that, a stream is served at the pace of its client.
+    let (mut created, mut found) = (Vec::new(), Vec::new());
+    for name in ["First", "Second", "Third"] {
+        created.push(caller.create_lead(name).await.id);
+        found.push(stream.event().await.subject_id);
+    }
     for _ in 0..60 {
         created.push(caller.create(large()).await.unwrap().id);
     }
@@ -146,19 +154,19 @@ pub async fn slow_stream(h: &Harness, caller: &Caller) -> SlowStream {
     other.event().await;
     // Other calls on the connection go on.
     slow.get(&created[0]).await;
-    let (mut found, mut token) = (Vec::new(), String::new());
     let status = loop {
-        match stream.message().await {
+        match stream.next().await {
             Ok(Some(message)) => {
-                token = message.resume_token;
                 if let Some(Item::Event(event)) = message.item {
                     found.push(event.subject_id);
                 }
+                assert!(found.len() < created.len(), "it was fast enough");
             }
             Ok(None) => panic!("it ended in good order"),
             Err(status) => break status,
         }
     };
+    let token = stream.token;
     drop(other);
     server.stop().await.unwrap();
     SlowStream {
