@@ -109,10 +109,11 @@ impl Stream {
 
 /// What the stored record of an event would be as a lead.
 fn lead(version: Option<proto::RecordVersion>) -> Option<Lead> {
-    match version?.record? {
-        proto::record_version::Record::Lead(lead) => Some(lead),
-        other => panic!("no lead: {other:?}"),
-    }
+    let record = version?.record?;
+    let proto::record_version::Record::Lead(lead) = record else {
+        panic!("no lead: {record:?}");
+    };
+    Some(lead)
 }
 
 on_both! {

@@ -2,7 +2,6 @@
 //! others, so that positions in the old log would be misread.
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use uuid::Uuid;
 
 use super::EventLog;
 use crate::db::{Tx, Verdict};
@@ -74,7 +73,7 @@ async fn identify(tx: &Tx, identity: &str) -> Result<()> {
         tx.execute_unprepared("UPDATE events SET transaction_id = 0 WHERE transaction_id <> 0")
             .await?;
         let sql = "UPDATE event_log SET incarnation = $1, deleted_transaction = 0";
-        let values = [Uuid::new_v4().into()];
+        let values = [tx.clock.new_id().into()];
         tx.execute_raw(Statement::from_sql_and_values(
             DbBackend::Postgres,
             sql,

@@ -70,7 +70,7 @@ enum Source<M> {
         page: VecDeque<Item<M>>,
         /// The position after the page.
         end: Position,
-        rebuilder: Rebuilder,
+        rebuilder: Box<Rebuilder>,
     },
     /// The ring. `read` is what the stream has read beyond the ring's position.
     Ring {
@@ -98,7 +98,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
     ) -> Result<Self> {
         let registration = hub.register();
         let changes = hub.changes();
-        let rebuilder = Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES);
+        let rebuilder = Box::new(Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES));
         let (at, page) = first_page(hub, begin).await?;
         let end = page.position.clone();
         let page = hub.items(at.incarnation, page, &rebuilder).await?;
@@ -243,7 +243,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
                 self.source = Source::Log {
                     page: VecDeque::new(),
                     end: self.at.position.clone(),
-                    rebuilder: Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES),
+                    rebuilder: Box::new(Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES)),
                 };
                 Ok(None)
             }

@@ -9,6 +9,7 @@ use crate::events::lifetime::slow_stream;
 use crate::events::{from_now, from_token, refused};
 use crate::harness::Harness;
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some come here")]
 pub async fn provoke(h: &Harness, reason: ErrorReason) -> Status {
     // Sessions of the operators were ended by other errors.
     let account = format!("watcher-{}", i32::from(reason));
