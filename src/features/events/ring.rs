@@ -67,14 +67,18 @@ impl<M> Ring<M> {
         }
     }
 
-    /// Adds the events of a page, after which the log was read up to `end`.
+    /// Adds the events of a page, after which the log was read up to `end`. They are kept whatever their size, so that a
+    /// stream that has seen all before them does not fall behind by one large page.
     pub fn push(&mut self, items: Vec<Item<M>>, end: Position) {
+        let page = items.len().max(1);
         for item in items {
             self.size += item.size;
             self.items.push_back(Arc::new(item));
         }
         self.end = end;
-        while self.items.len() > MAX_EVENTS || (self.size > self.max_size && self.items.len() > 1) {
+        while self.items.len() > page
+            && (self.items.len() > MAX_EVENTS || self.size > self.max_size)
+        {
             let Some(dropped) = self.items.pop_front() else {
                 break;
             };
@@ -228,5 +232,20 @@ mod tests {
             None,
             "it has to read 1 and 2 first"
         );
+    }
+
+    #[test]
+    fn a_page_that_is_larger_than_the_ring_is_kept_until_the_next_one() {
+        let start = Position::default();
+        let mut ring = Ring::new(start.clone(), 25);
+        let pages = [[(1, 1), (2, 2), (3, 3)], [(4, 4), (5, 5), (6, 6)]];
+        let (items, end) = window(&start, &pages[0], &Cover::below(4));
+        ring.push(items, end.clone());
+        assert_eq!(rest(&ring, 0, &start), [1, 2, 3]);
+        let (items, _) = window(&end, &pages[1], &Cover::below(7));
+        ring.push(items, end);
+        assert_eq!(rest(&ring, 3, &start), [4, 5, 6]);
+        let event = ring.next(&mut 2, &Filter::default(), None);
+        assert!(matches!(event, Next::Dropped));
     }
 }

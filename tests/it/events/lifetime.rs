@@ -148,10 +148,17 @@ pub async fn slow_stream(h: &Harness, caller: &Caller) -> SlowStream {
     for _ in 0..60 {
         created.push(caller.create(large()).await.unwrap().id);
     }
-    // Until the server has seen the last one.
-    let mut other = watch(&caller.at(&server), of_leads(from_now())).await;
-    created.push(caller.create_lead("Last").await.id);
-    other.event().await;
+    // Until the server has seen all of them: another stream gets a newer one. It may fall behind too, by the others.
+    let mut is_seen = false;
+    while !is_seen {
+        let mut other = watch(&caller.at(&server), of_leads(from_now())).await;
+        created.push(caller.create_lead("Last").await.id);
+        while let Ok(Some(message)) = other.next().await
+            && !is_seen
+        {
+            is_seen = matches!(message.item, Some(Item::Event(_)));
+        }
+    }
     // Other calls on the connection go on.
     slow.get(&created[0]).await;
     let status = loop {
@@ -167,7 +174,6 @@ pub async fn slow_stream(h: &Harness, caller: &Caller) -> SlowStream {
         }
     };
     let token = stream.token;
-    drop(other);
     server.stop().await.unwrap();
     SlowStream {
         created,
