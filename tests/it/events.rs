@@ -271,6 +271,30 @@ on_both! {
         assert!(lead(event.after).unwrap().erasure.is_some());
     }
 
+    async fn what_was_sent_before_its_erasure_is_not_sent_again(h: Harness) {
+        let mut early = watch(&h.viewer, of_leads(from_now())).await;
+        let start = early.token.clone();
+        let created = h.sales.create_lead("Lovelace").await;
+        let phoned = Lead { phone: "1".into(), ..created.clone() };
+        h.sales.update(phoned, &["phone"]).await.unwrap();
+        // The server has the values in memory.
+        assert_eq!(lead(early.event().await.after).unwrap().last_name, "Lovelace");
+        assert_eq!(lead(early.event().await.after).unwrap().phone, "1");
+        h.admin.erase(&created.id).await.unwrap();
+        assert_eq!(early.event().await.r#type, "lead.erased");
+        let mut late = watch(&h.viewer, of_leads(from_token(&start))).await;
+        for expected in ["lead.created", "lead.updated", "lead.erased"] {
+            let event = late.event().await;
+            assert_eq!(event.r#type, expected);
+            assert!(event.values_unavailable, "{event:?}");
+            assert_eq!(event.before, None);
+        }
+        let after = h.sales.create_lead("Hopper").await;
+        for mut stream in [early, late] {
+            assert_eq!(stream.event().await.subject_id, after.id);
+        }
+    }
+
     async fn wrong_requests_are_told_everything_at_once(h: Harness) {
         let wrong = WatchEventsRequest {
             begin: None,

@@ -1,5 +1,5 @@
 //! The shared reader of the event log: one for each server, however many streams there are. It runs only while there are
-//! streams, and reads what is new into a [`Ring`] from which all streams are served.
+//! streams, and reads what is new into a ring from which all streams are served.
 //!
 //! It is woken by the commits of this process. Commits of other processes are found by reading every `POLL_INTERVAL`:
 //! PostgreSQL's NOTIFY would take a lock in every transaction that sends it, and would need a session of its own.
@@ -55,7 +55,8 @@ struct State<M> {
     is_reading: bool,
     /// None until the reader has begun.
     shared: Option<Shared<M>>,
-    /// How often a ring was begun. A stream's place is a place in one ring.
+    /// How often a ring was begun. A stream's place is a place in one ring. After an erasure another one is begun, because
+    /// the events of the last one may have values that are erased now.
     rings: u64,
 }
 
@@ -130,6 +131,11 @@ impl<M: Send + Sync + 'static> Hub<M> {
         }
         drop(state);
         Registration(Arc::clone(self))
+    }
+
+    /// How often a ring was begun. What a stream has read before it changes, and has not sent, may be erased.
+    pub(super) fn rings(&self) -> u64 {
+        self.lock().rings
     }
 
     /// Notified when there is something new.
@@ -233,6 +239,10 @@ impl<M: Send + Sync + 'static> Hub<M> {
             };
             let is_complete = match read {
                 Ok((items, end, is_complete)) => {
+                    let mut facts = items.iter().filter_map(|item| item.facts.as_ref());
+                    if facts.any(Facts::is_erasure) {
+                        self.begin_ring(&at);
+                    }
                     at.position = end.clone();
                     self.publish(items, end);
                     is_complete

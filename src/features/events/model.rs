@@ -113,6 +113,13 @@ pub struct Facts {
     pub time: DateTime<Utc>,
 }
 
+impl Facts {
+    /// Whether personal data was erased, also in earlier events.
+    pub fn is_erasure(&self) -> bool {
+        self.r#type.ends_with(".erased")
+    }
+}
+
 impl Filter {
     /// Whether an event is wanted, and may be seen.
     pub fn matches(&self, event: &Facts) -> bool {

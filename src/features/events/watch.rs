@@ -70,6 +70,8 @@ enum Source<M> {
         page: VecDeque<Item<M>>,
         /// The position after the page.
         end: Position,
+        /// [`Hub::rings`] before the page was read.
+        rings: u64,
         rebuilder: Box<Rebuilder>,
     },
     /// The ring. `read` is what the stream has read beyond the ring's position.
@@ -99,6 +101,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
         let registration = hub.register();
         let changes = hub.changes();
         let rebuilder = Box::new(Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES));
+        let rings = hub.rings();
         let (at, page) = first_page(hub, begin).await?;
         let end = page.position.clone();
         let page = hub.items(at.incarnation, page, &rebuilder).await?;
@@ -109,6 +112,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
             source: Source::Log {
                 page: page.into(),
                 end,
+                rings,
                 rebuilder,
             },
             changes,
@@ -166,13 +170,24 @@ impl<M: Send + Sync + 'static> Watch<M> {
 
     /// Sends the next event of the page. Without one, joins the ring, or reads the next page.
     async fn step_in_log(&mut self) -> Result<Option<Signal<M>>, End> {
-        let Source::Log { page, end, .. } = &mut self.source else {
+        let rings = self.hub().rings();
+        let Source::Log {
+            page,
+            end,
+            rings: read_at,
+            ..
+        } = &mut self.source
+        else {
             return Ok(None);
         };
-        if let Some(item) = page.pop_front() {
+        if *read_at != rings {
+            // It is read again from the last event that was sent.
+            page.clear();
+        } else if let Some(item) = page.pop_front() {
             return Ok(self.pass(&item, None));
+        } else {
+            self.at.position = end.clone();
         }
-        self.at.position = end.clone();
         if let Some(place) = self.hub().place_after(&self.at) {
             let read = Some(self.at.position.clone());
             self.source = Source::Ring { place, read };
@@ -203,9 +218,11 @@ impl<M: Send + Sync + 'static> Watch<M> {
         if let Source::Log {
             page: next,
             end,
+            rings: read_at,
             rebuilder,
         } = &mut self.source
         {
+            *read_at = rings;
             let items = hub.items(incarnation, page, rebuilder).await;
             *next = items.map_err(End::Failed)?.into();
             *end = after;
@@ -243,6 +260,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
                 self.source = Source::Log {
                     page: VecDeque::new(),
                     end: self.at.position.clone(),
+                    rings: hub.rings(),
                     rebuilder: Box::new(Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES)),
                 };
                 Ok(None)
