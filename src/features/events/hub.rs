@@ -104,6 +104,9 @@ impl<M: Send + Sync + 'static> Hub<M> {
         limits: &Limits,
         render: Render<M>,
     ) -> Arc<Self> {
+        // Shown as 0 until the first stream ends.
+        let ended = &log.db().metrics().watches_ended;
+        ended.with_label_values(&["complete"]);
         Arc::new(Self {
             log,
             tokens,

@@ -36,9 +36,10 @@ const OF_LEADS: [&str; 18] = [
 ];
 
 /// Ids of other records, and what is no id.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 15] = [
     "api_keys.service_account_id",
     "claimable_actions.queue_id",
+    "events.transaction_id",
     "history.request_id",
     "idempotency_records.principal_id",
     "idempotency_records.request_id",

@@ -12,8 +12,13 @@ use crate::harness::update;
 fn secret_messages() -> BTreeSet<String> {
     let pool = DescriptorPool::decode(leadsmith_proto::DESCRIPTORS).unwrap();
     let secret = |name: &str| {
-        let page = ["page_token", "next_page_token"].contains(&name);
-        !page
+        let places = [
+            "page_token",
+            "next_page_token",
+            "watch_token",
+            "resume_token",
+        ];
+        !places.contains(&name)
             && ["password", "token", "secret", "api_key"]
                 .iter()
                 .any(|word| name.contains(word))
