@@ -36,7 +36,7 @@ use crate::features::{self};
 use crate::grpc::page::PageTokens;
 use crate::grpc::watch_token::WatchTokens;
 use crate::jobs::retention::{self, RetentionPolicy};
-use crate::jobs::{last_use, search_texts};
+use crate::jobs::{last_use, outdated};
 use crate::server::tls::Tls;
 use crate::server::{
     self, AdmissionLayer, LARGEST_PUBLIC_REQUEST, LARGEST_REQUEST, LARGEST_RESPONSE, Readiness,
@@ -296,7 +296,7 @@ pub async fn start(settings: &ServeSettings, clock: Clock) -> Result<Running, St
     )?;
     serving.add_background(retention);
     serving.add_background(last_use::start(Arc::clone(&app.auth)));
-    serving.add_background(search_texts::start(app.db.clone()));
+    serving.add_background(outdated::start(app.db.clone()));
     Ok(Running {
         address: serving.address,
         admin_address: serving.admin_address(),

@@ -3,8 +3,8 @@
 //!
 //! The claims of an order are in a column of its own, which a previous version neither reads nor writes. The list has a
 //! row for each action that can be claimed now or when its claim expires. An order that a previous version wrote last
-//! has another `claims_version` than `version`, or none, and its rows may be wrong or missing: workers find it by the
-//! index `orders_unlisted`. So do those that are there now, and nothing is filled here.
+//! has another `claims_version` than `version`, or none, and its rows may be wrong or missing: it is found by the index
+//! `orders_unlisted`, and listed by a job of the service. So are those that are there now: nothing is filled here.
 
 use crate::schema::*;
 use sea_orm_migration::prelude::*;

@@ -2,6 +2,7 @@
 
 pub mod claims;
 mod row;
+pub mod unlisted;
 
 use std::collections::BTreeSet;
 

@@ -2,8 +2,9 @@
 
 use leadsmith::features::leads::store::references_statement;
 use leadsmith::features::orders::model::{Claiming, Filter, OrderState};
-use leadsmith::features::orders::store::claims::{find_statement, unlisted_statement};
+use leadsmith::features::orders::store::claims::find_statement;
 use leadsmith::features::orders::store::list_statement;
+use leadsmith::features::orders::store::unlisted;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use uuid::Uuid;
 
@@ -190,7 +191,8 @@ on_both! {
             assert!(!plan.contains("TEMP B-TREE"), "{plan}");
             assert_eq!(plan.matches("COVERING INDEX claimable_actions_time").count(), count, "{plan}");
         }
-        let statement = unlisted_statement(db.get_database_backend(), Uuid::nil());
+        let wanted = Claiming { actions: vec!["action-1".to_owned()], retry_failed: false };
+        let statement = unlisted::find_statement(db.get_database_backend(), Uuid::nil(), &wanted);
         if backend == Backend::Postgres {
             return check(&db, statement, LIMIT).await.unwrap();
         }

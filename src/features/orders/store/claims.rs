@@ -5,7 +5,8 @@
 //! has EXTERNAL actions, while the order is locked. They are only where workers look: whether an action is free is
 //! decided on the locked order.
 //!
-//! An order that a previous version wrote last is not in the list, or wrongly. It is found by its `claims_version`.
+//! An order that a previous version wrote last is not in the list, or wrongly, until it is listed again: see
+//! [`unlisted`].
 
 use chrono::{DateTime, Duration, Utc};
 use sea_orm::sea_query::{Condition, Expr};
@@ -15,13 +16,12 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::row::from_row;
+use super::unlisted;
 use crate::db::Tx;
 use crate::db::any_of;
+use crate::db::entities::action_run;
 use crate::db::entities::claimable_action::{ActiveModel, Column, Entity};
-use crate::db::entities::{action_run, order};
 use crate::db::rows::Rows;
-use crate::db::select;
 use crate::error::Result;
 use crate::features::orders::model::{ActionRun, ActionType, Claiming, Order, RunKind};
 
@@ -29,8 +29,6 @@ use crate::features::orders::model::{ActionRun, ActionType, Claiming, Order, Run
 const WINDOW: u64 = 512;
 /// The fewest that it looks at for each of its actions.
 const MIN_WINDOW: u64 = 16;
-/// How many orders that a previous version wrote it looks at.
-const UNLISTED: u64 = 50;
 /// How long before the creation of its order an action that has no claim can be claimed, in the list. The times of
 /// orders are those of the servers' clocks, which differ from the database's.
 const LONG_BEFORE: Duration = Duration::hours(1);
@@ -42,7 +40,16 @@ pub(super) async fn list(
     changed: &[(Order, Order)],
 ) -> Result<Option<Rows>> {
     let changed = changed.iter().map(|(_, order)| order);
-    let changed: Vec<&Order> = changed.filter(|order| has_external(order)).collect();
+    relist(tx, created, changed.filter(|order| has_external(order))).await
+}
+
+/// As [`list`], without a look at which of the changed orders have EXTERNAL actions.
+pub(super) async fn relist<'a>(
+    tx: &Tx,
+    created: &'a [Order],
+    changed: impl Iterator<Item = &'a Order>,
+) -> Result<Option<Rows>> {
+    let changed: Vec<&Order> = changed.collect();
     if !changed.is_empty() {
         let ids = changed.iter().map(|order| order.id).collect();
         Entity::delete_many()
@@ -95,9 +102,7 @@ pub async fn find(
             found.push(id);
         }
     }
-    let unlisted = unlisted_statement(db.get_database_backend(), queue_id);
-    for row in select::rows::<order::Entity>(db, unlisted).await? {
-        let order = from_row(row)?;
+    for order in unlisted::find(db, queue_id, wanted).await? {
         if order.find_claimable(wanted, now).is_some() && !found.contains(&order.id) {
             found.push(order.id);
         }
@@ -141,23 +146,6 @@ pub fn find_statement(
         query.union(sea_orm::sea_query::UnionType::All, part);
     }
     backend.build(&query)
-}
-
-/// The statement that finds orders that a previous version wrote last. Its condition is that of the index.
-pub fn unlisted_statement(backend: DbBackend, queue_id: Uuid) -> Statement {
-    let has_external = match backend == DbBackend::Postgres {
-        true => r#"actions @> '[{"type": "EXTERNAL"}]'"#,
-        false => r#"instr(actions, '"EXTERNAL"') > 0"#,
-    };
-    let unlisted = format!(
-        "state = 'PROCESSING' AND coalesce(claims_version, 0) <> version AND {has_external}"
-    );
-    let query = order::Entity::find()
-        .filter(order::Column::QueueId.eq(queue_id))
-        .filter(Expr::cust(unlisted))
-        .order_by_asc(Expr::cust("random()"))
-        .limit(UNLISTED);
-    query.build(backend)
 }
 
 /// The entry of the ledger that records a claim; none if there is none with this id.

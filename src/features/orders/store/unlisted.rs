@@ -1,0 +1,132 @@
+//! Orders that a previous version wrote last: beside this one during an upgrade, or alone before a rollback was undone.
+//! Their rows in the list of [`claims`] are wrong or missing, and their `claims_version` tells. The partial index
+//! `orders_unlisted` contains exactly those that may have something for workers. A job lists them again; until then
+//! workers find them by this index.
+
+use sea_orm::sea_query::{Condition, Expr};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Statement,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::claims;
+use super::row::from_row;
+use crate::core::text_enum::TextEnum as _;
+use crate::db::entities::order::{Column, Entity};
+use crate::db::{Db, Tx, Verdict, any_of, rows, select};
+use crate::error::Result;
+use crate::features::orders::model::{ActionState, ActionType, Claiming, Order};
+
+/// How many of them a worker looks at.
+const LOOKED_AT: u64 = 50;
+/// How many of them one transaction lists again.
+const LISTED: u64 = 100;
+
+/// Some of a queue's orders that have one of these actions open.
+pub(super) async fn find(
+    db: &impl ConnectionTrait,
+    queue_id: Uuid,
+    wanted: &Claiming,
+) -> Result<Vec<Order>> {
+    let statement = find_statement(db.get_database_backend(), queue_id, wanted);
+    let rows = select::rows::<Entity>(db, statement).await?;
+    rows.into_iter().map(from_row).collect()
+}
+
+/// The statement of [`find`]. Orders without such an action would hide those that have one.
+pub fn find_statement(backend: DbBackend, queue_id: Uuid, wanted: &Claiming) -> Statement {
+    let query = Entity::find()
+        .filter(Column::QueueId.eq(queue_id))
+        .filter(Expr::cust(unlisted(backend)))
+        .filter(has_open(backend, wanted))
+        .order_by_asc(Expr::cust("random()"))
+        .limit(LOOKED_AT);
+    query.build(backend)
+}
+
+/// The condition of the index.
+fn unlisted(backend: DbBackend) -> String {
+    let has_external = match backend == DbBackend::Postgres {
+        true => r#"actions @> '[{"type": "EXTERNAL"}]'"#,
+        false => r#"instr(actions, '"EXTERNAL"') > 0"#,
+    };
+    format!("state = 'PROCESSING' AND coalesce(claims_version, 0) <> version AND {has_external}")
+}
+
+/// That the order has one of these actions, not yet run or failed. A claimed action is stored as one that was not run.
+fn has_open(backend: DbBackend, wanted: &Claiming) -> Condition {
+    let state = match wanted.retry_failed {
+        true => ActionState::Failed,
+        false => ActionState::Pending,
+    };
+    let mut condition = Condition::any();
+    for key in &wanted.actions {
+        let (external, state) = (ActionType::External.as_str(), state.as_str());
+        condition = condition.add(match backend == DbBackend::Postgres {
+            true => Expr::cust_with_values(
+                "actions @> $1",
+                [json!([{"key": key, "type": external, "state": state}])],
+            ),
+            false => Expr::cust_with_values(
+                "EXISTS (SELECT 1 FROM json_each(actions) AS a WHERE a.value ->> 'key' = $1 \
+                 AND a.value ->> 'type' = $2 AND a.value ->> 'state' = $3)",
+                [key.as_str(), external, state],
+            ),
+        });
+    }
+    condition
+}
+
+/// Lists the open actions of such orders. Returns how many orders these were: if there may be more, the largest number.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_again(db: &Db) -> Result<u64> {
+    let some = db.read().query_one_raw(any(db.backend(), 1)).await?;
+    if some.is_none() {
+        return Ok(0);
+    }
+    db.write_with_retry(|tx| {
+        Box::pin(async move {
+            let backend = tx.get_database_backend();
+            // An order that is being changed is listed by that change, or the next time.
+            let mut statement = any(backend, LISTED);
+            if backend == DbBackend::Postgres {
+                statement.sql.push_str(" FOR UPDATE SKIP LOCKED");
+            }
+            let mut ids: Vec<Uuid> = Vec::new();
+            for row in tx.query_all_raw(statement).await? {
+                ids.push(row.try_get_by_index(0)?);
+            }
+            list(tx, &ids).await?;
+            Ok(Verdict::Done(ids.len() as u64))
+        })
+    })
+    .await
+}
+
+fn any(backend: DbBackend, limit: u64) -> Statement {
+    let condition = unlisted(backend);
+    let sql = format!("SELECT id FROM orders WHERE {condition} ORDER BY queue_id LIMIT {limit}");
+    Statement::from_string(backend, sql)
+}
+
+/// Lists orders that are locked.
+async fn list(tx: &Tx, ids: &[Uuid]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let these = any_of(Expr::col(Column::Id), ids.to_vec());
+    let found = Entity::find().filter(these.clone()).all(&**tx).await?;
+    let orders: Vec<Order> = found.into_iter().map(from_row).collect::<Result<_>>()?;
+    let listed = claims::relist(tx, &[], orders.iter()).await?;
+    rows::write(tx, listed.into_iter().collect()).await?;
+    Entity::update_many()
+        .col_expr(Column::ClaimsVersion, Expr::col(Column::Version))
+        .filter(these)
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
