@@ -70,8 +70,8 @@ fn has_open(backend: DbBackend, wanted: &Claiming) -> Condition {
                 [json!([{"key": key, "type": external, "state": state}])],
             ),
             false => Expr::cust_with_values(
-                "EXISTS (SELECT 1 FROM json_each(actions) AS a WHERE a.value ->> 'key' = $1 \
-                 AND a.value ->> 'type' = $2 AND a.value ->> 'state' = $3)",
+                "EXISTS (SELECT 1 FROM json_each(actions) AS a WHERE a.value ->> 'key' = ? \
+                 AND a.value ->> 'type' = ? AND a.value ->> 'state' = ?)",
                 [key.as_str(), external, state],
             ),
         });

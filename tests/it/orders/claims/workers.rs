@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::super::{MANUAL, action};
 use super::{claim, claiming, external, order, release, report, reporting, seconds, send};
-use crate::harness::{Backend, Harness, metadata, reason};
+use crate::harness::{Backend, Harness, eventually, metadata, reason};
 use crate::on_both;
 
 /// Orders with the EXTERNAL action `install`.
@@ -95,6 +95,30 @@ on_both! {
         assert_eq!(claim(&h.sales, &["install"], 10).await, []);
         h.sales.run(&waiting.id, "sign").await.unwrap();
         assert_eq!(claim(&h.sales, &["install"], 10).await.len(), 1);
+    }
+
+    async fn what_a_previous_version_left_open_is_not_hidden_by_its_other_orders(h: Harness) {
+        for action in ["survey", "ship"] {
+            for _ in 0..60 {
+                order(&h, vec![external(action, &[])]).await;
+            }
+        }
+        let done = order(&h, vec![external("install", &[]), action("sign", MANUAL, &[])]).await;
+        h.sales.run(&done.id, "install").await.unwrap();
+        let wanted = many(&h, 1).await;
+        let db = h.database.connect().await;
+        db.execute_unprepared("DELETE FROM claimable_actions").await.unwrap();
+        db.execute_unprepared("UPDATE orders SET claims_version = NULL").await.unwrap();
+        // A worker that looks at some of the orders would often miss it.
+        let found = claim(&h.sales, &["install"], 10).await;
+        assert_eq!(found.into_iter().map(|run| run.order_id).collect::<BTreeSet<_>>(), wanted);
+        // The job of a server that starts lists the others, in more than one transaction.
+        let other = h.another_server(|_| {}).await;
+        let unlisted = "SELECT count(*) FROM orders WHERE coalesce(claims_version, 0) <> version";
+        eventually("all orders are listed", async || h.count(unlisted).await == 0).await;
+        assert_eq!(h.count("SELECT count(*) FROM claimable_actions WHERE action = 'ship'").await, 60);
+        assert_eq!(h.count("SELECT count(*) FROM claimable_actions").await, 121, "the claimed one too");
+        other.stop().await.unwrap();
     }
 
     async fn a_response_with_large_records_has_fewer_claims(h: Harness) {
