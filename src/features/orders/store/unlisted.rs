@@ -24,7 +24,7 @@ const LOOKED_AT: u64 = 50;
 /// How many of them one transaction lists again.
 const LISTED: u64 = 100;
 
-/// Some of a queue's orders that have one of these actions open.
+/// Runs [`find_statement`].
 pub(super) async fn find(
     db: &impl ConnectionTrait,
     queue_id: Uuid,
@@ -35,7 +35,8 @@ pub(super) async fn find(
     rows.into_iter().map(from_row).collect()
 }
 
-/// The statement of [`find`]. Orders without such an action would hide those that have one.
+/// The statement that finds some of a queue's orders that have one of these actions open. Orders without such an action
+/// would hide those that have one.
 pub fn find_statement(backend: DbBackend, queue_id: Uuid, wanted: &Claiming) -> Statement {
     let query = Entity::find()
         .filter(Column::QueueId.eq(queue_id))
