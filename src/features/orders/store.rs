@@ -75,7 +75,7 @@ impl Record for Order {
     }
 
     async fn write(tx: &Tx, created: Vec<Self>, changed: Vec<(Self, Self)>) -> Result<Vec<Rows>> {
-        let claimable = claims::list(tx, &created, &changed).await?;
+        let claimable = claims::list(tx, &created, changed.iter().map(|(_, order)| order)).await?;
         let mut all = rows::of_versions(
             &created,
             &changed,

@@ -34,22 +34,12 @@ const MIN_WINDOW: u64 = 16;
 const LONG_BEFORE: Duration = Duration::hours(1);
 
 /// Makes the rows of these orders what their new versions say.
-pub(super) async fn list(
-    tx: &Tx,
-    created: &[Order],
-    changed: &[(Order, Order)],
-) -> Result<Option<Rows>> {
-    let changed = changed.iter().map(|(_, order)| order);
-    relist(tx, created, changed.filter(|order| has_external(order))).await
-}
-
-/// As [`list`], without a look at which of the changed orders have EXTERNAL actions.
-pub(super) async fn relist<'a>(
+pub(super) async fn list<'a>(
     tx: &Tx,
     created: &'a [Order],
     changed: impl Iterator<Item = &'a Order>,
 ) -> Result<Option<Rows>> {
-    let changed: Vec<&Order> = changed.collect();
+    let changed: Vec<&Order> = changed.filter(|order| has_external(order)).collect();
     if !changed.is_empty() {
         let ids = changed.iter().map(|order| order.id).collect();
         Entity::delete_many()

@@ -3,6 +3,8 @@
 //! `orders_unlisted` contains exactly those that may have something for workers. A job lists them again; until then
 //! workers find them by this index.
 
+use std::collections::BTreeSet;
+
 use sea_orm::sea_query::{Condition, Expr};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -13,9 +15,10 @@ use uuid::Uuid;
 
 use super::claims;
 use super::row::from_row;
+use crate::commit::Record as _;
 use crate::core::text_enum::TextEnum as _;
 use crate::db::entities::order::{Column, Entity};
-use crate::db::{Db, Tx, Verdict, any_of, rows, select};
+use crate::db::{Db, LockWait, Verdict, any_of, rows, select};
 use crate::error::Result;
 use crate::features::orders::model::{ActionState, ActionType, Claiming, Order};
 
@@ -80,54 +83,49 @@ fn has_open(backend: DbBackend, wanted: &Claiming) -> Condition {
     condition
 }
 
-/// Lists the open actions of such orders. Returns how many orders these were: if there may be more, the largest number.
+/// Lists the open actions of such orders. Returns how many orders these were, which is the largest number if there may be
+/// more.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn list_again(db: &Db) -> Result<u64> {
-    let some = db.read().query_one_raw(any(db.backend(), 1)).await?;
-    if some.is_none() {
+    let mut ids = BTreeSet::new();
+    for row in db.read().query_all_raw(any_statement(db.backend())).await? {
+        ids.insert(row.try_get_by_index::<Uuid>(0)?);
+    }
+    if ids.is_empty() {
         return Ok(0);
     }
-    db.write_with_retry(|tx| {
+    db.write_with_retry(move |tx| {
+        let ids = ids.clone();
         Box::pin(async move {
-            let backend = tx.get_database_backend();
             // An order that is being changed is listed by that change, or the next time.
-            let mut statement = any(backend, LISTED);
-            if backend == DbBackend::Postgres {
-                statement.sql.push_str(" FOR UPDATE SKIP LOCKED");
+            let orders = Order::lock(tx, ids, LockWait::SkipLocked).await?.records;
+            let listed = claims::list(tx, &[], orders.iter()).await?;
+            rows::write(tx, listed.into_iter().collect()).await?;
+            let ids: Vec<Uuid> = orders.iter().map(|order| order.id).collect();
+            if !ids.is_empty() {
+                Entity::update_many()
+                    .col_expr(Column::ClaimsVersion, Expr::col(Column::Version))
+                    .filter(any_of(Expr::col(Column::Id), ids))
+                    .exec(&**tx)
+                    .await?;
             }
-            let mut ids: Vec<Uuid> = Vec::new();
-            for row in tx.query_all_raw(statement).await? {
-                ids.push(row.try_get_by_index(0)?);
-            }
-            list(tx, &ids).await?;
-            Ok(Verdict::Done(ids.len() as u64))
+            Ok(Verdict::Done(orders.len() as u64))
         })
     })
     .await
 }
 
-fn any(backend: DbBackend, limit: u64) -> Statement {
+/// The statement that finds some such orders, of whatever queue. Neither database knows how few they are: PostgreSQL uses
+/// the index because of the order, SQLite because it is told to.
+pub fn any_statement(backend: DbBackend) -> Statement {
     let condition = unlisted(backend);
-    let sql = format!("SELECT id FROM orders WHERE {condition} ORDER BY queue_id LIMIT {limit}");
+    let index = match backend == DbBackend::Postgres {
+        true => "",
+        false => "INDEXED BY orders_unlisted",
+    };
+    let sql =
+        format!("SELECT id FROM orders {index} WHERE {condition} ORDER BY queue_id LIMIT {LISTED}");
     Statement::from_string(backend, sql)
-}
-
-/// Lists orders that are locked.
-async fn list(tx: &Tx, ids: &[Uuid]) -> Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let these = any_of(Expr::col(Column::Id), ids.to_vec());
-    let found = Entity::find().filter(these.clone()).all(&**tx).await?;
-    let orders: Vec<Order> = found.into_iter().map(from_row).collect::<Result<_>>()?;
-    let listed = claims::relist(tx, &[], orders.iter()).await?;
-    rows::write(tx, listed.into_iter().collect()).await?;
-    Entity::update_many()
-        .col_expr(Column::ClaimsVersion, Expr::col(Column::Version))
-        .filter(these)
-        .exec(&**tx)
-        .await?;
-    Ok(())
 }

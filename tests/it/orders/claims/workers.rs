@@ -103,21 +103,35 @@ on_both! {
                 order(&h, vec![external(action, &[])]).await;
             }
         }
-        let done = order(&h, vec![external("install", &[]), action("sign", MANUAL, &[])]).await;
-        h.sales.run(&done.id, "install").await.unwrap();
-        let wanted = many(&h, 1).await;
+        let open = [action("sign", MANUAL, &[])];
+        let done = order(&h, [vec![external("train", &[])], open.to_vec()].concat()).await;
+        h.sales.run(&done.id, "train").await.unwrap();
+        let mut wanted = Vec::new();
+        for key in ["install", "train", "bill", "call"] {
+            wanted.push((key, order(&h, vec![external(key, &[])]).await.id));
+        }
+        let failed = order(&h, vec![external("pack", &[])]).await.id;
+        let run = claim(&h.sales, &["pack"], 1).await.remove(0);
+        report(&h.sales, &run.id, RunOutcome::Failed).await.unwrap();
         let db = h.database.connect().await;
         db.execute_unprepared("DELETE FROM claimable_actions").await.unwrap();
         db.execute_unprepared("UPDATE orders SET claims_version = NULL").await.unwrap();
-        // A worker that looks at some of the orders would often miss it.
-        let found = claim(&h.sales, &["install"], 10).await;
-        assert_eq!(found.into_iter().map(|run| run.order_id).collect::<BTreeSet<_>>(), wanted);
+        // A worker that looked at 50 orders, whatever actions they have, would seldom find all of these.
+        let found = async |request| -> BTreeSet<String> {
+            send(&h.sales, request).await.unwrap().into_iter().map(|run| run.order_id).collect()
+        };
+        let ids = |orders: &[(&str, String)]| orders.iter().map(|(_, id)| id.clone()).collect();
+        assert_eq!(found(claiming(&["install", "train"], 10)).await, ids(&wanted[..2]));
+        assert_eq!(found(claiming(&["bill"], 10)).await, ids(&wanted[2..3]));
+        assert_eq!(found(claiming(&["pack", "call"], 10)).await, ids(&wanted[3..]));
+        let retry = proto::ClaimActionsRequest { retry_failed: true, ..claiming(&["call", "pack"], 10) };
+        assert_eq!(found(retry).await, BTreeSet::from([failed]));
         // The job of a server that starts lists the others, in more than one transaction.
         let other = h.another_server(|_| {}).await;
         let unlisted = "SELECT count(*) FROM orders WHERE coalesce(claims_version, 0) <> version";
         eventually("all orders are listed", async || h.count(unlisted).await == 0).await;
         assert_eq!(h.count("SELECT count(*) FROM claimable_actions WHERE action = 'ship'").await, 60);
-        assert_eq!(h.count("SELECT count(*) FROM claimable_actions").await, 121, "the claimed one too");
+        assert_eq!(h.count("SELECT count(*) FROM claimable_actions").await, 125, "the claimed ones too");
         other.stop().await.unwrap();
     }
 
