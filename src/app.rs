@@ -24,6 +24,7 @@ use crate::features::clients::{Clients, api::ClientApi};
 use crate::features::events;
 use crate::features::events::api::EventApi;
 use crate::features::events::hub::Hub;
+use crate::features::events::list::Events;
 use crate::features::leads::{Leads, Reversal, api::LeadApi};
 use crate::features::operators::{Operators, api::OperatorApi};
 use crate::features::opportunities::{Opportunities, api::OpportunityApi};
@@ -206,6 +207,8 @@ impl App {
                 proto::event_service_server::EventServiceServer<_>,
                 EventApi {
                     hub: Arc::clone(&self.events),
+                    events: Events::new(EventLog::new(db())),
+                    page_tokens: self.page_tokens.clone(),
                 }
             ))
             .add_service(service!(

@@ -75,6 +75,7 @@ pub const RPCS: &[(&str, Access)] = &[
     ("leadsmith.v1.OrderQueueService/ListHistory", VIEWER),
     // Events of operators and service accounts are left out for other roles than ADMIN.
     (WATCH, VIEWER),
+    ("leadsmith.v1.EventService/List", VIEWER),
     ("leadsmith.v1.AuthService/SignIn", OPEN),
     ("leadsmith.v1.AuthService/SignOut", AUTHENTICATED),
     ("leadsmith.v1.AuthService/WhoAmI", AUTHENTICATED),

@@ -166,10 +166,12 @@ async fn seed(app: &App) -> Result<(Walkthrough, Worker), StartupError> {
         queue_id,
         key: key.expose().to_owned(),
     };
+    let operator_id = operator.id;
     let session = auth::begin_session(&app.auth, operator).await?;
     let walkthrough = Walkthrough {
         token: session.token.expose().to_owned(),
         password,
+        operator_id,
         lead_id: created[0].id,
         other_lead_id: created[4].id,
         opportunity_id,

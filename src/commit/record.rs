@@ -40,11 +40,19 @@ pub trait Record: Clone + Serialize + Send + Sync + 'static {
     /// The time of its last change.
     fn update_time(&self) -> DateTime<Utc>;
 
+    /// The records with these ids, in any order.
+    fn get_many<C: ConnectionTrait>(
+        db: &C,
+        ids: Vec<Uuid>,
+    ) -> impl Future<Output = Result<Vec<Self>>> + Send;
+
     /// The record with this id.
     fn get<C: ConnectionTrait>(
         db: &C,
         id: Uuid,
-    ) -> impl Future<Output = Result<Option<Self>>> + Send;
+    ) -> impl Future<Output = Result<Option<Self>>> + Send {
+        async move { Ok(Self::get_many(db, vec![id]).await?.pop()) }
+    }
 
     /// Locks records until the transaction ends.
     fn lock(

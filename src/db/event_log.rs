@@ -11,10 +11,12 @@
 //! This module knows neither who reads nor what an event says.
 
 mod identity;
+pub mod list;
 pub mod position;
 mod read;
 mod retention;
 mod start;
+pub mod statements;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -60,7 +60,7 @@ use failover::hosts;
 use page_pool::{PagePool, PageReader};
 use reader::Reader;
 pub use server_lock::ServerLock;
-pub use sql_lists::{any_of, texts};
+pub use sql_lists::{any_of, get_many, texts};
 pub use tx::{LockWait, Locked, Tx, existing_ids, ids_where, lock, lock_number};
 pub use watch::Watch;
 

@@ -183,6 +183,18 @@ impl PageRequest {
         cursor: impl Fn(&T) -> C,
         render: fn(T) -> R,
     ) -> Result<Page<R>> {
+        self.build_until(part, None, cursor, render)
+    }
+
+    /// Makes the page of a list that looks only at a part of its rows for each page. `end` is the position up to which
+    /// they were looked at, if there are others after it: the page may be empty and have a next one.
+    pub fn build_until<T, C: Serialize, R: Message>(
+        &self,
+        part: Part<T>,
+        end: Option<C>,
+        cursor: impl Fn(&T) -> C,
+        render: fn(T) -> R,
+    ) -> Result<Page<R>> {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         let mut page = Vec::with_capacity(part.rows.len().min(size));
         let mut bytes = 0;
@@ -202,9 +214,9 @@ impl PageRequest {
             page.push(row);
             last = Some(position);
         }
-        let next_page_token = match last {
-            Some(last) if part.is_truncated => self.token_after(&last)?,
-            _ => String::new(),
+        let next_page_token = match end.or(last.filter(|_| part.is_truncated)) {
+            Some(end) => self.token_after(&end)?,
+            None => String::new(),
         };
         Ok(Page {
             rows: page,

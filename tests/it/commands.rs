@@ -62,6 +62,7 @@ pages! {
     the_commands_for_finding_leads, "docs/src/finding.md", Place::Demo, "";
     the_commands_for_conversions, "docs/src/conversion.md", Place::Demo, "";
     the_commands_for_update_masks, "docs/src/update-masks.md", Place::FoundLead, "";
+    the_commands_for_events, "docs/src/events.md", Place::Demo, "";
     the_commands_for_erasing, "docs/src/erasing.md", Place::FoundLead, "";
     the_commands_to_sign_in, "docs/src/sign-in.md", Place::Server, "";
     the_commands_to_manage_people, "docs/src/people.md", Place::Demo, "";

@@ -1,6 +1,7 @@
-//! `EventService.Watch`: streams of accepted changes.
+//! `EventService`: streams and lists of accepted changes.
 
 pub mod lifetime;
+pub mod list;
 mod order;
 mod resume;
 

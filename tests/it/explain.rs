@@ -1,6 +1,7 @@
 //! The plans of the statements behind lists and searches, among 100,000 leads: a page is found by an
 //! index, in every order and at every depth. The statements are those of the service itself.
 
+mod event_plans;
 mod list_plans;
 mod opportunity_plans;
 mod plan;
@@ -15,6 +16,7 @@ use sea_orm::ConnectionTrait;
 use crate::bulk;
 use crate::harness::Backend;
 use crate::on_both;
+use event_plans::{every_read_of_the_event_log, the_oldest_events_are_listed};
 use list_plans::{common_filters, every_list, rare_filters};
 use opportunity_plans::every_list_of_opportunities;
 use plan::what_scans_is_rejected;
@@ -56,6 +58,7 @@ on_both! {
         rare_filters(&db, &mut problems).await;
         common_filters(&db, &mut problems).await;
         every_list_of_opportunities(&db, &mut problems).await;
+        every_read_of_the_event_log(&db, &mut problems).await;
         if h.database.backend == Backend::Sqlite {
             // SQLite without statistics: only the bulk load of these tests runs ANALYZE on it.
             db.execute_unprepared("DELETE FROM sqlite_stat1").await.unwrap();
@@ -67,6 +70,7 @@ on_both! {
         assert!(first.is_none(), "{} problems, the first: {}", problems.len(), first.unwrap());
         what_scans_is_rejected(&db).await;
         deep_pages_answer(&h).await;
+        the_oldest_events_are_listed(&h).await;
         searches_answer(&h).await;
         slow_searches_leave_the_others_their_connections(&h).await;
         what_takes_too_long_is_ended(&h).await;

@@ -14,7 +14,8 @@ use crate::harness::{self, Backend, Caller, TestDatabase, count, eventually, is_
 use crate::on_both_empty;
 use crate::program::{Program, leadsmith};
 use calls::{
-    changing, email, erasing, joining, malformed, managing, send, signing_in, strangers, updating,
+    auditing, changing, email, erasing, joining, malformed, managing, send, signing_in, strangers,
+    updating,
 };
 use search::Search;
 
@@ -162,6 +163,7 @@ on_both_empty! {
         let new = changing(search, &ada, &password).await;
         search.refusal("TOKEN_INVALID", other.auth().who_am_i(proto::WhoAmIRequest {}).await);
         let lead = ada.create_lead("Hamilton").await;
+        auditing(search, &ada).await;
         let guess = search.secret("one guess too many");
         for _ in 0..4 {
             let answer = send(&ada, email(&lead, "y@example.com", &guess)).await;
@@ -198,6 +200,10 @@ on_both_empty! {
         let stored = search.text("stored");
         for part in ["ada", "$argon2id$", "second@example.com", "current_password/"] {
             assert!(stored.contains(part), "{part} is not stored");
+        }
+        let events = search.text("events");
+        for part in ["operator.created", "service_account.", "lead.updated", "eve", "second@example.com"] {
+            assert!(events.contains(part), "{part} is in no event");
         }
         assert!(all.secrets.len() >= 20, "{}", all.secrets.len());
         assert_eq!(all.found(), Vec::<String>::new());

@@ -30,7 +30,7 @@ async fn every_line_the_demo_prints_works() {
         .lines()
         .filter(|line| line.starts_with("grpcurl"))
         .collect();
-    assert_eq!(lines.len(), 30, "{text}");
+    assert_eq!(lines.len(), 32, "{text}");
 
     let mut lead = String::new();
     for (number, line) in lines.iter().enumerate() {
@@ -43,7 +43,7 @@ async fn every_line_the_demo_prints_works() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             (succeeded, answer) = paste(line, &demo.token);
         }
-        // The three calls that the story says are rejected, with readable details.
+        // The three calls that the story says are rejected, with readable details, and the stream, which grpcurl ends.
         let refusal = match number {
             5 => Some([
                 "InvalidArgument",
@@ -59,6 +59,11 @@ async fn every_line_the_demo_prints_works() {
                 "FailedPrecondition",
                 "LEAD_DEACTIVATED",
                 "\"allowed\": \"Reactivate\"",
+            ]),
+            31 => Some([
+                "\"type\": \"lead.created\"",
+                "\"type\": \"lead.converted\"",
+                "DeadlineExceeded",
             ]),
             _ => None,
         };
@@ -209,6 +214,17 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
             let found = &answer["duplicates"][0];
             assert_eq!(found["lead"]["lastName"], "Goncalves");
             assert_eq!(found["shared"][0], "SHARED_FIELD_PHONE");
+        }
+        30 => {
+            let events = answer["events"].as_array().unwrap();
+            let types: Vec<&str> = events
+                .iter()
+                .map(|event| event["type"].as_str().unwrap())
+                .collect();
+            assert_eq!(types[0], "lead.created");
+            assert_eq!(events[0]["after"]["lead"]["lastName"], "Goncalves");
+            assert!(events.iter().all(|event| event["actor"]["name"] == "ada"));
+            assert_eq!(events.len(), 3);
         }
         _ => panic!("the story has a line that nobody checks"),
     }

@@ -6,9 +6,12 @@
 use std::fmt::Debug;
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use leadsmith_proto::event_service_client::EventServiceClient;
+use leadsmith_proto::watch_events_request::Begin;
+use leadsmith_proto::watch_events_response::Item;
 use leadsmith_proto::{self as proto, Lead};
 use tonic::Status;
 
@@ -89,6 +92,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     for round in 0..rounds {
         call(context, &fixture, &server, round, &mut random, &mut search).await?;
     }
+    audit(context, &fixture, &server, &mut random, &mut search).await?;
     let log = server.log()?;
     ensure!(
         log.contains("call completed"),
@@ -108,6 +112,68 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Lists and watches all events as an ADMIN, who sees those of operators and service accounts too.
+async fn audit(
+    context: &Context<'_>,
+    fixture: &Fixture,
+    server: &Serving,
+    random: &mut fastrand::Rng,
+    search: &mut Search,
+) -> Result<()> {
+    let password = search.secret(random, "the password of an ADMIN");
+    let create = [
+        "operator",
+        "create",
+        "--username",
+        "auditor",
+        "--role",
+        "ADMIN",
+    ];
+    context
+        .program
+        .command_with(&fixture.database.url(), &create, &password)?;
+    let anonymous = Caller::connect(&server.address, "").await?;
+    let request = proto::SignInRequest {
+        username: "auditor".to_owned(),
+        password,
+        ..Default::default()
+    };
+    let response = anonymous.auth().sign_in(request).await?.into_inner();
+    search
+        .secrets
+        .push(("the session of an ADMIN", response.token[4..].to_owned()));
+    let admin = Caller::on(anonymous.channel.clone(), &response.token)?;
+    let mut client = EventServiceClient::new(admin.channel.clone());
+    let mut list = proto::ListEventsRequest {
+        page_size: 1_000,
+        ..Default::default()
+    };
+    let mut listed = 0;
+    loop {
+        let page = client.list(admin.request(list.clone())).await?.into_inner();
+        listed += page.events.len();
+        list.page_token.clone_from(&page.next_page_token);
+        search.record(Ok(page));
+        if list.page_token.is_empty() {
+            break;
+        }
+    }
+    ensure!(listed > 0, "no event is listed");
+    let watch = proto::WatchEventsRequest {
+        begin: Some(Begin::Start(proto::WatchStart::Earliest.into())),
+        ..Default::default()
+    };
+    let mut stream = client.watch(admin.request(watch)).await?.into_inner();
+    let mut watched = 0;
+    while watched < listed {
+        let message = stream.message().await?;
+        let message = message.context("the stream of events has ended")?;
+        watched += usize::from(matches!(message.item, Some(Item::Event(_))));
+        search.record(Ok(message));
+    }
+    Ok(())
 }
 
 /// Makes every call that contains a secret.

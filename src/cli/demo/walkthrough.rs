@@ -6,10 +6,15 @@ use uuid::Uuid;
 
 use super::OPERATOR;
 
+/// The RPC whose response does not end.
+const WATCH: &str = "EventService/Watch";
+
 /// The values that the printed commands contain.
 pub(super) struct Walkthrough {
     pub token: String,
     pub password: String,
+    /// The operator.
+    pub operator_id: Uuid,
     /// The lead that is edited, deactivated, reactivated and converted manually.
     pub lead_id: Uuid,
     /// A lead that is converted into the client that this one becomes.
@@ -29,6 +34,7 @@ impl Walkthrough {
         let (order, password, token) = (&self.order_id, &self.password, &self.token);
         let worked = &self.worked_order_id;
         let opportunity = &self.opportunity_id;
+        let operator = self.operator_id;
         let mut text = format!(
             "Leadsmith demo is ready on {address}: a dozen leads in all states, with opportunities\n\
              and orders, in a temporary database. Ctrl-C ends it and everything in it.\n\n\
@@ -191,11 +197,25 @@ impl Walkthrough {
                 "LeadService/ListDuplicates",
                 format!(r#"{{"id":"{lead}"}}"#),
             ),
+            (
+                "What have I done last? The newest changes by this operator, of all records",
+                "EventService/List",
+                format!(r#"{{"actor_id":"{operator}","page_size":3}}"#),
+            ),
+            (
+                "Every change of this lead as a stream, which goes on: after 2 seconds grpcurl ends it, with an error",
+                WATCH,
+                format!(r#"{{"start":"WATCH_START_EARLIEST","lead_id":"{lead}"}}"#),
+            ),
         ];
         for (title, rpc, body) in steps {
+            let limit = match rpc {
+                WATCH => "-max-time 2 ",
+                _ => "",
+            };
             text.push_str(&format!(
                 "\n# {title}\n\
-                 grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{body}' {address} leadsmith.v1.{rpc}\n"
+                 grpcurl -plaintext {limit}-H \"authorization: Bearer $TOKEN\" -d '{body}' {address} leadsmith.v1.{rpc}\n"
             ));
         }
         text

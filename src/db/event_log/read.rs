@@ -5,32 +5,13 @@
 
 use std::sync::Arc;
 
-use sea_orm::sea_query::{ArrayType, Value};
-use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
+use sea_orm::{ConnectionTrait as _, DbErr, QueryResult, Statement};
 use uuid::Uuid;
 
 use super::position::{Cover, Deleted, EventRef, Position, Window};
-use super::{EventLog, LogPosition, Lost, Page, StoredEvent};
+use super::{EventLog, LogPosition, Lost, Page, StoredEvent, statements};
 use crate::db::json::from_json;
 use crate::error::{Error, Result};
-
-/// The columns of an event, for the part of the statements that both databases share.
-const COLUMNS: &str =
-    "seq, id, lead_id, type, subject_id, version, time, actor, record, transaction_id";
-
-/// What every statement returns in each row beside an event, which may be missing.
-const HEADER: &str = "l.incarnation, l.deleted_seq, l.deleted_transaction, \
-     (SELECT id FROM events WHERE seq = $1) AS newest_id";
-
-/// The joins that complete an event `e`, whose RPC is in the history.
-const REST: &str = "e.seq, e.id, e.lead_id, e.type, e.subject_id, e.version, e.time, e.actor, \
-     e.record, e.transaction_id, h.rpc, h.request_id";
-const HISTORY: &str =
-    "LEFT JOIN history h ON h.subject_id = e.subject_id AND h.version = e.version";
-/// LATERAL with a LIMIT makes PostgreSQL look up each row by the index, also if it has planned the statement while the
-/// table was small.
-const HISTORY_ON_POSTGRES: &str = "LEFT JOIN LATERAL (SELECT rpc, request_id FROM history \
-     WHERE subject_id = e.subject_id AND version = e.version LIMIT 1) h ON TRUE";
 
 /// What a statement says about the log.
 pub(super) struct Header {
@@ -71,17 +52,9 @@ impl EventLog {
     }
 
     async fn read_sqlite(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
-        let sql = format!(
-            "SELECT {HEADER}, {REST} FROM event_log l LEFT JOIN (SELECT {COLUMNS} FROM events \
-             WHERE seq >= $2 ORDER BY seq LIMIT $3) e ON TRUE {HISTORY} ORDER BY e.seq"
-        );
         let position = &from.position;
-        let values = [
-            newest_seq(position),
-            position.read.bound.into(),
-            (limit + 1).into(),
-        ];
-        let mut found = match self.find(from, sql, values).await? {
+        let statement = statements::after_number(position, limit);
+        let mut found = match self.find(from, statement).await? {
             Ok(found) => found,
             Err(lost) => return Ok(Err(lost)),
         };
@@ -107,23 +80,8 @@ impl EventLog {
         let Some(window) = position.window.clone() else {
             return self.read_new_window(from, limit).await;
         };
-        let sql = format!(
-            "SELECT {HEADER}, NULL::text AS snapshot, {REST} FROM event_log l \
-             LEFT JOIN (SELECT {COLUMNS} FROM events WHERE seq > $2 \
-             AND transaction_id < $3 AND transaction_id <> ALL ($4) \
-             AND (transaction_id >= $5 OR transaction_id = ANY ($6)) \
-             ORDER BY seq LIMIT $7) e ON TRUE {HISTORY_ON_POSTGRES} ORDER BY e.seq"
-        );
-        let values = [
-            newest_seq(position),
-            window.after.into(),
-            window.end.bound.into(),
-            ids(&window.end),
-            position.read.bound.into(),
-            ids(&position.read),
-            (limit + 1).into(),
-        ];
-        let mut found = match self.find(from, sql, values).await? {
+        let statement = statements::in_window(position, &window, limit);
+        let mut found = match self.find(from, statement).await? {
             Ok(found) => found,
             Err(lost) => return Ok(Err(lost)),
         };
@@ -136,27 +94,8 @@ impl EventLog {
     /// depend on the size of the log. If there are more than `limit`, they are read by their numbers in pages.
     async fn read_new_window(&self, from: &LogPosition, limit: u64) -> Result<Result<Page, Lost>> {
         let position = &from.position;
-        let by_transaction = "ORDER BY transaction_id, seq LIMIT $3";
-        let mut events =
-            format!("(SELECT {COLUMNS} FROM events WHERE transaction_id >= $2 {by_transaction})");
-        let mut values = vec![
-            newest_seq(position),
-            position.read.bound.into(),
-            (limit + 1).into(),
-        ];
-        if !position.read.unfinished.is_empty() {
-            events.push_str(&format!(
-                " UNION ALL (SELECT {COLUMNS} FROM events WHERE transaction_id = ANY ($4) \
-                 {by_transaction})"
-            ));
-            values.push(ids(&position.read));
-        }
-        let sql = format!(
-            "SELECT {HEADER}, s.snapshot, {REST} \
-             FROM (SELECT pg_current_snapshot()::text AS snapshot) s CROSS JOIN event_log l \
-             LEFT JOIN ({events}) e ON TRUE {HISTORY_ON_POSTGRES} ORDER BY e.seq"
-        );
-        let found = match self.find(from, sql, values).await? {
+        let statement = statements::new_window(position, limit);
+        let found = match self.find(from, statement).await? {
             Ok(found) => found,
             Err(lost) => return Ok(Err(lost)),
         };
@@ -178,11 +117,7 @@ impl EventLog {
     /// The lowest number of an event that is not read. Before a page by numbers, so that it does not begin at the
     /// beginning of the log.
     async fn first_seq(&self, position: &Position) -> Result<i64> {
-        // OFFSET keeps PostgreSQL from reading the log in the order of the numbers until one fits.
-        let sql = "SELECT min(seq) FROM (SELECT seq FROM events WHERE transaction_id >= $1 \
-                   OR transaction_id = ANY ($2) OFFSET 0) AS unread";
-        let values = [position.read.bound.into(), ids(&position.read)];
-        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+        let statement = statements::first_unread(position);
         let row = self.db.read().query_one_raw(statement).await?;
         let first: Option<Option<i64>> = row.map(|row| row.try_get_by_index(0)).transpose()?;
         Ok(first.flatten().unwrap_or(1))
@@ -190,13 +125,7 @@ impl EventLog {
 
     /// Runs a statement whose rows have a header and maybe an event, and checks that the log can be read from this
     /// position.
-    async fn find(
-        &self,
-        from: &LogPosition,
-        sql: String,
-        values: impl IntoIterator<Item = Value>,
-    ) -> Result<Result<Found, Lost>> {
-        let statement = Statement::from_sql_and_values(self.db.backend(), sql, values);
+    async fn find(&self, from: &LogPosition, statement: Statement) -> Result<Result<Found, Lost>> {
         let rows = self.db.read().query_all_raw(statement).await?;
         let first = rows.first();
         let first = first.ok_or_else(|| Error::internal("the row of event_log is missing"))?;
@@ -259,7 +188,8 @@ fn page(
     }
 }
 
-fn event(row: &QueryResult, is_postgres: bool) -> Result<StoredEvent> {
+/// An event from a row with the columns of the statements.
+pub(super) fn event(row: &QueryResult, is_postgres: bool) -> Result<StoredEvent> {
     let seq = row.try_get("", "seq")?;
     let transaction = match is_postgres {
         true => row.try_get("", "transaction_id")?,
@@ -286,17 +216,6 @@ fn event(row: &QueryResult, is_postgres: bool) -> Result<StoredEvent> {
             .unwrap_or_default(),
         content: row.try_get("", "record")?,
     })
-}
-
-/// The number of the newest event that was read, which must still exist.
-fn newest_seq(position: &Position) -> Value {
-    position.newest.map_or(0, |newest| newest.seq).into()
-}
-
-/// The unfinished transactions as an array.
-fn ids(cover: &Cover) -> Value {
-    let ids = cover.unfinished.iter().copied().map(Value::from).collect();
-    Value::Array(ArrayType::BigInt, Some(Box::new(ids)))
 }
 
 /// Parses a snapshot in PostgreSQL's form: `10:20:10,14,15`, which are the lowest id in progress, the next id, and the

@@ -2,8 +2,9 @@
 //! out instead of skipping it.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Statement};
 
+use super::statements;
 use crate::db::{Db, Tx};
 use crate::error::Result;
 
@@ -24,9 +25,7 @@ pub async fn last_event_before(
 ) -> Result<Option<i64>> {
     let mut after: i64 = 0;
     loop {
-        let sql = "SELECT seq, time FROM events WHERE seq > $1 ORDER BY seq LIMIT $2";
-        let values = [after.into(), SCAN_ROWS.into()];
-        let statement = Statement::from_sql_and_values(db.backend(), sql, values);
+        let statement = statements::times(db.backend(), after, SCAN_ROWS);
         let mut events: Vec<(i64, DateTime<Utc>)> = Vec::new();
         for row in db.read().query_all_raw(statement).await? {
             events.push((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
@@ -50,20 +49,8 @@ pub async fn last_event_before(
 /// As [`Db::write`].
 pub async fn delete_first(tx: &Tx, last: i64, limit: u64) -> Result<u64> {
     let backend = tx.get_database_backend();
-    let (transaction, ended) = match backend == DbBackend::Postgres {
-        true => (
-            "transaction_id",
-            "AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
-        ),
-        false => ("seq", ""),
-    };
-    let sql = format!(
-        "SELECT max(seq), max(t) FROM (SELECT seq, {transaction} AS t FROM events \
-         WHERE seq <= $1 {ended} ORDER BY seq LIMIT $2) AS first"
-    );
-    let values = [last.into(), limit.into()];
     let row = tx
-        .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
+        .query_one_raw(statements::deletable(backend, last, limit))
         .await?;
     let Some(row) = row else { return Ok(0) };
     let (Some(seq), Some(newest)) = (
@@ -78,10 +65,8 @@ pub async fn delete_first(tx: &Tx, last: i64, limit: u64) -> Result<u64> {
     let values = [seq.into(), newest.into()];
     tx.execute_raw(Statement::from_sql_and_values(backend, sql, values))
         .await?;
-    let sql = format!("DELETE FROM events WHERE seq <= $1 AND {transaction} <= $2");
-    let values = [seq.into(), newest.into()];
     let deleted = tx
-        .execute_raw(Statement::from_sql_and_values(backend, sql, values))
+        .execute_raw(statements::delete(backend, seq, newest))
         .await?;
     Ok(deleted.rows_affected())
 }

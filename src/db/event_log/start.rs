@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::position::{Cover, EventRef, Position};
 use super::read::{Header, parse_snapshot};
-use super::{EventLog, LogPosition};
+use super::{EventLog, LogPosition, statements};
 use crate::error::{Error, Result};
 
 /// How far the times of two events may differ from their order: twice the maximum difference of two clocks.
-const SLACK: Duration = Duration::minutes(2);
+pub(super) const SLACK: Duration = Duration::minutes(2);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +34,7 @@ impl EventLog {
             Start::Time(time) => self.last_before(time - SLACK).await?,
             Start::Earliest | Start::Now => 0,
         };
-        let sql = match self.is_postgres() {
-            true => {
-                "SELECT l.incarnation, l.deleted_seq, l.deleted_transaction, \
-                 pg_current_snapshot()::text AS snapshot, n.transaction_id, n.seq, n.id \
-                 FROM event_log l LEFT JOIN LATERAL (SELECT transaction_id, seq, id FROM events \
-                 ORDER BY transaction_id DESC, seq DESC LIMIT 1) n ON TRUE"
-            }
-            false => {
-                "SELECT l.incarnation, l.deleted_seq, l.deleted_transaction, \
-                 n.seq AS transaction_id, n.seq, n.id FROM event_log l \
-                 LEFT JOIN (SELECT seq, id FROM events ORDER BY seq DESC LIMIT 1) n ON TRUE"
-            }
-        };
-        let statement = Statement::from_string(self.db.backend(), sql);
+        let statement = statements::ends(self.db.backend());
         let row = self.db.read().query_one_raw(statement).await?;
         let row = row.ok_or_else(|| Error::internal("the row of event_log is missing"))?;
         let header = Header::of(&row)?;
@@ -80,11 +67,11 @@ impl EventLog {
 
     /// The number of an event before which every event is older than `time`, if clocks differ by no more than half of
     /// [`SLACK`]; 0 if there is none. Found by bisection, because events have no index by time.
-    async fn last_before(&self, time: DateTime<Utc>) -> Result<i64> {
-        let (mut low, mut high) = match (
-            self.at("seq > $1 ORDER BY seq", 0).await?,
-            self.newest().await?,
-        ) {
+    pub(super) async fn last_before(&self, time: DateTime<Utc>) -> Result<i64> {
+        let backend = self.db.backend();
+        let first = self.at(statements::first_after(backend, 0)).await?;
+        let last = self.at(statements::last(backend)).await?;
+        let (mut low, mut high) = match (first, last) {
             (Some((first, _)), Some((last, _))) => (first - 1, last),
             _ => return Ok(0),
         };
@@ -92,7 +79,7 @@ impl EventLog {
         // The events up to `low` are older, those after `high` are not.
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.at("seq > $1 ORDER BY seq", middle).await? {
+            match self.at(statements::first_after(backend, middle)).await? {
                 Some((seq, written)) if written < time => {
                     found = seq;
                     low = seq;
@@ -103,14 +90,8 @@ impl EventLog {
         Ok(found)
     }
 
-    async fn newest(&self) -> Result<Option<(i64, DateTime<Utc>)>> {
-        self.at("seq > $1 ORDER BY seq DESC", 0).await
-    }
-
-    /// The number and the time of the first event that fits.
-    async fn at(&self, which: &str, seq: i64) -> Result<Option<(i64, DateTime<Utc>)>> {
-        let sql = format!("SELECT seq, time FROM events WHERE {which} LIMIT 1");
-        let statement = Statement::from_sql_and_values(self.db.backend(), sql, [seq.into()]);
+    /// The number and the time of an event.
+    async fn at(&self, statement: Statement) -> Result<Option<(i64, DateTime<Utc>)>> {
         let row = self.db.read().query_one_raw(statement).await?;
         let event = row.map(|row| Ok((row.try_get("", "seq")?, row.try_get("", "time")?)));
         event.transpose()

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::core::call::Principal;
+use crate::core::call::{Principal, PrincipalKind};
 use crate::core::text_enum::{TextEnum as _, text_enum};
 
 text_enum! {
@@ -134,6 +134,42 @@ impl Filter {
     }
 }
 
+/// Which events a list has. An empty set stands for all.
+#[derive(Clone, Debug, Default)]
+pub struct ListFilter {
+    /// The operator or service account that made the change.
+    pub actor_id: Option<Uuid>,
+    /// The kinds of principals that made it.
+    pub actor_kinds: BTreeSet<PrincipalKind>,
+    /// The types.
+    pub types: BTreeSet<String>,
+    /// The kinds of records.
+    pub subjects: BTreeSet<Subject>,
+    /// The record.
+    pub subject_id: Option<Uuid>,
+    /// The lead that they belong to.
+    pub lead_id: Option<Uuid>,
+    /// Only events after this time.
+    pub time_after: Option<DateTime<Utc>>,
+    /// Only events before this time.
+    pub time_before: Option<DateTime<Utc>>,
+    /// Whether the reader may see the events of operators and service accounts.
+    pub is_admin: bool,
+}
+
+impl ListFilter {
+    /// The kinds of records that the list can have.
+    pub fn possible_subjects(&self) -> BTreeSet<Subject> {
+        let mut possible: BTreeSet<Subject> = Subject::ALL.iter().copied().collect();
+        possible.retain(|subject| {
+            (self.is_admin || !subject.is_for_admins())
+                && (self.subjects.is_empty() || self.subjects.contains(subject))
+                && (self.lead_id.is_none() || subject.belongs_to_lead())
+        });
+        possible
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,5 +221,30 @@ mod tests {
             ..event(Subject::Order)
         };
         assert!(!narrow.matches(&other));
+    }
+
+    #[test]
+    fn a_list_has_the_kinds_that_the_reader_may_see() {
+        let all = ListFilter::default();
+        let for_everybody = [
+            Subject::Lead,
+            Subject::Opportunity,
+            Subject::Order,
+            Subject::OrderQueue,
+        ];
+        assert_eq!(all.possible_subjects(), BTreeSet::from(for_everybody));
+        let admin = ListFilter {
+            is_admin: true,
+            ..ListFilter::default()
+        };
+        let every = Subject::ALL.iter().copied().collect();
+        assert_eq!(admin.possible_subjects(), every);
+        let of_lead = ListFilter {
+            lead_id: Some(Uuid::from_u128(1)),
+            subjects: BTreeSet::from([Subject::Order, Subject::Operator]),
+            ..admin
+        };
+        let possible = BTreeSet::from([Subject::Order]);
+        assert_eq!(of_lead.possible_subjects(), possible);
     }
 }

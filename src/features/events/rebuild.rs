@@ -2,31 +2,22 @@
 //! computed: from the version before, if it is known, and otherwise from the current record, by undoing what was changed
 //! later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use futures_util::{StreamExt as _, stream};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::model::{Event, Subject, Values};
-use super::store;
+use super::past::{self, Version, Wanted};
 use super::versions::{Content, redo, size, undo};
 use crate::core::text_enum::TextEnum as _;
 use crate::db::Db;
 use crate::db::event_log::StoredEvent;
 use crate::error::Result;
 
-/// How many events one query reads to undo changes.
-const UNDO_ROWS: u64 = 100;
 /// About how many bytes a record occupies.
 const RECORD_BYTES: usize = 4 << 10;
-/// How many records are read at the same time.
-const CONCURRENT: usize = 4;
-
-/// A version of a record.
-type Version = (i64, Value);
 
 #[derive(Clone)]
 struct BySize;
@@ -53,8 +44,8 @@ impl Rebuilder {
         }
     }
 
-    /// Completes events. Those of one record are in the order of its versions. An event whose kind is not known is left
-    /// out: it was written by a later version of this program.
+    /// Completes events. Those of one record are in the order of its versions, without a gap. An event whose kind is not
+    /// known is left out: it was written by a later version of this program.
     ///
     /// # Errors
     /// `DATABASE_UNAVAILABLE`.
@@ -107,20 +98,81 @@ impl Rebuilder {
             };
             match self.known.get(&id) {
                 Some(before) if before.0 == version - 1 => _ = known.insert(id, before),
-                Some(_) | None => unknown.push((subject, id, version)),
+                // The values of a later version may be erased by now.
+                Some(_) | None => unknown.push(Wanted {
+                    subject,
+                    id,
+                    versions: BTreeSet::from([version]),
+                    known: None,
+                }),
             }
         }
-        let mut found = stream::iter(unknown)
-            .map(|(subject, id, version)| async move {
-                let record = at_version(&self.db, subject, id, version).await;
-                record.map(|record| (id, version, record))
-            })
-            .buffer_unordered(CONCURRENT);
-        while let Some(found) = found.next().await {
-            let (id, version, record) = found?;
-            known.extend(record.map(|record| (id, (version, record))));
+        for (id, mut found) in past::at_versions(&self.db, unknown).await? {
+            known.extend(found.pop_first().map(|version| (id, version)));
         }
         Ok(known)
+    }
+}
+
+/// Completes the events of one list, in parts from the newest to the oldest.
+pub struct BackwardRebuilder {
+    db: Db,
+    /// The versions before the events that were completed.
+    known: HashMap<Uuid, Version>,
+}
+
+impl BackwardRebuilder {
+    /// Knows nothing yet.
+    pub fn new(db: Db) -> Self {
+        Self {
+            db,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Completes events that are older than those of the last call. In one call they are in the order of the versions,
+    /// maybe with gaps. An event whose kind is not known is left out.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn complete(&mut self, stored: Vec<StoredEvent>) -> Result<Vec<Option<Event>>> {
+        let mut wanted: HashMap<Uuid, Wanted> = HashMap::new();
+        for event in &stored {
+            let Some(subject) = Subject::of_type(&event.r#type) else {
+                continue;
+            };
+            if let Content::Changed(_) = Content::of(&event.content, subject.as_str()) {
+                let id = event.subject_id;
+                let wanted = wanted.entry(id).or_insert_with(|| Wanted {
+                    subject,
+                    id,
+                    versions: BTreeSet::new(),
+                    known: self.known.remove(&id),
+                });
+                wanted.versions.insert(event.version);
+            }
+        }
+        let mut found = past::at_versions(&self.db, wanted.into_values().collect()).await?;
+        let mut events = Vec::with_capacity(stored.len());
+        for stored in stored {
+            let Some(subject) = Subject::of_type(&stored.r#type) else {
+                events.push(None);
+                continue;
+            };
+            let versions = found.get_mut(&stored.subject_id);
+            let after = versions.and_then(|versions| versions.remove(&stored.version));
+            let known = after.map(|after| (stored.version, after));
+            let values = values(subject, &stored, known);
+            events.push(Some(event(subject, stored, values)));
+        }
+        // The oldest event of a record comes last.
+        for event in events.iter().rev().flatten() {
+            if let Some(before) = &event.values.before {
+                let before = (event.version - 1, before.clone());
+                self.known.insert(event.subject_id, before);
+            }
+        }
+        Ok(events)
     }
 }
 
@@ -161,31 +213,6 @@ fn values(subject: Subject, stored: &StoredEvent, known: Option<Version>) -> Val
         }
         Content::Nothing => unavailable,
     }
-}
-
-/// A record as it was at a version: as it is now, without the later changes. `None` if one of them was erased.
-async fn at_version(db: &Db, subject: Subject, id: Uuid, version: i64) -> Result<Option<Value>> {
-    let Some((mut at, mut record)) = store::current(db, subject, id).await? else {
-        return Ok(None);
-    };
-    while at > version {
-        let contents = store::contents(db, id, version, at, UNDO_ROWS).await?;
-        if contents.is_empty() {
-            return Ok(None);
-        }
-        for (of, content) in contents {
-            let is_undone = of == at
-                && match Content::of(&content, subject.as_str()) {
-                    Content::Changed(differences) => undo(&mut record, differences).is_some(),
-                    Content::Whole(_) | Content::Nothing => false,
-                };
-            if !is_undone {
-                return Ok(None);
-            }
-            at -= 1;
-        }
-    }
-    Ok((at == version).then_some(record))
 }
 
 fn event(subject: Subject, stored: StoredEvent, values: Values) -> Event {

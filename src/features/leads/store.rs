@@ -88,8 +88,8 @@ impl Record for Lead {
         self.update_time
     }
 
-    async fn get<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<Option<Self>> {
-        Ok(get_many(db, vec![id]).await?.into_iter().next())
+    async fn get_many<C: ConnectionTrait>(db: &C, ids: Vec<Uuid>) -> Result<Vec<Self>> {
+        get_many(db, ids).await
     }
 
     async fn lock(tx: &Tx, ids: BTreeSet<Uuid>, wait: LockWait) -> Result<Locked<Self>> {

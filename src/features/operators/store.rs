@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::auth::operators::Operator;
-use crate::auth::operators::store::{by_id, from_row};
+use crate::auth::operators::store::from_row;
 use crate::commit::Record;
 use crate::core::field_change::FieldChange;
 use crate::core::role::Role;
@@ -77,8 +77,8 @@ impl Record for Operator {
         self.update_time
     }
 
-    async fn get<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<Option<Self>> {
-        by_id(db, id).await
+    async fn get_many<C: ConnectionTrait>(db: &C, ids: Vec<Uuid>) -> Result<Vec<Self>> {
+        db::get_many::<Entity, _>(db, Column::Id, ids, from_row).await
     }
 
     async fn lock(tx: &Tx, ids: BTreeSet<Uuid>, wait: LockWait) -> Result<Locked<Self>> {

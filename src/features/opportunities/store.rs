@@ -56,9 +56,8 @@ impl Record for Opportunity {
         self.update_time
     }
 
-    async fn get<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<Option<Self>> {
-        let row = Entity::find_by_id(id).one(db).await?;
-        row.map(from_row).transpose()
+    async fn get_many<C: ConnectionTrait>(db: &C, ids: Vec<Uuid>) -> Result<Vec<Self>> {
+        db::get_many::<Entity, _>(db, Column::Id, ids, from_row).await
     }
 
     async fn lock(tx: &Tx, ids: BTreeSet<Uuid>, wait: LockWait) -> Result<Locked<Self>> {

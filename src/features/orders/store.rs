@@ -65,9 +65,8 @@ impl Record for Order {
         self.update_time
     }
 
-    async fn get<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<Option<Self>> {
-        let row = Entity::find_by_id(id).one(db).await?;
-        row.map(from_row).transpose()
+    async fn get_many<C: ConnectionTrait>(db: &C, ids: Vec<Uuid>) -> Result<Vec<Self>> {
+        get_many(db, ids).await
     }
 
     async fn lock(tx: &Tx, ids: BTreeSet<Uuid>, wait: LockWait) -> Result<Locked<Self>> {

@@ -133,8 +133,8 @@ impl Record for ServiceAccount {
         self.update_time
     }
 
-    async fn get<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<Option<Self>> {
-        by_id(db, id).await
+    async fn get_many<C: ConnectionTrait>(db: &C, ids: Vec<Uuid>) -> Result<Vec<Self>> {
+        db::get_many::<Entity, _>(db, Column::Id, ids, from_row).await
     }
 
     async fn lock(tx: &Tx, ids: BTreeSet<Uuid>, wait: LockWait) -> Result<Locked<Self>> {

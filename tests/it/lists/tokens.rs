@@ -3,10 +3,10 @@
 use leadsmith::app;
 use leadsmith::core::clock::Clock;
 use leadsmith_proto::{
-    Lead, ListClientsRequest, ListDuplicatesRequest, ListHistoryRequest, ListLeadsRequest,
-    ListOpportunitiesRequest, ListOpportunityHistoryRequest, ListOrderHistoryRequest,
-    ListOrderQueueHistoryRequest, ListOrderQueuesRequest, ListOrdersRequest, ListRunsRequest,
-    SearchLeadsRequest,
+    Lead, ListClientsRequest, ListDuplicatesRequest, ListEventsRequest, ListHistoryRequest,
+    ListLeadsRequest, ListOpportunitiesRequest, ListOpportunityHistoryRequest,
+    ListOrderHistoryRequest, ListOrderQueueHistoryRequest, ListOrderQueuesRequest,
+    ListOrdersRequest, ListRunsRequest, SearchLeadsRequest,
 };
 use prost_types::Timestamp;
 use tonic::{Code, Response, Status};
@@ -170,6 +170,8 @@ on_both! {
         assert_invalid(viewer.opportunities().list(request).await, "OpportunityService");
         let request = ListOrdersRequest { page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.orders().list(request).await, "OrderService");
+        let request = ListEventsRequest { page_token: page_token.clone(), ..Default::default() };
+        assert_invalid(viewer.events().list(request).await, "EventService");
         let order = h.sales.create_order(&leads[0].id, Vec::new()).await;
         let request = ListRunsRequest { order_id: order.id.clone(), page_token: page_token.clone(), ..Default::default() };
         assert_invalid(viewer.orders().list_runs(request).await, "ListRuns");

@@ -1,6 +1,8 @@
 //! Calls with secrets in them that succeed, and that fail in every way. The response of each is recorded
 //! for the search.
 
+use leadsmith_proto::watch_events_request::Begin;
+use leadsmith_proto::watch_events_response::Item;
 use leadsmith_proto::{self as proto, Lead};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -335,4 +337,30 @@ pub async fn managing(search: &mut Search, ada: &Caller) {
     let again = ada.service_accounts().create_key(request).await;
     search.answer("retrying CreateKey", again).unwrap();
     search.look_at("CreateKey", format!("{created:?}").as_bytes());
+}
+
+/// All events, as an ADMIN lists and watches them.
+pub async fn auditing(search: &mut Search, ada: &Caller) {
+    let request = proto::ListEventsRequest {
+        page_size: 1_000,
+        ..Default::default()
+    };
+    let list = search.answer("events", ada.events().list(request).await);
+    let list = list.unwrap().into_inner();
+    assert_eq!(list.next_page_token, "", "one page");
+    let request = proto::WatchEventsRequest {
+        begin: Some(Begin::Start(proto::WatchStart::Earliest.into())),
+        ..Default::default()
+    };
+    let stream = ada.events().watch(request).await;
+    let mut stream = stream.unwrap().into_inner();
+    let mut watched = Vec::new();
+    while watched.len() < list.events.len() {
+        let message = search.answer("events", stream.message().await);
+        if let Some(Item::Event(event)) = message.unwrap().unwrap().item {
+            watched.push(event);
+        }
+    }
+    watched.reverse();
+    assert_eq!(watched, list.events);
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::core::call::PrincipalKind;
 use crate::core::role::Role;
 use crate::core::text::Limit;
 use crate::core::violations::{Reason, Violations};
 use crate::db::event_log::Start;
 use crate::error::Result;
-use crate::features::events::model::{Filter, Subject};
+use crate::features::events::model::{Filter, ListFilter, Subject};
 use crate::features::events::watch::Begin;
 use crate::grpc::enums::{WireEnum as _, wire_enum};
 use crate::grpc::read;
@@ -99,16 +100,9 @@ pub fn watch(
         }
     };
     let filter = Filter {
-        types: types(violations, body.types),
+        types: types(violations, &body.types),
         lead_id: read::optional_id(violations, "lead_id", &body.lead_id),
-        subjects: read::enums(
-            violations,
-            "subjects",
-            &mut body.subjects,
-            Subject::from_wire,
-        )
-        .into_iter()
-        .collect(),
+        subjects: subjects(violations, &mut body.subjects),
         is_admin: false,
         since,
     };
@@ -116,6 +110,32 @@ pub fn watch(
         begin: begin?,
         filter,
     })
+}
+
+/// Parses a request of List, except its page. The role decides what the caller may see.
+pub fn list(
+    violations: &mut Violations,
+    body: &mut proto::ListEventsRequest,
+    role: Role,
+) -> ListFilter {
+    ListFilter {
+        actor_id: read::optional_id(violations, "actor_id", &body.actor_id),
+        actor_kinds: read::enums(
+            violations,
+            "actor_kinds",
+            &mut body.actor_kinds,
+            PrincipalKind::from_wire,
+        )
+        .into_iter()
+        .collect(),
+        types: types(violations, &body.types),
+        subjects: subjects(violations, &mut body.subjects),
+        subject_id: read::optional_id(violations, "subject_id", &body.subject_id),
+        lead_id: read::optional_id(violations, "lead_id", &body.lead_id),
+        time_after: read::time(violations, "time_after", body.time_after),
+        time_before: read::time(violations, "time_before", body.time_before),
+        is_admin: role == Role::Admin,
+    }
 }
 
 fn required(violations: &mut Violations) {
@@ -126,7 +146,12 @@ fn required(violations: &mut Violations) {
     );
 }
 
-fn types(violations: &mut Violations, given: Vec<String>) -> BTreeSet<String> {
+fn subjects(violations: &mut Violations, given: &mut Vec<i32>) -> BTreeSet<Subject> {
+    let subjects = read::enums(violations, "subjects", given, Subject::from_wire);
+    subjects.into_iter().collect()
+}
+
+fn types(violations: &mut Violations, given: &[String]) -> BTreeSet<String> {
     if given.len() > MAX_TYPES {
         violations.add(
             "types",
@@ -143,7 +168,7 @@ fn types(violations: &mut Violations, given: Vec<String>) -> BTreeSet<String> {
             read::check_text(violations, field, r#type, Limit::Characters(MAX_TYPE));
         }
     }
-    given.into_iter().collect()
+    given.iter().cloned().collect()
 }
 
 wire_enum!(
