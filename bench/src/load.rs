@@ -10,6 +10,7 @@ use crate::echo::Replies;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto::event_service_client::EventServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
 use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
 use leadsmith_proto::order_service_client::OrderServiceClient;
@@ -30,6 +31,7 @@ pub struct Caller {
     pub orders: OrderServiceClient<Channel>,
     pub opportunities: OpportunityServiceClient<Channel>,
     pub auth: AuthServiceClient<Channel>,
+    pub events: EventServiceClient<Channel>,
     token: Option<MetadataValue<Ascii>>,
     /// Whether responses can be checked. Those of the echo server are always the same.
     pub checks: bool,
@@ -51,7 +53,8 @@ impl Caller {
                 .max_decoding_message_size(LARGEST_ANSWER),
             orders: OrderServiceClient::new(channel.clone()),
             opportunities: OpportunityServiceClient::new(channel.clone()),
-            auth: AuthServiceClient::new(channel),
+            auth: AuthServiceClient::new(channel.clone()),
+            events: EventServiceClient::new(channel),
             token,
             checks,
         })

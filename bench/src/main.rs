@@ -72,6 +72,7 @@ async fn measure(setting: &Setting, command: &Command, report: &mut Report) -> R
         Command::Create,
         Command::SignIn,
         Command::Import,
+        Command::Watch,
         Command::Memory { minutes: MINUTES },
         Command::Scale(sizes.clone()),
     ] {
@@ -94,6 +95,7 @@ async fn each(setting: &Setting, command: &Command, report: &mut Report) -> Resu
             Command::Create => workloads::create::measure(setting, database).await,
             Command::SignIn => workloads::sign_in::measure(setting, database).await,
             Command::Import => workloads::create::measure_import(setting, database).await,
+            Command::Watch => workloads::watch::measure(setting, database).await,
             Command::Scale(sizes) => {
                 workloads::scale::measure(setting, database, &sizes.sizes).await
             }

@@ -53,6 +53,8 @@ pub enum Command {
     SignIn,
     /// Create as in an import of a list: 128 in flight, no request ids
     Import,
+    /// Streams of events: how soon they come, and what 500 streams cost in memory, in the rate of Update and in reads
+    Watch,
     /// How Get, List, Search and Update grow with the number of leads: p50 of one caller
     Scale(Sizes),
     /// Memory of the service: idle, under load, and whether it grows
@@ -85,8 +87,8 @@ pub struct Options {
     /// The build of leadsmith to measure [default: a build of this source tree by cargo]
     #[arg(long, global = true, value_name = "BINARY")]
     pub program: Option<PathBuf>,
-    /// Another build of leadsmith to compare with, measured alternately on the same data. `scale` and `memory`
-    /// ignore it
+    /// Another build of leadsmith to compare with, measured alternately on the same data. `scale`, `memory`
+    /// and `watch` ignore it
     #[arg(long, global = true, value_name = "BINARY")]
     pub against: Option<PathBuf>,
     /// The database to run on

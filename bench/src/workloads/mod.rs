@@ -16,6 +16,7 @@ pub mod search;
 pub mod sign_in;
 pub mod stored;
 pub mod update;
+pub mod watch;
 
 use uuid::Uuid;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use http::uri::PathAndQuery;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto::event_service_client::EventServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
 use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
 use leadsmith_proto::order_service_client::OrderServiceClient;
@@ -111,6 +112,10 @@ impl Caller {
 
     pub fn orders(&self) -> OrderServiceClient<Channel> {
         OrderServiceClient::new(self.channel.clone())
+    }
+
+    pub fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
     }
 
     pub fn auth(&self) -> AuthServiceClient<Channel> {

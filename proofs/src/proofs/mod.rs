@@ -38,6 +38,7 @@ mod timing;
 mod tls;
 mod tokens;
 mod upgrade;
+mod watch;
 
 /// A promise and the function that tests it.
 pub struct Proof {
@@ -193,6 +194,17 @@ pub const PROOFS: &[Proof] = &[
         databases: POSTGRES,
         bugs: &[("outage-is-fault", POSTGRES), ("seen-is-safe", POSTGRES)],
         run: |context| Box::pin(failover::run(context)),
+    },
+    Proof {
+        name: "watch",
+        promise: "Every stream of events equals the history, whatever is restarted, held open or deleted, and wherever it resumes",
+        databases: BOTH,
+        bugs: &[
+            ("watch-by-number", POSTGRES),
+            ("checkpoint-ahead", BOTH),
+            ("retention-race", BOTH),
+        ],
+        run: |context| Box::pin(watch::run(context)),
     },
     Proof {
         name: "alerts",
