@@ -245,7 +245,7 @@ impl Reader {
             self.token.clone_from(token);
         }
         self.shared.count("resumes");
-        if self.habit == Habit::Away {
+        if self.habit == Habit::Away && !self.marks.is_empty() {
             let mark = self.marks.last().map_or(0, |(mark, _)| *mark);
             while self.shared.deleted() <= mark && self.shared.last().is_none() {
                 tokio::time::sleep(PAUSE).await;
@@ -272,7 +272,9 @@ impl Reader {
                     let problem = format!("a token expired that must not: {cause}");
                     self.shared.problem(format!("{}: {problem}", self.name));
                 }
+                // The next stream begins at once, with what is stored.
                 self.is_expired = false;
+                self.marks.clear();
                 self.shared.count("tokens that expired");
                 self.stream.lose();
                 self.set_last_token(of("earliest_token").unwrap_or_default());
