@@ -21,6 +21,7 @@ use crate::core::clock::Clock;
 use crate::db::event_log::EventLog;
 use crate::db::{Db, connect, migrate};
 use crate::features::clients::{Clients, api::ClientApi};
+use crate::features::dashboard::{Dashboards, api::DashboardApi};
 use crate::features::events;
 use crate::features::events::api::EventApi;
 use crate::features::events::hub::Hub;
@@ -209,6 +210,12 @@ impl App {
                     hub: Arc::clone(&self.events),
                     events: Events::new(EventLog::new(db())),
                     page_tokens: self.page_tokens.clone(),
+                }
+            ))
+            .add_service(service!(
+                proto::dashboard_service_server::DashboardServiceServer<_>,
+                DashboardApi {
+                    dashboards: Dashboards::new(db(), self.clock.clone(), Arc::clone(&self.auth)),
                 }
             ))
             .add_service(service!(

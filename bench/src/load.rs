@@ -10,6 +10,7 @@ use crate::echo::Replies;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
+use leadsmith_proto::dashboard_service_client::DashboardServiceClient;
 use leadsmith_proto::event_service_client::EventServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
 use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
@@ -30,6 +31,7 @@ pub struct Caller {
     pub leads: LeadServiceClient<Channel>,
     pub orders: OrderServiceClient<Channel>,
     pub opportunities: OpportunityServiceClient<Channel>,
+    pub dashboards: DashboardServiceClient<Channel>,
     pub auth: AuthServiceClient<Channel>,
     pub events: EventServiceClient<Channel>,
     token: Option<MetadataValue<Ascii>>,
@@ -53,6 +55,7 @@ impl Caller {
                 .max_decoding_message_size(LARGEST_ANSWER),
             orders: OrderServiceClient::new(channel.clone()),
             opportunities: OpportunityServiceClient::new(channel.clone()),
+            dashboards: DashboardServiceClient::new(channel.clone()),
             auth: AuthServiceClient::new(channel.clone()),
             events: EventServiceClient::new(channel),
             token,

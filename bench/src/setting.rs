@@ -47,6 +47,8 @@ pub enum Command {
     Actions,
     /// Update of an opportunity: rate and, with one caller, p50
     Opportunities,
+    /// The dashboard over all leads, and as many opportunities: p50 of one caller
+    Dashboard,
     /// Create with request id: rate
     Create,
     /// Sign in: rate compared with argon2 alone, and p99 of Get during sign-ins

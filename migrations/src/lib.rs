@@ -32,6 +32,7 @@ mod m0023_outdated_texts;
 mod m0024_search_texts;
 mod m0025_request_ids;
 mod m0026_event_log;
+mod m0027_dashboard;
 mod schema;
 pub mod search_index;
 pub mod search_text;
@@ -72,6 +73,7 @@ impl MigratorTrait for Migrator {
             expand(m0024_search_texts::Migration),
             expand(m0025_request_ids::Migration),
             expand(m0026_event_log::Migration),
+            expand(m0027_dashboard::Migration),
         ]
     }
 }

@@ -76,6 +76,7 @@ pub const RPCS: &[(&str, Access)] = &[
     // Events of operators and service accounts are left out for other roles than ADMIN.
     (WATCH, VIEWER),
     ("leadsmith.v1.EventService/List", VIEWER),
+    ("leadsmith.v1.DashboardService/Get", VIEWER),
     ("leadsmith.v1.AuthService/SignIn", OPEN),
     ("leadsmith.v1.AuthService/SignOut", AUTHENTICATED),
     ("leadsmith.v1.AuthService/WhoAmI", AUTHENTICATED),

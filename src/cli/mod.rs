@@ -8,6 +8,7 @@ mod backup;
 mod config;
 mod confirm;
 pub mod console;
+mod dashboard;
 mod demo;
 mod healthcheck;
 mod manual;
@@ -17,6 +18,7 @@ mod output;
 mod process;
 mod secret;
 mod serve;
+mod server;
 mod service_account;
 mod service_manager;
 
@@ -106,6 +108,9 @@ enum Command {
     /// Check the health of a running server; exits with 0 if it is serving
     #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::HealthcheckSettings),
+    /// Show the figures of the sales desk, from a running server
+    #[command(after_help = dashboard::EXAMPLES)]
+    Dashboard(dashboard::DashboardSettings),
     /// Print the settings in force and where each came from, with secrets hidden
     #[command(after_help = config::EXAMPLES)]
     Config(config::ConfigSettings),
@@ -144,6 +149,7 @@ impl Cli {
             Command::Backup(settings) => Ok(backup::back_up(&settings).await?),
             Command::Restore(settings) => Ok(backup::restore(&settings).await?),
             Command::Healthcheck(settings) => healthcheck::run(&settings).await,
+            Command::Dashboard(settings) => dashboard::run(settings).await,
             Command::Config(settings) => {
                 config::run(&settings, self.config.as_deref(), &self.log, &self.origins)
             }

@@ -66,6 +66,11 @@ impl OutputSettings {
         confirm(done, &self.render(result, text)?)
     }
 
+    /// Whether the form is JSON.
+    pub fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
     /// The result as whole lines.
     ///
     /// # Errors
@@ -86,6 +91,11 @@ impl OutputSettings {
             }
         }
     }
+}
+
+/// A result as JSON on one line.
+pub fn json_line(result: &serde_json::Value) -> String {
+    format!("{}\n", escaped(&result.to_string()))
 }
 
 /// Escapes what a terminal must not get. JSON has such characters only inside of texts.

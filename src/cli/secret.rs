@@ -14,25 +14,40 @@ const MAX_LINE: u64 = 8_192;
 /// Reads a new password. On a terminal it is prompted for twice. Otherwise it is the first line of standard input,
 /// without the line end and without the byte order mark that some tools write.
 pub fn new_password() -> Result<SecretString, StartupError> {
-    let unreadable = |error| StartupError::new(format!("the password cannot be read: {error}"));
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        let mut line = String::new();
-        let mut input = stdin.lock().take(MAX_LINE);
-        input.read_line(&mut line).map_err(unreadable)?;
-        let line = line.strip_suffix('\n').unwrap_or(&line);
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        return Ok(line.strip_prefix('\u{feff}').unwrap_or(line).into());
+    if !std::io::stdin().is_terminal() {
+        return first_line();
     }
-    let first: SecretString = rpassword::prompt_password("New password: ")
-        .map_err(unreadable)?
-        .into();
-    let second: SecretString = rpassword::prompt_password("Repeat the new password: ")
-        .map_err(unreadable)?
-        .into();
+    let first = prompt("New password: ")?;
+    let second = prompt("Repeat the new password: ")?;
     if first.expose_secret() == second.expose_secret() {
         Ok(first)
     } else {
         Err(StartupError::new("the two passwords differ: try again"))
     }
+}
+
+/// Reads the password of somebody who signs in, from a prompt or as [`new_password`] does.
+pub fn password() -> Result<SecretString, StartupError> {
+    match std::io::stdin().is_terminal() {
+        true => prompt("Password: "),
+        false => first_line(),
+    }
+}
+
+fn prompt(text: &str) -> Result<SecretString, StartupError> {
+    let password = rpassword::prompt_password(text).map_err(unreadable)?;
+    Ok(password.into())
+}
+
+fn first_line() -> Result<SecretString, StartupError> {
+    let mut line = String::new();
+    let mut input = std::io::stdin().lock().take(MAX_LINE);
+    input.read_line(&mut line).map_err(unreadable)?;
+    let line = line.strip_suffix('\n').unwrap_or(&line);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    Ok(line.strip_prefix('\u{feff}').unwrap_or(line).into())
+}
+
+fn unreadable(error: std::io::Error) -> StartupError {
+    StartupError::new(format!("the password cannot be read: {error}"))
 }

@@ -3,6 +3,7 @@
 //! rules (pure functions), and `store.rs` the queries.
 
 pub mod clients;
+pub mod dashboard;
 pub mod events;
 pub mod leads;
 pub mod operators;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod configuration;
+mod dashboard;
 mod databases;
 mod formats;
 mod output;

@@ -60,6 +60,7 @@ pages! {
     the_commands_of_the_tutorial, "docs/src/tutorial.md", Place::Demo, "";
     the_commands_for_orders, "docs/src/orders.md", Place::Demo, "";
     the_commands_for_finding_leads, "docs/src/finding.md", Place::Demo, "";
+    the_commands_for_the_dashboard, "docs/src/dashboard.md", Place::Demo, "";
     the_commands_for_conversions, "docs/src/conversion.md", Place::Demo, "";
     the_commands_for_update_masks, "docs/src/update-masks.md", Place::FoundLead, "";
     the_commands_for_events, "docs/src/events.md", Place::Demo, "";

@@ -194,6 +194,24 @@ fn every_setting_is_in_the_manual_with_its_variable_and_its_default() {
     healthcheck.remove("--service");
     let header = "| Flag of `healthcheck` | Environment variable | Default | Meaning |";
     assert_eq!(listed(&manual, header), healthcheck);
+
+    let dashboard = flags(command.find_subcommand("dashboard").unwrap());
+    let header = "| Flag of `dashboard` | Environment variable | Default | Meaning |";
+    let own = listed(&manual, header);
+    let with_variable = dashboard
+        .iter()
+        .filter(|(_, (variable, _))| !variable.is_empty());
+    for (flag, value) in with_variable {
+        let other = match flag.as_str() {
+            "--listen" | "--tls-certificate" => continue,
+            flag => healthcheck.get(flag).or(own.get(flag)),
+        };
+        assert_eq!(other, Some(value), "{flag}");
+    }
+    assert!(
+        own.keys().all(|flag| dashboard.contains_key(flag)),
+        "{own:?}"
+    );
 }
 
 #[test]

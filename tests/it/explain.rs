@@ -1,6 +1,7 @@
 //! The plans of the statements behind lists and searches, among 100,000 leads: a page is found by an
 //! index, in every order and at every depth. The statements are those of the service itself.
 
+mod dashboard_plans;
 mod event_plans;
 mod list_plans;
 mod opportunity_plans;
@@ -16,6 +17,7 @@ use sea_orm::ConnectionTrait;
 use crate::bulk;
 use crate::harness::Backend;
 use crate::on_both;
+use dashboard_plans::every_dashboard;
 use event_plans::{every_read_of_the_event_log, the_oldest_events_are_listed};
 use list_plans::{common_filters, every_list, rare_filters};
 use opportunity_plans::every_list_of_opportunities;
@@ -58,6 +60,7 @@ on_both! {
         rare_filters(&db, &mut problems).await;
         common_filters(&db, &mut problems).await;
         every_list_of_opportunities(&db, &mut problems).await;
+        every_dashboard(&db, &mut problems).await;
         every_read_of_the_event_log(&db, &mut problems).await;
         if h.database.backend == Backend::Sqlite {
             // SQLite without statistics: only the bulk load of these tests runs ANALYZE on it.

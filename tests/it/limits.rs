@@ -84,6 +84,27 @@ const LIMITS: &[[&str; 5]] = &[
     ],
     [
         FIXED,
+        "period of a dashboard",
+        "366 days",
+        "src/features/dashboard/model/period.rs",
+        "MAX_DAYS: usize = 366;",
+    ],
+    [
+        FIXED,
+        "sources, and owners, in a dashboard",
+        "100, and",
+        "src/features/dashboard/model.rs",
+        "MAX_RATES: usize = 100;",
+    ],
+    [
+        FIXED,
+        "queues and steps in a dashboard",
+        "1,000, and",
+        "src/features/dashboard/model.rs",
+        "MAX_STEPS: usize = 1_000;",
+    ],
+    [
+        FIXED,
         "concurrent calls on a connection",
         "200",
         "src/server/mod.rs",

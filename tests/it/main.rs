@@ -25,6 +25,7 @@ mod connections;
 mod contract;
 mod conversion;
 mod crash;
+mod dashboard;
 mod deploy;
 mod documents;
 mod errors;

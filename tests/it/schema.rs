@@ -16,7 +16,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::harness::{Backend, TestDatabase, connect};
 
-const MIGRATIONS: u32 = 23;
+const MIGRATIONS: u32 = 24;
 
 /// The first column of every row of a query, as text.
 async fn texts(db: &DatabaseConnection, sql: &str) -> BTreeSet<String> {

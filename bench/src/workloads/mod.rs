@@ -4,6 +4,7 @@
 pub mod claim;
 pub mod convert;
 pub mod create;
+pub mod dashboard;
 pub mod get;
 pub mod list;
 pub mod manual;

@@ -198,6 +198,11 @@ impl Walkthrough {
                 format!(r#"{{"id":"{lead}"}}"#),
             ),
             (
+                "The figures of the last 30 days; `leadsmith dashboard` shows them with bars",
+                "DashboardService/Get",
+                r#"{"time_zone":"Europe/Berlin"}"#.to_owned(),
+            ),
+            (
                 "What have I done last? The newest changes by this operator, of all records",
                 "EventService/List",
                 format!(r#"{{"actor_id":"{operator}","page_size":3}}"#),

@@ -39,17 +39,22 @@ fn flags(help: &str) -> Vec<(String, String)> {
 }
 
 /// An option that applies to a single run must not have a variable, which could be left set by mistake.
-const OF_ONE_RUN: [&str; 11] = [
+const OF_ONE_RUN: [&str; 16] = [
     "--certificate-name",
     "--display-name",
+    "--first-day",
     "--force",
     "--id",
+    "--last-day",
     "--name",
     "--output",
+    "--owner",
     "--role",
     "--service",
     "--steps",
+    "--time-zone",
     "--username",
+    "--watch",
     "--yes",
 ];
 
@@ -107,6 +112,7 @@ async fn every_help_names_the_environment_variable_of_every_setting() {
         "backup",
         "restore",
         "healthcheck",
+        "dashboard",
         "config",
         "completions",
         "man",

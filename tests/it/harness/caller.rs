@@ -3,6 +3,7 @@
 use leadsmith::app::Running;
 use leadsmith_proto::auth_service_client::AuthServiceClient;
 use leadsmith_proto::client_service_client::ClientServiceClient;
+use leadsmith_proto::dashboard_service_client::DashboardServiceClient;
 use leadsmith_proto::event_service_client::EventServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
 use leadsmith_proto::operator_service_client::OperatorServiceClient;
@@ -64,6 +65,10 @@ impl Caller {
 
     pub fn clients(&self) -> ClientServiceClient<Called> {
         ClientServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
+    }
+
+    pub fn dashboards(&self) -> DashboardServiceClient<Called> {
+        DashboardServiceClient::with_interceptor(self.documented(), Bearer(self.token.clone()))
     }
 
     pub fn events(&self) -> EventServiceClient<Called> {

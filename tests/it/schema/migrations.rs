@@ -38,6 +38,7 @@ fn obstacles(backend: Backend) -> [Option<&'static str>; MIGRATIONS as usize] {
         None,
         None,
         on(Backend::Postgres, "events_transaction").or(Some("event_log")),
+        Some("orders_open_age"),
     ]
 }
 
