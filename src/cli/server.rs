@@ -121,7 +121,7 @@ impl ServerSettings {
         } else if why.contains("InvalidContentType") {
             "the server does not use TLS: unset --tls-certificate and --tls-ca"
         } else if why.contains("timed out") || why.contains("deadline") {
-            "the server does not respond within 3 seconds"
+            "the server does not respond in time"
         } else if !is_disconnect(why) {
             return why.to_owned();
         } else if !is_tls {

@@ -22,7 +22,11 @@ impl Zone {
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "" => Some(Self(TimeZone::UTC)),
-            name => TimeZoneDatabase::bundled().get(name).ok().map(Self),
+            name => {
+                let found = TimeZoneDatabase::bundled().get(name).ok();
+                // A name of the crate for a zone that is not known.
+                found.filter(|zone| !zone.is_unknown()).map(Self)
+            }
         }
     }
 
@@ -265,6 +269,7 @@ mod tests {
             "../etc/passwd",
             "Europe/Berlin\0",
             "CET-1CEST",
+            "Etc/Unknown",
         ] {
             assert_eq!(Zone::named(wrong), None, "{wrong}");
         }
