@@ -30,7 +30,7 @@ async fn every_line_the_demo_prints_works() {
         .lines()
         .filter(|line| line.starts_with("grpcurl"))
         .collect();
-    assert_eq!(lines.len(), 32, "{text}");
+    assert_eq!(lines.len(), 33, "{text}");
 
     let mut lead = String::new();
     for (number, line) in lines.iter().enumerate() {
