@@ -100,8 +100,8 @@ impl Caller {
             ..proto::SignInRequest::default()
         });
         request.set_timeout(TIMEOUT);
-        let signed_in = AuthServiceClient::new(self.channel.clone()).sign_in(request);
-        let signed_in = signed_in.await.map_err(|status| self.failure(&status))?;
+        let mut auth = AuthServiceClient::new(self.channel.clone());
+        let signed_in = auth.sign_in(request).await.map_err(|status| self.failure(&status))?;
         Ok(signed_in.into_inner().token.into())
     }
 
