@@ -215,9 +215,10 @@ fn validate(setting: &Arg, value: &str, place: &str) -> Result<(), StartupError>
 
 /// The known name that was probably meant.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let similarity = |known: &&str| strsim::normalized_damerau_levenshtein(name, known);
+    // Settings that belong together begin with the same words, so an equal beginning counts more.
+    let similarity = |known: &&str| strsim::jaro_winkler(name, known);
     let nearest = known.max_by(|one, other| similarity(one).total_cmp(&similarity(other)))?;
-    (similarity(&nearest) >= 0.5).then_some(nearest)
+    (similarity(&nearest) >= 0.8).then_some(nearest)
 }
 
 /// Makes a usage error fit to be printed. An invalid value that no argument gave came from the environment: the error

@@ -235,7 +235,7 @@ on_both! {
         for (zone, first, last, fields) in [
             ("Europe/Atlantis", "", "", &["time_zone"][..]),
             ("+02:00", "", "", &["time_zone"]),
-            (&"x".repeat(100_000), "", "", &["time_zone"]),
+            (&"x".repeat(60_000), "", "", &["time_zone"]),
             ("", "2026-02-30", "2026-3-1", &["first_day", "last_day"]),
             ("nowhere", "yesterday", "", &["time_zone", "first_day"]),
             ("", "2026-03-02", "2026-03-01", &["first_day"]),

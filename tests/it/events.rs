@@ -22,7 +22,7 @@ use crate::on_both;
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// An open stream, and the token of its last message.
-struct Stream {
+pub struct Stream {
     messages: Streaming<WatchEventsResponse>,
     token: String,
 }
@@ -55,7 +55,7 @@ fn of_leads(request: WatchEventsRequest) -> WatchEventsRequest {
 }
 
 /// Opens a stream, which begins with a checkpoint.
-async fn watch(caller: &Caller, request: WatchEventsRequest) -> Stream {
+pub async fn watch(caller: &Caller, request: WatchEventsRequest) -> Stream {
     let opened = caller.events().watch(request).await.unwrap();
     let mut stream = Stream {
         messages: opened.into_inner(),
@@ -82,7 +82,7 @@ impl Stream {
     }
 
     /// The next event.
-    async fn event(&mut self) -> ChangeEvent {
+    pub async fn event(&mut self) -> ChangeEvent {
         loop {
             let message = self.next().await.unwrap().expect("the stream goes on");
             if let Some(Item::Event(event)) = message.item {

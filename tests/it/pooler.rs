@@ -5,9 +5,11 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use leadsmith_proto as proto;
+use leadsmith_proto::record_version::Record;
 use sea_orm::ConnectionTrait as _;
 use tempfile::TempDir;
 
+use crate::events::{from_now, watch};
 use crate::harness::{
     Backend, Caller, PASSWORD, TestDatabase, channel, connect, count, eventually, sign_in,
 };
@@ -114,6 +116,7 @@ async fn a_pooler_in_session_mode_is_as_good_as_none() {
         ..proto::Lead::default()
     };
     ada.update(change("1"), &["phone"]).await.unwrap();
+    let mut stream = watch(&ada, from_now()).await;
     let list = proto::SearchLeadsRequest {
         query: "lovel".to_owned(),
         ..Default::default()
@@ -145,6 +148,14 @@ async fn a_pooler_in_session_mode_is_as_good_as_none() {
     pooler.start_again().await;
     ada.update(change("3"), &["phone"]).await.unwrap();
     assert_eq!(ada.get(&lead.id).await.phone, "3");
+    // A stream of events has gone on meanwhile.
+    for phone in ["2", "3"] {
+        let event = stream.event().await;
+        let Some(Record::Lead(after)) = event.after.unwrap().record else {
+            panic!("no lead: {:?}", event.subject);
+        };
+        assert_eq!(after.phone, phone);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,7 +60,7 @@ async fn every_line_the_demo_prints_works() {
                 "LEAD_DEACTIVATED",
                 "\"allowed\": \"Reactivate\"",
             ]),
-            31 => Some([
+            32 => Some([
                 "\"type\": \"lead.created\"",
                 "\"type\": \"lead.converted\"",
                 "DeadlineExceeded",
@@ -216,6 +216,16 @@ fn check(number: usize, answer: &Value, lead: &mut String) {
             assert_eq!(found["shared"][0], "SHARED_FIELD_PHONE");
         }
         30 => {
+            let dashboard = &answer["dashboard"];
+            assert_eq!(dashboard["timeZone"], "Europe/Berlin");
+            assert_eq!(dashboard["conversionsByDay"].as_array().unwrap().len(), 30);
+            let leads = dashboard["leadsByState"].as_array().unwrap();
+            assert!(
+                leads.iter().all(|state| state["leads"] != Value::Null),
+                "{leads:?}"
+            );
+        }
+        31 => {
             let events = answer["events"].as_array().unwrap();
             let types: Vec<&str> = events
                 .iter()

@@ -10,6 +10,7 @@ use leadsmith_proto::event_service_client::EventServiceClient;
 use leadsmith_proto::lead_service_client::LeadServiceClient;
 use leadsmith_proto::opportunity_service_client::OpportunityServiceClient;
 use leadsmith_proto::order_service_client::OrderServiceClient;
+use leadsmith_proto::watch_events_request::Begin;
 use leadsmith_proto::{self as proto, Lead};
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -116,6 +117,22 @@ impl Caller {
 
     pub fn events(&self) -> EventServiceClient<Channel> {
         EventServiceClient::new(self.channel.clone())
+    }
+
+    /// Begins a stream of all events, and ends it. Returns the token of its first message.
+    pub async fn watch(&self, begin: Begin) -> Result<String, Status> {
+        let request = self.request(proto::WatchEventsRequest {
+            begin: Some(begin),
+            ..Default::default()
+        });
+        let first = self
+            .events()
+            .watch(request)
+            .await?
+            .into_inner()
+            .message()
+            .await?;
+        Ok(first.unwrap_or_default().resume_token)
     }
 
     pub fn auth(&self) -> AuthServiceClient<Channel> {

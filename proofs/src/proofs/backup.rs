@@ -1,5 +1,6 @@
 //! Backups are made during writes, restored elsewhere and served. Each must contain a complete prefix of the
-//! changes: all that were acknowledged before the backup started, no gaps, and nothing that was never sent. A
+//! changes: all that were acknowledged before the backup started, no gaps, and nothing that was never sent. A token to
+//! resume a stream of events that is newer than the backup is refused in it. A
 //! killed backup leaves no file under its name, or the file that was there before. A damaged file is not restored,
 //! and the database that it should have replaced is unchanged.
 //!
@@ -14,9 +15,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use leadsmith_proto::WatchStart;
+use leadsmith_proto::watch_events_request::Begin;
 use tempfile::TempDir;
+use tonic::Status;
 
-use crate::harness::client::Caller;
+use crate::harness::client::{Caller, reason};
 use crate::harness::cluster;
 use crate::harness::consistency;
 use crate::harness::context::{Context, Fixture};
@@ -33,6 +37,7 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let fixture = context.fixture()?;
     let server = context.serve(&fixture, &[]).await?;
+    let caller = fixture.caller(&server).await?;
     let writers = Writers::start(&fixture.callers(&server, CONNECTIONS).await?, WRITERS);
     let folder = tempfile::tempdir()?;
     let (mut files, mut slowest, mut held) = (Vec::new(), Duration::ZERO, 0);
@@ -41,10 +46,13 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         tokio::time::sleep(WRITING).await;
         let file = folder.path().join(format!("{round}.backup"));
         let before = writers.acknowledged();
+        let token_before = caller.watch(Begin::Start(WatchStart::Now.into())).await?;
         let started = Instant::now();
         back_up(context, &fixture.database, &file)?;
         slowest = slowest.max(started.elapsed());
         let after = writers.sent();
+        caller.create("Later", "").await?;
+        let token_after = caller.watch(Begin::Start(WatchStart::Now.into())).await?;
         let copy = match restore(context, &file) {
             Ok(copy) => copy,
             Err(error) => {
@@ -54,7 +62,8 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         };
         held = compare(&copy, &before, &after, &mut findings).await?;
         consistency::check(&copy, &mut findings).await?;
-        serve(context, &fixture, &copy, &mut findings).await?;
+        let tokens = [&token_before, &token_after];
+        serve(context, &fixture, &copy, tokens, &mut findings).await?;
         files.push(file);
     }
     if context.kind == Kind::Sqlite && !findings.is_broken() {
@@ -115,11 +124,13 @@ fn text(file: &Path) -> Result<&str> {
     file.to_str().context("a file name is not UTF-8")
 }
 
-/// Whether a server works on the restored copy: the same key is valid, and changes succeed.
+/// Whether a server works on the restored copy: the same key is valid, and changes succeed. Resume tokens from before and
+/// after the backup must not be misread. A SQLite backup is the same log up to its moment; a dump makes another log.
 async fn serve(
     context: &Context<'_>,
     fixture: &Fixture,
     copy: &Database,
+    [before, after]: [&String; 2],
     findings: &mut Findings,
 ) -> Result<()> {
     let server = context.program.serve(&copy.url(), &[]).await?;
@@ -128,7 +139,23 @@ async fn serve(
     findings.expect(response.is_ok(), || {
         format!("on a restored backup a change failed: {response:?}")
     });
+    let resumed = caller.watch(Begin::ResumeToken(before.clone())).await;
+    match context.kind {
+        Kind::Sqlite => findings.expect(resumed.is_ok(), || {
+            format!("a resume token from before a backup is not valid in it: {resumed:?}")
+        }),
+        Kind::Postgres => expect_expired("before", &resumed, findings),
+    }
+    let resumed = caller.watch(Begin::ResumeToken(after.clone())).await;
+    expect_expired("after", &resumed, findings);
     consistency::check(copy, findings).await
+}
+
+fn expect_expired(when: &str, resumed: &Result<String, Status>, findings: &mut Findings) {
+    let reason = resumed.as_ref().err().map(reason);
+    findings.expect(reason.as_deref() == Some("RESUME_TOKEN_EXPIRED"), || {
+        format!("a resume token from {when} a backup was not refused in it: {resumed:?}")
+    });
 }
 
 /// Complete SQLite backups, and tests on them.

@@ -21,8 +21,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use leadsmith_proto::RecordVersion;
 use leadsmith_proto::record_version::Record;
+use leadsmith_proto::watch_events_request::Begin;
+use leadsmith_proto::{RecordVersion, WatchStart};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -80,7 +81,9 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let count = if patroni.is_some() { 2 } else { 1 };
     let mut servers = Servers::start(context, &fixture, count).await?;
     let callers = servers.callers().await?;
-    let token = readers::begin(&callers[0]).await?;
+    let token = callers[0]
+        .watch(Begin::Start(WatchStart::Now.into()))
+        .await?;
     let marked = callers[0].create("Marks", "").await?.id;
     let mut common = Vec::new();
     for number in 0..COMMON {

@@ -1,4 +1,4 @@
-//! Who calls the server, and the calls.
+//! The caller of a server, and its calls.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The limit for signing out, which the user waits for.
 const SIGN_OUT: Duration = Duration::from_secs(2);
 
-/// Who calls.
+/// The credentials of the caller.
 #[derive(Args, Debug)]
 pub struct Credentials {
     /// The operator to sign in as, with a password from the prompt or from standard input; the session
@@ -101,7 +101,10 @@ impl Caller {
         });
         request.set_timeout(TIMEOUT);
         let mut auth = AuthServiceClient::new(self.channel.clone());
-        let signed_in = auth.sign_in(request).await.map_err(|status| self.failure(&status))?;
+        let signed_in = auth
+            .sign_in(request)
+            .await
+            .map_err(|status| self.failure(&status))?;
         Ok(signed_in.into_inner().token.into())
     }
 

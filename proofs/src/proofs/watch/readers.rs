@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use leadsmith_proto::watch_events_request::Begin;
 use leadsmith_proto::watch_events_response::Item as Message;
-use leadsmith_proto::{WatchEventsRequest, WatchEventsResponse, WatchStart};
+use leadsmith_proto::{WatchEventsResponse, WatchStart};
 use prost::Message as _;
 use tonic::Status;
 use tonic::transport::Endpoint;
@@ -289,17 +289,6 @@ impl Reader {
             *last = token;
         }
     }
-}
-
-/// The token of a stream that begins now.
-pub async fn begin(caller: &Caller) -> Result<String> {
-    let request = WatchEventsRequest {
-        begin: Some(Begin::Start(WatchStart::Now.into())),
-        ..Default::default()
-    };
-    let opened = caller.events().watch(caller.request(request)).await?;
-    let first = opened.into_inner().message().await?;
-    Ok(first.context("a stream without a message")?.resume_token)
 }
 
 /// All events that are still stored, of a stream that begins with the earliest one.

@@ -118,7 +118,7 @@ pub async fn list_again(db: &Db) -> Result<u64> {
 }
 
 /// The statement that finds some such orders, of whatever queue. Neither database knows how few they are: PostgreSQL uses
-/// the index because of the order, SQLite because it is told to.
+/// the index because of the order, SQLite because the statement requires it.
 pub fn any_statement(backend: DbBackend) -> Statement {
     let condition = unlisted(backend);
     let index = match backend == DbBackend::Postgres {
