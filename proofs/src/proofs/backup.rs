@@ -32,6 +32,8 @@ const CONNECTIONS: usize = 4;
 const WRITERS: usize = 16;
 /// How long the writers write before each backup.
 const WRITING: Duration = Duration::from_millis(500);
+/// How soon after a backup something must be changed.
+const LATER: Duration = Duration::from_secs(10);
 
 pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
@@ -51,7 +53,20 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
         back_up(context, &fixture.database, &file)?;
         slowest = slowest.max(started.elapsed());
         let after = writers.sent();
-        caller.create("Later", "").await?;
+        // The next changes are not in the backup.
+        let begun = Instant::now();
+        while writers
+            .acknowledged()
+            .iter()
+            .zip(&after)
+            .all(|(now, sent)| now <= sent)
+        {
+            ensure!(
+                begun.elapsed() < LATER,
+                "nothing was changed after a backup"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let token_after = caller.watch(Begin::Start(WatchStart::Now.into())).await?;
         let copy = match restore(context, &file) {
             Ok(copy) => copy,

@@ -145,7 +145,9 @@ pub async fn run(context: &Context<'_>) -> Result<Findings> {
     let ended = async { (readers.join_all().await, follower.await) };
     let Ok((mut readers, follower)) = tokio::time::timeout(CAUGHT_UP, ended).await else {
         findings.broke(format!(
-            "a reader did not get the last change within {CAUGHT_UP:?}"
+            "within {CAUGHT_UP:?}, readers did not get the last mark, {:?}; their last marks: {:?}",
+            shared.last(),
+            shared.still_reading()
         ));
         judge(&shared, &history, &[], &mut findings)?;
         return findings.finish();

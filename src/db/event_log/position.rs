@@ -186,17 +186,21 @@ impl Position {
         (positions, after)
     }
 
-    /// The position after everything that the snapshot shows. It depends on events alone, and not on transactions
-    /// without events: their ids may be used again after a restore of the database to an earlier time.
+    /// What is covered when everything is read that this snapshot shows. `newest` is the highest transaction with an event,
+    /// of those that the snapshot shows and that are not read.
+    ///
+    /// It ends with the events, and not with the snapshot, because higher ids may be used again: those of transactions
+    /// that were rolled back, after a failover, and all, after a restore of the database to an earlier time.
+    pub fn end_of_window(&self, snapshot: &Cover, newest: Option<i64>, deleted: Deleted) -> Cover {
+        let deleted = (deleted.seq > 0).then_some(deleted.transaction);
+        let ends = [newest, deleted].into_iter().flatten().map(|id| id + 1);
+        snapshot.truncated(ends.fold(self.read.bound, i64::max))
+    }
+
+    /// The position after everything that the snapshot shows.
     fn completed(&self, snapshot: &Cover, newest: Option<EventRef>, deleted: Deleted) -> Self {
-        let mut bound = self.read.bound;
-        if let Some(newest) = newest {
-            bound = bound.max(newest.transaction + 1);
-        }
-        if deleted.seq > 0 {
-            bound = bound.max(deleted.transaction + 1);
-        }
-        let read = snapshot.truncated(bound);
+        let newest_transaction = newest.map(|newest| newest.transaction);
+        let read = self.end_of_window(snapshot, newest_transaction, deleted);
         Self {
             read: match read == *self.read {
                 true => Arc::clone(&self.read),

@@ -99,28 +99,35 @@ impl EventLog {
             Ok(found) => found,
             Err(lost) => return Ok(Err(lost)),
         };
-        let end = Arc::new(found.snapshot.clone().unwrap_or_default());
+        let snapshot = found.snapshot.clone().unwrap_or_default();
+        let end = |newest| Arc::new(position.end_of_window(&snapshot, newest, found.deleted));
         if found.events.len() as u64 <= limit {
+            let transactions = found.events.iter().map(|event| event.place.transaction);
+            let end = end(transactions.max());
             return Ok(Ok(page(position, found, &end, true, true)));
         }
-        let after = self.first_seq(position).await? - 1;
+        let (first, newest) = self.unread(position, &snapshot).await?;
         let in_parts = LogPosition {
             incarnation: from.incarnation,
             position: Position {
-                window: Some(Window { end, after }),
+                window: Some(Window {
+                    end: end(newest),
+                    after: first - 1,
+                }),
                 ..position.clone()
             },
         };
         Box::pin(self.read_postgres(&in_parts, limit)).await
     }
 
-    /// The lowest number of an event that is not read. Before a page by numbers, so that it does not begin at the
-    /// beginning of the log.
-    async fn first_seq(&self, position: &Position) -> Result<i64> {
-        let statement = statements::first_unread(position);
+    /// The lowest number, so that a page by numbers does not begin at the beginning of the log, and the highest transaction of
+    /// the events that are not read.
+    async fn unread(&self, position: &Position, snapshot: &Cover) -> Result<(i64, Option<i64>)> {
+        let statement = statements::unread(position, snapshot);
         let row = self.db.read().query_one_raw(statement).await?;
-        let first: Option<Option<i64>> = row.map(|row| row.try_get_by_index(0)).transpose()?;
-        Ok(first.flatten().unwrap_or(1))
+        let row = row.ok_or_else(|| Error::internal("an aggregate without a row"))?;
+        let first: Option<i64> = row.try_get_by_index(0)?;
+        Ok((first.unwrap_or(1), row.try_get_by_index(1)?))
     }
 
     /// Runs a statement whose rows have a header and maybe an event, and checks that the log can be read from this

@@ -56,7 +56,11 @@ impl EventLog {
                 let all = snapshot.unwrap_or(Cover::below(i64::MAX));
                 Position::at(&all, newest, header.deleted)
             }
-            (Start::Earliest | Start::Time(_), Some(snapshot)) => Position::before(snapshot, after),
+            (Start::Earliest | Start::Time(_), Some(snapshot)) => {
+                let newest = newest.map(|newest| newest.transaction);
+                let end = Position::default().end_of_window(&snapshot, newest, header.deleted);
+                Position::before(end, after)
+            }
             (Start::Earliest | Start::Time(_), None) => Position::after_seq(after),
         };
         Ok(LogPosition {

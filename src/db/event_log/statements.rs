@@ -84,12 +84,18 @@ pub fn new_window(position: &Position, limit: u64) -> Statement {
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
 
-/// The lowest number of an event that is not read, on PostgreSQL.
-pub fn first_unread(position: &Position) -> Statement {
+/// The lowest number and the highest transaction of the events that are not read and that began before a snapshot, on
+/// PostgreSQL.
+pub fn unread(position: &Position, snapshot: &Cover) -> Statement {
     // OFFSET keeps PostgreSQL from reading the log in the order of the numbers until one fits.
-    let sql = "SELECT min(seq) FROM (SELECT seq FROM events WHERE transaction_id >= $1 \
-               OR transaction_id = ANY ($2) OFFSET 0) AS unread";
-    let values = [position.read.bound.into(), ids(&position.read)];
+    let sql = "SELECT min(seq), max(transaction_id) FROM (SELECT seq, transaction_id FROM events \
+               WHERE (transaction_id >= $1 OR transaction_id = ANY ($2)) AND transaction_id < $3 \
+               OFFSET 0) AS unread";
+    let values = [
+        position.read.bound.into(),
+        ids(&position.read),
+        snapshot.bound.into(),
+    ];
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
 

@@ -147,8 +147,8 @@ impl Check<'_> {
                 read: Arc::new(Cover::below(last)),
                 ..Position::default()
             };
-            let statement = statements::first_unread(&near);
-            self.plan("the first event", statement, 1_000, false).await;
+            let statement = statements::unread(&near, &snapshot);
+            self.plan("what is unread", statement, 1_000, false).await;
             let window = Window {
                 end: Arc::new(snapshot),
                 after: seq,

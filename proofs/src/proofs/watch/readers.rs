@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use leadsmith_proto::watch_events_request::Begin;
 use leadsmith_proto::watch_events_response::Item as Message;
 use leadsmith_proto::{WatchEventsResponse, WatchStart};
@@ -21,12 +21,14 @@ use crate::harness::client::{Caller, reason};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The pause after a call or a stream that has failed.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How many messages a restless reader reads at most before it resumes.
+/// How many messages a restless reader reads at most before it resumes, and goes back at most.
 const RESTLESS: usize = 400;
 /// How many bytes the others receive while a slow reader does not read: a multiple of the server's buffer.
 const SLOW_BYTES: u64 = 6 << 20;
 /// How long a slow reader does not read at most.
 const SLOW_TIME: Duration = Duration::from_secs(8);
+/// How often a stream from the earliest event is tried.
+const ATTEMPTS: usize = 100;
 
 /// When a reader stops to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,8 @@ impl Reader {
     /// Reads until the last mark has come.
     pub async fn run(mut self) -> Self {
         while !self.is_done() {
+            let mark = self.marks.last().map_or(0, |(mark, _)| *mark);
+            self.shared.has_read(self.name, Some(mark));
             let Some(caller) = self.connect().await else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
@@ -104,6 +108,7 @@ impl Reader {
             }
             self.between().await;
         }
+        self.shared.has_read(self.name, None);
         self
     }
 
@@ -235,7 +240,9 @@ impl Reader {
         let count = self.stream.len();
         let mut place = count;
         if self.habit == Habit::Restless && self.random.u8(..3) == 0 {
-            place = self.random.usize(self.floor.max(1)..=count);
+            // Not further than it reads at once, or it would never pass a part with many events and no mark.
+            let first = self.floor.max(count.saturating_sub(RESTLESS)).max(1);
+            place = self.random.usize(first..=count);
             self.shared.count("resumes from older tokens");
         }
         self.stream.resume_after(place);
@@ -291,8 +298,24 @@ impl Reader {
     }
 }
 
-/// All events that are still stored, of a stream that begins with the earliest one.
+/// All events that are still stored, of a stream that begins with the earliest one. Retention may still delete what was
+/// made old, and overtake the stream: then it is read again.
 pub async fn read_stored(shared: &Arc<Shared>, random: fastrand::Rng) -> Result<Reader> {
+    for _ in 0..ATTEMPTS {
+        match read_from_earliest(shared, random.clone()).await {
+            Err(error) if is_expired(&error) => tokio::time::sleep(PAUSE).await,
+            read => return read,
+        }
+    }
+    bail!("retention has overtaken each of {ATTEMPTS} streams from the earliest event")
+}
+
+fn is_expired(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<Status>();
+    status.is_some_and(|status| reason(status) == "RESUME_TOKEN_EXPIRED")
+}
+
+async fn read_from_earliest(shared: &Arc<Shared>, random: fastrand::Rng) -> Result<Reader> {
     let (habit, filter) = (Habit::Away, Filter::All);
     let mut reader = Reader::new("the earliest", habit, filter, shared, "", random);
     let caller = reader.connect().await.context("no server")?;

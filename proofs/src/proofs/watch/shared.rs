@@ -41,6 +41,8 @@ pub struct Shared {
     received: AtomicU64,
     /// For each reader that must not lose events, the mark up to which it does not go back.
     kept: Mutex<BTreeMap<&'static str, i64>>,
+    /// The last mark of each reader that has not received the last one.
+    reading: Mutex<BTreeMap<&'static str, i64>>,
     /// The leads that a steady reader has received, for those who wait for one.
     seen: Mutex<BTreeMap<Uuid, i64>>,
     problems: Mutex<Vec<String>>,
@@ -100,6 +102,20 @@ impl Shared {
     /// The mark from which on some reader may need events.
     pub fn kept_from(&self) -> i64 {
         lock(&self.kept).values().copied().min().unwrap_or(0)
+    }
+
+    /// The last mark that a reader has received; `None` when it has the last one.
+    pub fn has_read(&self, reader: &'static str, mark: Option<i64>) {
+        let mut reading = lock(&self.reading);
+        match mark {
+            Some(mark) => reading.insert(reader, mark),
+            None => reading.remove(reader),
+        };
+    }
+
+    /// The readers that have not received the last mark, with the last one that they have.
+    pub fn still_reading(&self) -> BTreeMap<&'static str, i64> {
+        lock(&self.reading).clone()
     }
 
     pub fn see(&self, record: Uuid, version: i64) {

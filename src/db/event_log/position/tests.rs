@@ -18,6 +18,8 @@ enum Step {
     Commit(usize),
     /// Rolls one of them back.
     Abort(usize),
+    /// Rolls all of them back. Ids that no committed transaction has are used again.
+    FailOver,
     /// Reads a page of at most this many events.
     Read(usize),
     /// The reader stops, and another one continues after its last event.
@@ -35,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(transaction, record)| Step::Change { transaction, record }),
         3 => (0..8_usize).prop_map(Step::Commit),
         1 => (0..8_usize).prop_map(Step::Abort),
+        1 => Just(Step::FailOver),
         3 => (1..4_usize).prop_map(Step::Read),
         1 => Just(Step::Resume),
         1 => (1..3_usize).prop_map(Step::Delete),
@@ -104,6 +107,13 @@ impl Database {
         }
     }
 
+    fn fail_over(&mut self, committed: &[Stored]) {
+        self.running.clear();
+        self.locked.clear();
+        let ids = committed.iter().map(|event| event.place.transaction);
+        self.next_transaction = ids.max().unwrap_or(0) + 1;
+    }
+
     fn delete(&mut self, count: usize) {
         let oldest = self.running.keys().next().copied();
         let oldest = oldest.unwrap_or(self.next_transaction);
@@ -127,7 +137,12 @@ impl Database {
         let mut start = position.clone();
         let end = match &position.window {
             Some(window) => Arc::clone(&window.end),
-            None => Arc::new(self.snapshot()),
+            None => {
+                let snapshot = self.snapshot();
+                let ids = self.visible.iter().map(|event| event.place.transaction);
+                let newest = ids.filter(|id| !position.read.has(*id)).max();
+                Arc::new(position.end_of_window(&snapshot, newest, self.deleted))
+            }
         };
         let in_window = |event: &&Stored| {
             let (transaction, seq) = (event.place.transaction, event.place.seq);
@@ -212,6 +227,7 @@ fn run(steps: Vec<Step>) -> (Database, Reader, Vec<Stored>) {
                 reader.read(&database, limit);
             }
             Step::Resume => reader.position = reader.token.clone(),
+            Step::FailOver => database.fail_over(&all),
             Step::Delete(count) => database.delete(count),
         }
     }
@@ -259,6 +275,33 @@ proptest! {
         // A bound above every id that it has is a part of a cover too.
         prop_assert!(!one.includes(&other) || is_subset);
     }
+}
+
+#[test]
+fn an_id_that_is_used_again_after_a_failover_is_not_taken_for_a_read_one() {
+    use Step::*;
+    let change = |transaction, record| Change {
+        transaction,
+        record,
+    };
+    // The first transaction has two events. The next three are rolled back, and a page shows the first event.
+    let mut steps = vec![Begin, change(0, 0), change(0, 1), Commit(0)];
+    steps.extend([Begin, Begin, Begin, Abort(0), Abort(0), Abort(0), Read(1)]);
+    // Their ids come again. The higher one is committed first, and read with the rest of the page's window.
+    steps.extend([
+        FailOver,
+        Begin,
+        change(0, 2),
+        Begin,
+        change(1, 3),
+        Commit(1),
+        Read(5),
+    ]);
+    let (_, reader, all) = run(steps);
+    let numbers = |events: &[Stored]| events.iter().map(|event| event.place.seq).collect();
+    let (delivered, committed): (BTreeSet<_>, BTreeSet<_>) =
+        (numbers(&reader.delivered), numbers(&all));
+    assert_eq!(delivered, committed);
 }
 
 #[test]
