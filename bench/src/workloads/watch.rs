@@ -175,17 +175,20 @@ async fn beside(bed: &Testbed<'_>) -> Result<Vec<Row>> {
     bed.serve(&workloads, in_flight).await?; // a warm-up
     let (mut narrow, mut whole) = (Samples::default(), Samples::default());
     for _ in 0..setting.rounds {
-        let alone = bed.serve(&workloads, in_flight).await?.rate();
+        // Before and after: the machine and the database change their speed meanwhile.
+        let first = bed.serve(&workloads, in_flight).await?.rate();
         let before = process::memory(service)?.0;
         let streams = Streams::open(bed, STREAMS, |number| of_lead(number, leads)).await?;
-        let rate = bed.serve(&workloads, in_flight).await?.rate();
+        let beside_narrow = bed.serve(&workloads, in_flight).await?.rate();
         narrow.add("memory", process::memory(service)?.0 - before);
         streams.close().await;
-        add(&mut narrow, rate, alone);
+        let second = bed.serve(&workloads, in_flight).await?.rate();
         let streams = Streams::open(bed, WHOLE, |_| from_now()).await?;
-        let rate = bed.serve(&workloads, in_flight).await?.rate();
+        let beside_whole = bed.serve(&workloads, in_flight).await?.rate();
         streams.close().await;
-        add(&mut whole, rate, alone);
+        let third = bed.serve(&workloads, in_flight).await?.rate();
+        add(&mut narrow, beside_narrow, (first + second) / 2.0);
+        add(&mut whole, beside_whole, (second + third) / 2.0);
     }
     let row = |name: String, samples: &Samples| Row {
         rate: samples.spread("rate"),

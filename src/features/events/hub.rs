@@ -4,25 +4,30 @@
 //! It is woken by the commits of this process. Commits of other processes are found by reading every `POLL_INTERVAL`:
 //! PostgreSQL's NOTIFY would take a lock in every transaction that sends it, and would need a session of its own.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::model::{Event, Facts, Filter};
+use super::model::{Event, Facts, Filter, Subject};
 use super::rebuild::Rebuilder;
 use super::ring::{Item, Next, Ring};
 use crate::config::Limits;
 use crate::core::clock::Clock;
 use crate::db::event_log::position::Position;
-use crate::db::event_log::{EventLog, LogPosition, Lost, Page, Start};
+use crate::db::event_log::{EventLog, LogPosition, Lost, Page, Start, StoredEvent};
 use crate::error::Result;
 use crate::grpc::watch_token::WatchTokens;
 
 /// How often the log is read for the commits of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The shortest time from one read of the log to the next. Under load one read finds the events of several commits, and
+/// the streams wake up once for them.
+const READ_INTERVAL: Duration = Duration::from_millis(10);
 /// The pause after the log could not be read.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// How many events the shared reader reads at once.
@@ -51,7 +56,8 @@ pub struct Hub<M> {
 }
 
 struct State<M> {
-    streams: usize,
+    /// What the streams want, and how many want the same.
+    filters: HashMap<Arc<Filter>, usize>,
     is_reading: bool,
     /// None until the reader has begun.
     shared: Option<Shared<M>>,
@@ -72,12 +78,21 @@ pub struct Place {
     next: u64,
 }
 
-/// Counts a stream until it is dropped.
-pub struct Registration<M: Send + Sync + 'static>(pub(super) Arc<Hub<M>>);
+/// A stream that the reader knows of, until it is dropped.
+pub struct Registration<M: Send + Sync + 'static> {
+    pub(super) hub: Arc<Hub<M>>,
+    pub(super) filter: Arc<Filter>,
+}
 
 impl<M: Send + Sync + 'static> Drop for Registration<M> {
     fn drop(&mut self) {
-        self.0.lock().streams -= 1;
+        let mut state = self.hub.lock();
+        if let Some(count) = state.filters.get_mut(&self.filter) {
+            *count -= 1;
+            if *count == 0 {
+                state.filters.remove(&self.filter);
+            }
+        }
     }
 }
 
@@ -115,7 +130,7 @@ impl<M: Send + Sync + 'static> Hub<M> {
             catching_up: Semaphore::new(CATCHING_UP),
             max_size: limits.watch_buffer,
             state: Mutex::new(State {
-                streams: 0,
+                filters: HashMap::new(),
                 is_reading: false,
                 shared: None,
                 rings: 0,
@@ -124,16 +139,20 @@ impl<M: Send + Sync + 'static> Hub<M> {
         })
     }
 
-    /// Counts a stream, and starts the reader if it does not run.
-    pub(super) fn register(self: &Arc<Self>) -> Registration<M> {
+    /// Registers a stream, and starts the reader if it does not run.
+    pub(super) fn register(self: &Arc<Self>, filter: Filter) -> Registration<M> {
+        let filter = Arc::new(filter);
         let mut state = self.lock();
-        state.streams += 1;
+        *state.filters.entry(Arc::clone(&filter)).or_default() += 1;
         if !state.is_reading {
             state.is_reading = true;
             tokio::spawn(Arc::clone(self).follow());
         }
         drop(state);
-        Registration(Arc::clone(self))
+        Registration {
+            hub: Arc::clone(self),
+            filter,
+        }
     }
 
     /// How often a ring was begun. What a stream has read before it changes, and has not sent, may be erased.
@@ -206,7 +225,7 @@ impl<M: Send + Sync + 'static> Hub<M> {
     /// Whether there are no streams. If so, the next one starts another reader.
     fn is_finished(&self) -> bool {
         let mut state = self.lock();
-        if state.streams > 0 {
+        if !state.filters.is_empty() {
             return false;
         }
         state.is_reading = false;
@@ -228,13 +247,15 @@ impl<M: Send + Sync + 'static> Hub<M> {
     /// Returns why the log cannot be followed any more; `None` if there are no streams.
     async fn follow_from(&self, mut at: LogPosition, rebuilder: &Rebuilder) -> Option<Lost> {
         loop {
-            if self.lock().streams == 0 {
+            if self.lock().filters.is_empty() {
                 return None;
             }
+            let begun = Instant::now();
             let read = match self.log.read(&at, PAGE).await {
                 Ok(Ok(page)) => {
                     let (end, is_complete) = (page.position.clone(), page.is_complete);
-                    let items = self.items(at.incarnation, page, rebuilder).await;
+                    let filters: Vec<_> = self.lock().filters.keys().map(Arc::clone).collect();
+                    let items = self.items(at.incarnation, page, rebuilder, &filters).await;
                     items.map(|items| (items, end, is_complete))
                 }
                 Ok(Err(lost)) => return Some(lost),
@@ -261,6 +282,7 @@ impl<M: Send + Sync + 'static> Hub<M> {
                     () = self.log.db().next_event_commit() => {}
                     () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
+                tokio::time::sleep_until(begun + READ_INTERVAL).await;
             }
         }
     }
@@ -282,35 +304,48 @@ impl<M: Send + Sync + 'static> Hub<M> {
         }
     }
 
-    /// The events of a page, ready to be sent.
+    /// The events of a page. Those that one of the filters wants are ready to be sent; of the others the message is left
+    /// out, because the record before and after costs more than all the rest.
     pub(super) async fn items(
         &self,
         incarnation: Uuid,
         page: Page,
         rebuilder: &Rebuilder,
+        filters: &[Arc<Filter>],
     ) -> Result<Vec<Item<M>>> {
         let (stored, positions): (Vec<_>, Vec<_>) = page.events.into_iter().unzip();
-        let places: Vec<_> = stored.iter().map(|event| event.place).collect();
-        let events = rebuilder.complete(stored).await?;
-        let items = events.into_iter().zip(places).zip(positions);
-        let items = items.map(|((event, place), position)| {
-            let facts = event.as_ref().map(|event| Facts {
-                r#type: event.r#type.clone(),
-                subject: event.subject,
-                root_id: event.root_id,
-                time: event.time,
-            });
-            let (message, size) = event.map(self.render).unzip();
-            Item {
-                place,
-                token: self.tokens.issue(incarnation, &position, None),
+        let mut items = Vec::with_capacity(stored.len());
+        for (event, position) in stored.iter().zip(positions) {
+            items.push(Item {
+                place: event.place,
                 position,
-                facts,
-                message: message.map(Arc::new),
-                size: size.unwrap_or_default() + OVERHEAD,
+                token: String::new(),
+                facts: facts(event),
+                message: None,
+                size: OVERHEAD,
+            });
+        }
+        // All of a record or none: its versions are computed from each other.
+        let mut records = HashSet::new();
+        for (event, item) in stored.iter().zip(&items) {
+            if let Some(facts) = &item.facts
+                && filters.iter().any(|filter| filter.matches(facts))
+            {
+                records.insert(event.subject_id);
             }
-        });
-        Ok(items.collect())
+        }
+        let wanted = stored.into_iter().zip(&mut items);
+        let wanted = wanted.filter(|(event, _)| records.contains(&event.subject_id));
+        let (stored, wanted): (Vec<_>, Vec<_>) = wanted.unzip();
+        let events = rebuilder.complete(stored).await?;
+        for (event, item) in events.into_iter().zip(wanted) {
+            if let Some((message, size)) = event.map(self.render) {
+                item.message = Some(Arc::new(message));
+                item.size += size;
+                item.token = self.tokens.issue(incarnation, &item.position, None);
+            }
+        }
+        Ok(items)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<M>> {
@@ -318,6 +353,16 @@ impl<M: Send + Sync + 'static> Hub<M> {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// What filters look at. None for an event of a kind that is not known, which a later version of this program wrote.
+fn facts(event: &StoredEvent) -> Option<Facts> {
+    Some(Facts {
+        subject: Subject::of_type(&event.r#type)?,
+        r#type: event.r#type.clone(),
+        root_id: event.lead_id,
+        time: event.time,
+    })
 }
 
 /// The time from `then` to `now`; 0 if the clock that wrote `then` is ahead.

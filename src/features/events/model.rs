@@ -86,7 +86,7 @@ pub struct Values {
 }
 
 /// Which events a reader wants. An empty set stands for all.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// The types.
     pub types: BTreeSet<String>,

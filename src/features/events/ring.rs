@@ -19,11 +19,11 @@ pub struct Item<M> {
     pub place: EventRef,
     /// The position after it.
     pub position: Position,
-    /// The resume token after it, for streams that follow the ring alone.
+    /// The resume token after it, for streams that follow the ring alone. Empty without a message.
     pub token: String,
     /// What filters look at. None for an event that no stream gets.
     pub facts: Option<Facts>,
-    /// What is sent.
+    /// What is sent. None for an event that no stream wanted when it was read.
     pub message: Option<Arc<M>>,
     /// About how many bytes it occupies.
     pub size: usize,
@@ -48,6 +48,8 @@ pub struct Ring<M> {
 pub enum Next<M> {
     /// An event that it wants. The stream is behind it now.
     Item(Arc<Item<M>>),
+    /// An event that it wants and that no stream wanted when it was read. The stream has to read it in the log.
+    LeftOut,
     /// No event that it wants, up to the last one. The stream is behind the last one, at this position.
     End(Position),
     /// Events that it has not seen were dropped.
@@ -123,6 +125,9 @@ impl<M> Ring<M> {
                 .as_ref()
                 .is_some_and(|facts| filter.matches(facts));
             if is_wanted && !read.is_some_and(is_read) {
+                if item.message.is_none() {
+                    return Next::LeftOut;
+                }
                 return Next::Item(Arc::clone(item));
             }
         }
@@ -183,7 +188,7 @@ mod tests {
             assert!(!matches!(event, Next::Dropped));
             match event {
                 Next::Item(item) => found.push(item.place.seq),
-                Next::End(_) | Next::Dropped => return found,
+                Next::End(_) | Next::LeftOut | Next::Dropped => return found,
             }
         }
     }
@@ -232,6 +237,25 @@ mod tests {
             None,
             "it has to read 1 and 2 first"
         );
+    }
+
+    #[test]
+    fn an_event_without_a_message_is_for_those_who_do_not_want_it() {
+        let start = Position::default();
+        let mut ring = Ring::new(start.clone(), 1_000);
+        let (mut items, end) = window(&start, &[(1, 1), (2, 2), (3, 3)], &Cover::below(4));
+        items[1].message = None;
+        ring.push(items, end);
+        let mut next = 0;
+        let all = Filter::default();
+        let first = ring.next(&mut next, &all, None);
+        assert!(matches!(first, Next::Item(item) if item.place.seq == 1));
+        assert!(matches!(ring.next(&mut next, &all, None), Next::LeftOut));
+        let other = Filter {
+            types: BTreeSet::from(["lead.created".to_owned()]),
+            ..Filter::default()
+        };
+        assert!(matches!(ring.next(&mut 0, &other, None), Next::End(_)));
     }
 
     #[test]

@@ -53,7 +53,6 @@ pub enum Signal<M> {
 /// A stream.
 pub struct Watch<M: Send + Sync + 'static> {
     registration: Registration<M>,
-    filter: Filter,
     /// Everything before it was sent or did not match.
     at: LogPosition,
     source: Source<M>,
@@ -68,6 +67,8 @@ enum Source<M> {
     /// The log: the events of the last page that are not sent yet.
     Log {
         page: VecDeque<Item<M>>,
+        /// Whether the next page has to be read, also if the ring has its events.
+        must_read: bool,
         /// The position after the page.
         end: Position,
         /// [`Hub::rings`] before the page was read.
@@ -98,19 +99,22 @@ impl<M: Send + Sync + 'static> Watch<M> {
         filter: Filter,
         lease: &StreamLease,
     ) -> Result<Self> {
-        let registration = hub.register();
+        let registration = hub.register(filter);
         let changes = hub.changes();
         let rebuilder = Box::new(Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES));
         let rings = hub.rings();
         let (at, page) = first_page(hub, begin).await?;
         let end = page.position.clone();
-        let page = hub.items(at.incarnation, page, &rebuilder).await?;
+        let filters = [Arc::clone(&registration.filter)];
+        let page = hub
+            .items(at.incarnation, page, &rebuilder, &filters)
+            .await?;
         Ok(Self {
             registration,
-            filter,
             at,
             source: Source::Log {
                 page: page.into(),
+                must_read: false,
                 end,
                 rings,
                 rebuilder,
@@ -149,7 +153,11 @@ impl<M: Send + Sync + 'static> Watch<M> {
     }
 
     fn hub(&self) -> &Arc<Hub<M>> {
-        &self.registration.0
+        &self.registration.hub
+    }
+
+    fn filter(&self) -> &Arc<Filter> {
+        &self.registration.filter
     }
 
     async fn step(&mut self) -> Result<Signal<M>, End> {
@@ -173,6 +181,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
         let rings = self.hub().rings();
         let Source::Log {
             page,
+            must_read,
             end,
             rings: read_at,
             ..
@@ -180,6 +189,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
         else {
             return Ok(None);
         };
+        let must_read = std::mem::take(must_read);
         if *read_at != rings {
             // It is read again from the last event that was sent.
             page.clear();
@@ -188,7 +198,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
         } else {
             self.at.position = end.clone();
         }
-        if let Some(place) = self.hub().place_after(&self.at) {
+        if !must_read && let Some(place) = self.hub().place_after(&self.at) {
             let read = Some(self.at.position.clone());
             self.source = Source::Ring { place, read };
             return Ok(None);
@@ -220,10 +230,12 @@ impl<M: Send + Sync + 'static> Watch<M> {
             end,
             rings: read_at,
             rebuilder,
+            ..
         } = &mut self.source
         {
             *read_at = rings;
-            let items = hub.items(incarnation, page, rebuilder).await;
+            let filters = [Arc::clone(&self.registration.filter)];
+            let items = hub.items(incarnation, page, rebuilder, &filters).await;
             *next = items.map_err(End::Failed)?.into();
             *end = after;
         }
@@ -241,7 +253,8 @@ impl<M: Send + Sync + 'static> Watch<M> {
         let Source::Ring { place, read } = &mut self.source else {
             return Ok(None);
         };
-        match hub.next(place, &self.filter, read.as_ref()) {
+        let next = hub.next(place, &self.registration.filter, read.as_ref());
+        match next {
             Some(Next::Item(item)) => {
                 let read = read.take();
                 let signal = self.pass(&item, read.as_ref());
@@ -255,17 +268,28 @@ impl<M: Send + Sync + 'static> Watch<M> {
                 self.wait(None).await
             }
             Some(Next::Dropped) => Err(End::Failed(errors::watch_too_slow(self.token()))),
+            Some(Next::LeftOut) => {
+                self.read_log(true);
+                Ok(None)
+            }
             None => {
                 // The reader has begun again, or has lost the log: the log itself shows which.
-                self.source = Source::Log {
-                    page: VecDeque::new(),
-                    end: self.at.position.clone(),
-                    rings: hub.rings(),
-                    rebuilder: Box::new(Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES)),
-                };
+                self.read_log(false);
                 Ok(None)
             }
         }
+    }
+
+    /// Leaves the ring, and reads the log from the last event that was sent.
+    fn read_log(&mut self, must_read: bool) {
+        let hub = Arc::clone(self.hub());
+        self.source = Source::Log {
+            page: VecDeque::new(),
+            must_read,
+            end: self.at.position.clone(),
+            rings: hub.rings(),
+            rebuilder: Box::new(Rebuilder::new(hub.log.db().clone(), KNOWN_BYTES)),
+        };
     }
 
     /// Remembers what was read beyond the ring, until the ring has it too.
@@ -279,11 +303,11 @@ impl<M: Send + Sync + 'static> Watch<M> {
     fn pass(&mut self, item: &Item<M>, read: Option<&Position>) -> Option<Signal<M>> {
         self.at.position = joined(&item.position, read);
         let facts = item.facts.as_ref()?;
-        if !self.filter.matches(facts) {
+        if !self.filter().matches(facts) {
             return None;
         }
         let message = Arc::clone(item.message.as_ref()?);
-        let token = match (read, self.filter.since) {
+        let token = match (read, self.filter().since) {
             (None, None) => item.token.clone(),
             _ => self.token(),
         };
@@ -293,7 +317,7 @@ impl<M: Send + Sync + 'static> Watch<M> {
 
     fn token(&self) -> String {
         let tokens = &self.hub().tokens;
-        tokens.issue(self.at.incarnation, &self.at.position, self.filter.since)
+        tokens.issue(self.at.incarnation, &self.at.position, self.filter().since)
     }
 
     /// Waits for something new, at most for `limit`.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use leadsmith::core::role::Role;
 use leadsmith_proto::watch_events_request::Begin;
-use leadsmith_proto::{self as proto};
+use leadsmith_proto::{self as proto, Lead};
 use sea_orm::ConnectionTrait;
 
-use super::{from_earliest, from_token, of_leads, refused, request, watch};
+use super::{from_earliest, from_now, from_token, lead, of_leads, refused, request, watch};
 use crate::harness::{Backend, Harness, eventually, metadata, reason};
 use crate::on_both;
 
@@ -63,6 +63,44 @@ on_both! {
         narrow.lead_id = one.id;
         let mut narrow = watch(&h.sales, narrow).await;
         assert_eq!(narrow.event().await.r#type, "lead.deactivated");
+    }
+
+    async fn a_stream_gets_what_no_stream_wanted_when_it_happened(h: Harness) {
+        let [quiet, busy] = [h.sales.create_lead("Quiet").await, h.sales.create_lead("Busy").await];
+        let of_type = |name: &str, begin: proto::WatchEventsRequest| proto::WatchEventsRequest {
+            types: vec![name.into()],
+            ..begin
+        };
+        let of_quiet = proto::WatchEventsRequest { lead_id: quiet.id.clone(), ..from_now() };
+        let mut narrow = watch(&h.viewer, of_quiet).await;
+        let mut of_some = watch(&h.viewer, of_type("lead.reactivated", from_now())).await;
+        let before = narrow.token.clone();
+        // More than a stream reads of the log at once.
+        for round in 0..40 {
+            let change = Lead { id: busy.id.clone(), phone: round.to_string(), ..Lead::default() };
+            h.sales.update(change, &["phone"]).await.unwrap();
+            h.sales.deactivate(&busy.id).await.unwrap();
+            h.sales.reactivate(&busy.id).await.unwrap();
+        }
+        h.sales.deactivate(&quiet.id).await.unwrap();
+        assert_eq!(narrow.event().await.r#type, "lead.deactivated");
+        let phone = |version: Option<proto::RecordVersion>| lead(version).unwrap().phone;
+        for round in 0..40 {
+            // The versions between were not wanted by any stream.
+            let event = of_some.event().await;
+            assert_eq!((phone(event.before), phone(event.after)), (round.to_string(), round.to_string()));
+        }
+        let mut updates = watch(&h.sales, of_type("lead.updated", from_token(&before))).await;
+        let mut all = watch(&h.sales, of_leads(from_token(&before))).await;
+        for round in 0..40_i64 {
+            assert_eq!(phone(updates.event().await.after), round.to_string());
+            for version in 2 + 3 * round..5 + 3 * round {
+                let event = all.event().await;
+                assert_eq!((&event.subject_id, event.version), (&busy.id, version));
+                assert!(event.before.is_some() && event.after.is_some(), "{event:?}");
+            }
+        }
+        assert_eq!(all.event().await.subject_id, quiet.id);
     }
 
     async fn a_stream_begins_with_a_time(h: Harness) {
