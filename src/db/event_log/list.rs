@@ -3,7 +3,7 @@
 //!
 //! Events have no index by time, actor or type: it would make every change of every record slower, for a list that is
 //! seldom read. Their numbers are in about the order of their times, so a range of time is found by bisection. In it,
-//! events are looked through by their numbers, at most [`WINDOW`] × [`WINDOWS`] for each page. If the records are known
+//! events are looked through by their numbers, at most ten windows of [`WINDOW`] for each page. If the records are known
 //! and have few events, these are found by the index of records and sorted.
 
 use chrono::{DateTime, Utc};

@@ -67,14 +67,7 @@ impl Dashboards {
             read_time,
             period: query.period,
             owner_id: query.owner_id,
-            leads: figures.leads,
-            opportunities: figures.opportunities,
-            conversions: figures.conversions,
-            median: figures.median,
-            sources: figures.sources,
-            owners: figures.owners,
-            orders: figures.orders,
-            other_orders: figures.other_orders,
+            figures,
         })
     }
 }

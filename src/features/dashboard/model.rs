@@ -29,7 +29,7 @@ pub const OPEN_STAGES: [Stage; 4] = [
     Stage::Buying,
 ];
 
-/// The figures of the sales desk.
+/// The figures of the sales desk, and what they are of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dashboard {
     /// When they were read.
@@ -38,6 +38,13 @@ pub struct Dashboard {
     pub period: Period,
     /// Whose leads and opportunities were counted; `None` for those of everybody.
     pub owner_id: Option<Uuid>,
+    /// What was counted.
+    pub figures: Figures,
+}
+
+/// What is counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
     /// How many leads are in each state.
     pub leads: Vec<(LeadState, u64)>,
     /// The open opportunities in each of [`OPEN_STAGES`].

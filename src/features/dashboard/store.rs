@@ -10,7 +10,8 @@ use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, QueryResult, QuerySelec
 use uuid::Uuid;
 
 use super::model::{
-    Amounts, Conversions, Converted, InStage, InStep, OPEN_STAGES, Owner, Period, Rates, Sum,
+    Amounts, Conversions, Converted, Figures, InStage, InStep, OPEN_STAGES, Owner, Period, Rates,
+    Sum,
 };
 use crate::core::text_enum::TextEnum as _;
 use crate::db::any_of;
@@ -23,18 +24,6 @@ use crate::features::order_queues::model::Step;
 use sql::part;
 
 pub use sql::statement;
-
-/// The counted figures, with names that were read after them.
-pub struct Figures {
-    pub leads: Vec<(LeadState, u64)>,
-    pub opportunities: Vec<InStage>,
-    pub conversions: Conversions,
-    pub median: Option<Duration>,
-    pub sources: Rates<String>,
-    pub owners: Rates<Owner>,
-    pub orders: Vec<InStep>,
-    pub other_orders: u64,
-}
 
 /// Counts everything in one snapshot, and then reads the names of what is listed.
 pub async fn figures(

@@ -11,9 +11,9 @@ use leadsmith_proto as proto;
 
 /// Renders the figures.
 pub(super) fn dashboard(dashboard: Dashboard) -> proto::Dashboard {
-    let read_time = dashboard.read_time;
+    let (read_time, figures) = (dashboard.read_time, dashboard.figures);
     let counts = |counts: &[Count]| counts.iter().map(conversion_count).collect();
-    let conversions = &dashboard.conversions;
+    let conversions = &figures.conversions;
     proto::Dashboard {
         read_time: Some(time(read_time)),
         time_zone: dashboard.period.zone.name().to_owned(),
@@ -24,7 +24,7 @@ pub(super) fn dashboard(dashboard: Dashboard) -> proto::Dashboard {
             .map(|id| id.to_string())
             .unwrap_or_default(),
         leads_by_state: {
-            let states = dashboard
+            let states = figures
                 .leads
                 .into_iter()
                 .map(|(state, leads)| proto::LeadStateCount {
@@ -33,34 +33,34 @@ pub(super) fn dashboard(dashboard: Dashboard) -> proto::Dashboard {
                 });
             states.collect()
         },
-        open_opportunities: dashboard.opportunities.into_iter().map(in_stage).collect(),
+        open_opportunities: figures.opportunities.into_iter().map(in_stage).collect(),
         conversions: number(conversions.total),
         conversions_by_day: counts(&conversions.by_day),
         conversions_by_week: counts(&conversions.by_week),
         conversions_by_month: counts(&conversions.by_month),
-        median_time_to_conversion: dashboard.median.map(duration),
+        median_time_to_conversion: figures.median.map(duration),
         conversion_by_source: {
-            let listed = dashboard.sources.listed.into_iter();
+            let listed = figures.sources.listed.into_iter();
             listed
                 .map(|(source, converted)| of_source(source, converted))
                 .collect()
         },
         conversion_by_other_sources: {
-            let others = dashboard.sources.others;
+            let others = figures.sources.others;
             others.map(|converted| of_source(String::new(), converted))
         },
         conversion_by_owner: {
-            let listed = dashboard.owners.listed.into_iter();
+            let listed = figures.owners.listed.into_iter();
             listed
                 .map(|(owner, converted)| of_owner(owner, converted))
                 .collect()
         },
         conversion_by_other_owners: {
-            let others = dashboard.owners.others;
+            let others = figures.owners.others;
             others.map(|converted| of_owner(Owner::default(), converted))
         },
         orders_by_step: {
-            let steps = dashboard.orders.into_iter();
+            let steps = figures.orders.into_iter();
             steps
                 .map(|step| {
                     let age = read_time.signed_duration_since(step.oldest);
@@ -68,7 +68,7 @@ pub(super) fn dashboard(dashboard: Dashboard) -> proto::Dashboard {
                 })
                 .collect()
         },
-        other_orders: number(dashboard.other_orders),
+        other_orders: number(figures.other_orders),
     }
 }
 
