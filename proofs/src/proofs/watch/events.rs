@@ -81,6 +81,7 @@ pub fn received(event: &ChangeEvent) -> Result<Event> {
     );
     let actor = event.actor.as_ref().map_or("", |actor| actor.id.as_str());
     Ok(Event {
+        id: uuid(&event.id)?,
         change: Change {
             record,
             version: event.version,

@@ -30,6 +30,8 @@ pub struct Change {
 /// An event as received.
 #[derive(Clone, Debug)]
 pub struct Event {
+    /// Its own id. A change that is made again, because a failover lost it, has another one.
+    pub id: Uuid,
     pub change: Change,
     /// A hash of the record before. None without values.
     pub before: Option<u64>,
@@ -185,6 +187,8 @@ struct Progress {
     next: usize,
     /// The record after the last one.
     after: Option<u64>,
+    /// The ids of the events that came.
+    ids: HashMap<usize, Uuid>,
 }
 
 /// A walk over the messages of a stream, or of a part of it.
@@ -243,7 +247,11 @@ impl<'a> Walk<'a> {
         check_content(&event.change, &wanted[index])?;
         match self.progress.get(&record) {
             Some(seen) if index < seen.first => return Err(format!("wrong order: {name} late")),
-            Some(seen) if index < seen.next => return Err(format!("{name} came twice")),
+            Some(seen) if index < seen.next => {
+                let (id, first) = (event.id, seen.ids.get(&index));
+                let first = first.map_or_else(|| "unknown".to_owned(), Uuid::to_string);
+                return Err(format!("{name} came twice, as the events {first} and {id}"));
+            }
             Some(seen) if index > seen.next => return Err(gap(wanted[seen.next].version)),
             Some(seen) if seen.after.is_some() && event.before.is_some() => {
                 let is_next = wanted[index - 1].version == version - 1;
@@ -265,7 +273,9 @@ impl<'a> Walk<'a> {
             first: index,
             next: index,
             after: None,
+            ids: HashMap::new(),
         });
+        seen.ids.insert(index, event.id);
         seen.next = index + 1;
         seen.after = event.after;
         Ok(())

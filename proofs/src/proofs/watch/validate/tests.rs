@@ -22,6 +22,7 @@ fn change(record: Uuid, version: i64) -> Change {
 fn event(record: Uuid, version: i64) -> Item {
     let number = version.unsigned_abs();
     Item::Event(Box::new(Event {
+        id: Uuid::nil(),
         change: change(record, version),
         before: (version > 1).then_some(number - 1),
         after: Some(number),
@@ -97,13 +98,16 @@ fn a_gap_is_found_in_the_middle_and_at_the_end() {
 #[test]
 fn an_event_that_comes_twice_is_found() {
     let twice = violation(vec![event(LEAD, 1), event(LEAD, 2), event(LEAD, 2)]);
-    assert_eq!(twice, format!("version 2 of {LEAD} came twice"));
+    assert!(
+        twice.starts_with(&format!("version 2 of {LEAD} came twice, as the events")),
+        "{twice}"
+    );
     // Also over a resume.
     let mut resumed = stream(vec![event(LEAD, 1), event(LEAD, 2)]);
     resumed.resume_after(2);
     resumed.push(event(LEAD, 2));
     let twice = resumed.violation(&expected(3, 1)).unwrap_or_default();
-    assert!(twice.ends_with("came twice"), "{twice}");
+    assert!(twice.contains("came twice, as the events"), "{twice}");
 }
 
 #[test]
